@@ -1,0 +1,31 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { AuthModule } from '@platform/auth';
+import { type Config, ConfigModule, type Role } from '@platform/config';
+import { DatabaseModule } from '@platform/database';
+import { HealthModule } from '@platform/health';
+import { MessagingModule } from '@platform/messaging';
+import { ObservabilityModule } from '@platform/observability';
+import { schema } from './database/schema';
+import { OrdersModule } from './orders/orders.module';
+
+/** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
+@Module({})
+export class AppModule {
+  static forRoot(config: Config): DynamicModule {
+    const features: Record<Role, DynamicModule['imports'] & object> = {
+      api: [OrdersModule],
+      worker: [MessagingModule.forRoot(config)],
+    };
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.forRoot(config),
+        ObservabilityModule,
+        HealthModule,
+        AuthModule,
+        DatabaseModule.forRoot(schema),
+        ...config.roles.flatMap((role) => features[role]),
+      ],
+    };
+  }
+}

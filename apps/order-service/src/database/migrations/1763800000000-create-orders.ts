@@ -1,0 +1,79 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/** Orders, the answers remembered for their idempotency keys, and the outbox. */
+export class CreateOrders1763800000000 implements MigrationInterface {
+  readonly name = 'CreateOrders1763800000000';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE orders (
+        id             uuid PRIMARY KEY,          -- UUIDv7: new orders go to the right edge of every index
+        tenant_id      text NOT NULL,
+        client_id      text NOT NULL,
+        customer_id    text NOT NULL,
+        status         text NOT NULL CHECK (status IN ('PENDING', 'CONFIRMED', 'REJECTED', 'CANCELLED')),
+        currency       text NOT NULL,
+        total_value    numeric NOT NULL,          -- without a scale it keeps the decimals that it was given
+        items          jsonb NOT NULL,
+        metadata       jsonb,
+        version        integer NOT NULL,          -- of the order: the ETag
+        event_sequence integer NOT NULL,          -- of its latest event
+        created_at     timestamptz NOT NULL,
+        updated_at     timestamptz NOT NULL
+      );
+      -- One index for each way that lists are filtered; each is in the order of the list.
+      CREATE INDEX orders_by_tenant ON orders (tenant_id, id);
+      CREATE INDEX orders_by_status ON orders (tenant_id, status, id);
+      CREATE INDEX orders_by_customer ON orders (tenant_id, customer_id, id);
+
+      CREATE TABLE idempotency_keys (
+        tenant_id       text NOT NULL,
+        client_id       text NOT NULL,
+        route           text NOT NULL,
+        key             text NOT NULL,
+        fingerprint     bytea NOT NULL,
+        response_status smallint NOT NULL,
+        response_body   text NOT NULL,            -- text, not jsonb: a replay gives the same bytes
+        created_at      timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (tenant_id, client_id, route, key)
+      );
+
+      -- id, aggregatetype, aggregateid, type and payload are what Debezium's outbox event router reads.
+      CREATE TABLE outbox (
+        position      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id            uuid NOT NULL,
+        aggregatetype text NOT NULL,
+        aggregateid   text NOT NULL,
+        type          text NOT NULL,
+        payload       json NOT NULL,
+        sequence      integer NOT NULL,
+        traceparent   text,
+        request_id    text,
+        lane          smallint GENERATED ALWAYS AS ((hashtextextended(aggregateid, 0) & 15)::smallint) STORED,
+        created_at    timestamptz NOT NULL DEFAULT now(),
+        published_at  timestamptz
+      ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+      CREATE INDEX outbox_unpublished ON outbox (position) WHERE published_at IS NULL;
+
+      CREATE TABLE outbox_parked (
+        aggregateid text PRIMARY KEY,
+        position    bigint NOT NULL,
+        reason      text NOT NULL,
+        parked_at   timestamptz NOT NULL DEFAULT now()
+      );
+
+      -- Keys that all processes share and nobody configures. They keep clients from forging what we hand out
+      -- (page cursors); they protect no data.
+      CREATE TABLE signing_keys (
+        purpose text PRIMARY KEY,
+        key     bytea NOT NULL
+      );
+      INSERT INTO signing_keys (purpose, key)
+      VALUES ('cursor', sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
+    `);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE orders, idempotency_keys, outbox, outbox_parked, signing_keys');
+  }
+}

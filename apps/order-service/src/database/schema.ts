@@ -1,0 +1,8 @@
+import { Order } from '../orders/order.entity';
+import { CreateOrders1763800000000 } from './migrations/1763800000000-create-orders';
+
+/** Every entity and every migration, in order. A migration is never edited after it landed. */
+export const schema = {
+  entities: [Order],
+  migrations: [CreateOrders1763800000000],
+};

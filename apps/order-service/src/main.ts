@@ -1,0 +1,54 @@
+import 'reflect-metadata';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { type Config, ConfigError, loadConfig } from '@platform/config';
+import { HealthChecks } from '@platform/health';
+import { AppModule } from './app.module';
+import { configureApp } from './configure-app';
+
+async function main(): Promise<void> {
+  const config = loadConfig();
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
+    bodyParser: false,
+    bufferLogs: true,
+    abortOnError: false,
+  });
+  await configureApp(app, config);
+  shutDownOnSignal(app, config);
+  await app.listen(config.port, config.host);
+  new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
+}
+
+/**
+ * Not ready, so that no new requests are routed here; then, after the routers had time to notice, no intake; then what
+ * is in flight is finished, and connections close (Nest's shutdown hooks).
+ */
+function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
+  const logger = new Logger('main');
+  const shutDown = async (signal: NodeJS.Signals) => {
+    logger.log(`${signal}: draining for ${config.shutdownDelayMs} ms`);
+    app.get(HealthChecks).drain();
+    await delay(config.shutdownDelayMs);
+    await app.close();
+    logger.log('closed');
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      shutDown(signal).then(
+        () => process.exit(0),
+        (error: unknown) => {
+          logger.error(error, 'shutdown failed');
+          process.exit(1);
+        },
+      );
+    });
+  }
+}
+
+main().catch((error: unknown) => {
+  // The configuration may be what is wrong, so there may be no logger.
+  console.error(error instanceof ConfigError ? error.message : error);
+  process.exit(1);
+});

@@ -1,0 +1,119 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { RefusedAs } from '@platform/errors';
+import { Transform, Type } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  IsArray,
+  IsInt,
+  IsNotEmpty,
+  IsObject,
+  IsString,
+  Length,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+  ValidateNested,
+} from 'class-validator';
+import { FitsCurrency, IsCurrency, IsMetadata, IsStorableText } from './validators';
+
+/** A decimal number of at most 18 digits before the point. How many come after it is the currency's matter. */
+const DECIMAL = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
+const decimal = { message: '$property must be a decimal string such as "129.99"' };
+
+/** Optional means absent: `null` is a value, and not one of the type asked for. */
+const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
+
+export class OrderItemDto {
+  @ApiProperty({ minLength: 1, maxLength: 64, example: 'ABC-001' })
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(64)
+  @IsStorableText()
+  readonly sku: string;
+
+  @ApiProperty({ type: 'integer', minimum: 1, maximum: 1_000_000, example: 2 })
+  @IsInt()
+  @Min(1)
+  @Max(1_000_000)
+  readonly quantity: number;
+
+  @ApiPropertyOptional({
+    pattern: DECIMAL.source,
+    example: '49.99',
+    description: 'For every item or for none. Given, `totalAmount.value` must be the sum of quantity × unitPrice.',
+  })
+  @IsAbsentOr()
+  @IsString()
+  @Matches(DECIMAL, decimal)
+  readonly unitPrice?: string;
+}
+
+export class MoneyDto {
+  @ApiProperty({ pattern: '^[A-Z]{3}$', example: 'USD', description: 'ISO 4217 code' })
+  @IsString()
+  @IsCurrency()
+  readonly currency: string;
+
+  @ApiProperty({
+    pattern: DECIMAL.source,
+    example: '129.99',
+    description: 'No decimals, or exactly as many as ISO 4217 gives the currency',
+  })
+  @IsString()
+  @Matches(DECIMAL, decimal)
+  @FitsCurrency()
+  readonly value: string;
+}
+
+/** The request of `POST /v1/orders`. */
+@RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid order payload' })
+export class CreateOrderDto {
+  @ApiPropertyOptional({
+    minLength: 10,
+    maxLength: 255,
+    pattern: '^[\\x21-\\x7e]+$',
+    example: '9d0c2c1b-27e7-4e65-8a1b-43f684c2d7a9',
+    description: 'One per order that you mean to place, kept over retries. Or send the header `Idempotency-Key`.',
+  })
+  @IsAbsentOr()
+  @IsString()
+  @Length(10, 255)
+  @Matches(/^[\x21-\x7e]*$/, { message: '$property must have visible ASCII characters only' })
+  readonly idempotencyKey?: string;
+
+  @ApiProperty({ minLength: 1, maxLength: 128, example: 'cust_123' })
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(128)
+  @IsStorableText()
+  readonly customerId: string;
+
+  @ApiProperty({ type: [OrderItemDto], minItems: 1, maxItems: 500 })
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(500)
+  @ValidateNested({ each: true })
+  @Type(() => OrderItemDto)
+  readonly items: OrderItemDto[];
+
+  @ApiProperty({ type: MoneyDto })
+  @IsObject()
+  @ValidateNested()
+  @Type(() => MoneyDto)
+  readonly totalAmount: MoneyDto;
+
+  @ApiPropertyOptional({
+    type: 'object',
+    additionalProperties: true,
+    example: { sourceSystem: 'order-orchestrator' },
+    description: 'Yours: kept and shown as it is. At most 16 KiB as JSON and 5 levels deep.',
+  })
+  // class-transformer would copy it and drop keys such as `constructor`.
+  @Transform(({ obj }) => (obj as { metadata?: unknown }).metadata)
+  @IsAbsentOr()
+  @IsMetadata()
+  readonly metadata?: Record<string, unknown>;
+}

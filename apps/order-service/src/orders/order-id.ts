@@ -1,0 +1,34 @@
+import { ServiceError } from '@platform/errors';
+import { fromString, fromUUID, toUUID, typeidUnboxed } from 'typeid-js';
+
+const PREFIX = 'ord';
+
+/** A new order's id, as it is kept (UUIDv7) and as clients see it (TypeID `ord_…`). */
+export function newOrderId(): { uuid: string; orderId: string } {
+  const orderId = typeidUnboxed(PREFIX);
+  return { uuid: toUUID(orderId), orderId };
+}
+
+export function toOrderId(uuid: string): string {
+  return fromUUID(uuid, PREFIX);
+}
+
+/** @throws {ServiceError} ORDER_NOT_FOUND for what cannot be an id: no order has it */
+export function toOrderUuid(orderId: string): string {
+  try {
+    return toUUID(fromString(orderId, PREFIX));
+  } catch {
+    throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+  }
+}
+
+/** The moment that a UUIDv7 carries (RFC 9562 section 5.7), which is when the order was created. */
+export function createdAtOf(uuid: string): Date {
+  return new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
+}
+
+/** The smallest UUIDv7 of a moment, so that ranges of time are ranges of ids. */
+export function firstUuidOf(moment: Date): string {
+  const hex = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
+}

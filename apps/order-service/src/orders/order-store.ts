@@ -1,0 +1,99 @@
+import { Injectable } from '@nestjs/common';
+import { Database } from '@platform/database';
+import { type IdempotencyScope, IdempotencyStore } from '@platform/idempotency';
+import { type OutboxRow } from '@platform/messaging';
+import { Order } from './order.entity';
+import type { OrderStatus } from './order-status';
+
+/** An order to be kept, the event that tells of it, and the answer to remember for its key: all or nothing. */
+export interface NewOrder {
+  readonly order: Order;
+  readonly event: OutboxRow;
+  readonly scope: IdempotencyScope;
+  readonly key: string;
+  readonly fingerprint: Buffer;
+  readonly answer: { readonly status: number; readonly body: string };
+}
+
+export interface OrderFilter {
+  readonly status?: OrderStatus;
+  readonly customerId?: string;
+  /** Only ids from here on. */
+  readonly fromId?: string;
+  /** Only ids before this one. */
+  readonly beforeId?: string;
+}
+
+/** One statement is one transaction and one round trip. The unique key judges who was first. */
+const INSERT = `
+  WITH remembered AS (
+    INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_status, response_body)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+  ), kept AS (
+    INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
+                        event_sequence, created_at, updated_at)
+    SELECT $8::uuid, $1, $2, $9, $10, $11, $12::numeric, $13::jsonb, $14::jsonb, $15::integer, $16::integer,
+           $17::timestamptz, $17::timestamptz
+    FROM remembered
+  ), told AS (
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
+    SELECT $18::uuid, $19, $20, $21, $22::json, $16::integer, $23, $24 FROM remembered
+  )
+  SELECT count(*)::integer AS inserted FROM remembered`;
+
+/** The only place that reads and writes the table `orders`. The tenant is an argument of every read. */
+@Injectable()
+export class OrderStore {
+  constructor(
+    private readonly database: Database,
+    private readonly idempotency: IdempotencyStore,
+  ) {}
+
+  /**
+   * Keeps the order, unless its key was used before.
+   * @returns the answer that the key was given first, or undefined when this order was kept
+   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED
+   */
+  async insert(newOrder: NewOrder): Promise<string | undefined> {
+    const { scope, key, fingerprint } = newOrder;
+    // A key can vanish between the two statements, when its time is up. Then it is free, and the insert goes again.
+    for (;;) {
+      if (await this.tryInsert(newOrder)) return undefined;
+      const answer = await this.idempotency.recall(scope, key, fingerprint);
+      if (answer !== undefined) return answer;
+    }
+  }
+
+  private async tryInsert({ order, event, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
+    const values = [
+      ...[scope.tenantId, scope.clientId, scope.route, key, fingerprint, answer.status, answer.body],
+      ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
+      ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
+      ...[order.version, order.eventSequence, order.createdAt],
+      ...[event.id, event.aggregatetype, event.aggregateid, event.type, event.payload],
+      ...[event.traceparent, event.request_id],
+    ];
+    const [row] = await this.database.run((manager) => manager.query<{ inserted: number }[]>(INSERT, values));
+    return row?.inserted === 1;
+  }
+
+  find(tenantId: string, uuid: string): Promise<Order | null> {
+    return this.database.run((manager) => manager.findOneBy(Order, { id: uuid, tenantId }));
+  }
+
+  /** Newest first: ids are in the order of creation. */
+  list(tenantId: string, filter: OrderFilter, limit: number): Promise<Order[]> {
+    return this.database.run((manager) => {
+      const query = manager.createQueryBuilder(Order, 'o').where('o.tenant_id = :tenantId', { tenantId });
+      if (filter.status !== undefined) query.andWhere('o.status = :status', { status: filter.status });
+      if (filter.customerId !== undefined) {
+        query.andWhere('o.customer_id = :customerId', { customerId: filter.customerId });
+      }
+      if (filter.fromId !== undefined) query.andWhere('o.id >= :fromId', { fromId: filter.fromId });
+      if (filter.beforeId !== undefined) query.andWhere('o.id < :beforeId', { beforeId: filter.beforeId });
+      return query.orderBy('o.id', 'DESC').limit(limit).getMany();
+    });
+  }
+}

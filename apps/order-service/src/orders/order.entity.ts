@@ -1,0 +1,52 @@
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+import type { OrderStatus } from './order-status';
+
+export interface OrderItem {
+  readonly sku: string;
+  readonly quantity: number;
+  /** Decimal string in the order's currency. */
+  readonly unitPrice?: string;
+}
+
+/** An order as it is kept. It is read and written whole; its items have no life of their own. */
+@Entity('orders')
+export class Order {
+  @PrimaryColumn('uuid')
+  id: string;
+
+  @Column('text', { name: 'tenant_id' })
+  tenantId: string;
+
+  @Column('text', { name: 'client_id' })
+  clientId: string;
+
+  @Column('text', { name: 'customer_id' })
+  customerId: string;
+
+  @Column('text')
+  status: OrderStatus;
+
+  @Column('text')
+  currency: string;
+
+  @Column('numeric', { name: 'total_value' })
+  totalValue: string;
+
+  @Column('jsonb')
+  items: OrderItem[];
+
+  @Column('jsonb', { nullable: true })
+  metadata: Record<string, unknown> | null;
+
+  @Column('integer')
+  version: number;
+
+  @Column('integer', { name: 'event_sequence' })
+  eventSequence: number;
+
+  @Column('timestamptz', { name: 'created_at' })
+  createdAt: Date;
+
+  @Column('timestamptz', { name: 'updated_at' })
+  updatedAt: Date;
+}

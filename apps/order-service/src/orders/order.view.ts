@@ -1,0 +1,85 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { MoneyDto, OrderItemDto } from './create-order.dto';
+import type { Order } from './order.entity';
+import { toOrderId } from './order-id';
+import { ORDER_STATUSES, type OrderStatus } from './order-status';
+
+class OrderLinks {
+  @ApiProperty({ example: '/v1/orders/ord_01jfw9v6k3f0qv8w2m4x5y6z7a' })
+  readonly self: string;
+}
+
+/** The answer to `POST /v1/orders`. */
+export class OrderReceipt {
+  @ApiProperty({ example: 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a' })
+  readonly orderId: string;
+
+  @ApiProperty({ enum: ORDER_STATUSES })
+  readonly status: OrderStatus;
+
+  @ApiProperty({ format: 'date-time' })
+  readonly createdAt: string;
+
+  @ApiProperty()
+  readonly links: OrderLinks;
+}
+
+/** The whole order, as clients see it. */
+export class OrderView extends OrderReceipt {
+  @ApiProperty({ example: 'cust_123' })
+  readonly customerId: string;
+
+  @ApiProperty({ type: [OrderItemDto] })
+  readonly items: readonly OrderItemDto[];
+
+  @ApiProperty()
+  readonly totalAmount: MoneyDto;
+
+  @ApiPropertyOptional({ type: 'object', additionalProperties: true })
+  readonly metadata?: Record<string, unknown>;
+
+  @ApiProperty({ format: 'date-time' })
+  readonly updatedAt: string;
+
+  @ApiProperty({ type: 'integer', minimum: 1, description: 'Raised by every change; the ETag' })
+  readonly version: number;
+}
+
+class PageLinks extends OrderLinks {
+  @ApiPropertyOptional({ description: 'The next page; absent on the last' })
+  readonly next?: string;
+}
+
+/** A page of `GET /v1/orders`. */
+export class OrderPage {
+  @ApiProperty({ type: [OrderView] })
+  readonly data: readonly OrderView[];
+
+  @ApiProperty()
+  readonly links: PageLinks;
+}
+
+/** The data of the order events: the whole order, without links. */
+export function toEventData(order: Order): Omit<OrderView, 'links'> {
+  return {
+    orderId: toOrderId(order.id),
+    status: order.status,
+    customerId: order.customerId,
+    items: order.items,
+    totalAmount: { currency: order.currency, value: order.totalValue },
+    ...(order.metadata !== null && { metadata: order.metadata }),
+    createdAt: order.createdAt.toISOString(),
+    updatedAt: order.updatedAt.toISOString(),
+    version: order.version,
+  };
+}
+
+export function toOrderView(order: Order): OrderView {
+  const data = toEventData(order);
+  return { ...data, links: { self: `/v1/orders/${data.orderId}` } };
+}
+
+export function toReceipt(order: Order): OrderReceipt {
+  const { orderId, status, createdAt, links } = toOrderView(order);
+  return { orderId, status, createdAt, links };
+}

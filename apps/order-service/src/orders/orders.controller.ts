@@ -1,0 +1,67 @@
+import { Body, Controller, Get, Headers, Param, Post, Query, Res } from '@nestjs/common';
+import { ApiHeader, ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { CurrentPrincipal, RequireScopes } from '@platform/auth';
+import { refusalOf } from '@platform/errors';
+import { idempotencyKey } from '@platform/idempotency';
+import type { Principal } from '@platform/request-context';
+import type { Response } from 'express';
+import { CreateOrderDto } from './create-order.dto';
+import { ListOrdersQuery } from './list-orders.query';
+import { OrderPage, OrderReceipt, OrderView } from './order.view';
+import { OrdersService } from './orders.service';
+
+@ApiTags('orders')
+@Controller({ path: 'orders', version: '1' })
+export class OrdersController {
+  constructor(private readonly orders: OrdersService) {}
+
+  @Post()
+  @RequireScopes('orders:write')
+  @ApiOperation({ summary: 'Create an order, once', operationId: 'createOrder' })
+  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'Or send `idempotencyKey` in the body.' })
+  @ApiResponse({
+    status: 201,
+    type: OrderReceipt,
+    headers: {
+      Location: { description: 'Path of the order', schema: { type: 'string' } },
+      'Idempotent-Replayed': { description: '`true` when this is the first answer again', schema: { type: 'string' } },
+    },
+  })
+  async create(
+    @CurrentPrincipal() principal: Principal,
+    @Headers('idempotency-key') header: string | undefined,
+    @Body() request: CreateOrderDto,
+    @Res({ passthrough: true }) res: Response,
+  ): Promise<string> {
+    const key = idempotencyKey(header, request.idempotencyKey, refusalOf(CreateOrderDto));
+    const { body, location, replayed } = await this.orders.create(principal, key, request);
+    if (replayed) res.set('Idempotent-Replayed', 'true');
+    res.location(location).type('json');
+    return body;
+  }
+
+  @Get(':orderId')
+  @RequireScopes('orders:read')
+  @ApiOperation({ summary: 'Fetch an order', operationId: 'getOrder' })
+  @ApiHeader({ name: 'If-None-Match', required: false, description: 'An `ETag`; answers 304 while it is current.' })
+  @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
+  @ApiResponse({ status: 304, description: 'The order is still as the `ETag` says' })
+  async get(
+    @CurrentPrincipal() principal: Principal,
+    @Param('orderId') orderId: string,
+    @Res({ passthrough: true }) res: Response,
+  ): Promise<OrderView> {
+    const order = await this.orders.get(principal, orderId);
+    // Express compares If-None-Match with it and answers 304.
+    res.set('ETag', `"${order.version}"`);
+    return order;
+  }
+
+  @Get()
+  @RequireScopes('orders:read')
+  @ApiOperation({ summary: 'List orders, newest first', operationId: 'listOrders' })
+  @ApiOkResponse({ type: OrderPage })
+  list(@CurrentPrincipal() principal: Principal, @Query() query: ListOrdersQuery): Promise<OrderPage> {
+    return this.orders.list(principal, query);
+  }
+}

@@ -1,0 +1,128 @@
+import { Injectable } from '@nestjs/common';
+import { ServiceError } from '@platform/errors';
+import { fingerprint } from '@platform/idempotency';
+import { outboxRow } from '@platform/messaging';
+import { currentContext, type Principal } from '@platform/request-context';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter } from 'prom-client';
+import type { CreateOrderDto } from './create-order.dto';
+import type { ListOrdersQuery } from './list-orders.query';
+import { OrderCursor } from './order-cursor';
+import { createdAtOf, firstUuidOf, newOrderId, toOrderUuid } from './order-id';
+import { type OrderFilter, OrderStore } from './order-store';
+import { priceFaults } from './order-total';
+import { Order } from './order.entity';
+import { type OrderPage, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
+
+const CREATE_ROUTE = 'POST /v1/orders';
+
+/** The answer to a create: the first one, or the same bytes again. */
+interface CreateAnswer {
+  readonly body: string;
+  /** Path of the order. */
+  readonly location: string;
+  readonly replayed: boolean;
+}
+
+@Injectable()
+export class OrdersService {
+  constructor(
+    private readonly store: OrderStore,
+    private readonly cursor: OrderCursor,
+    @InjectMetric('orders_created_total') private readonly created: Counter,
+    @InjectMetric('idempotent_replays_total') private readonly replays: Counter,
+  ) {}
+
+  /**
+   * Accepts the order once, however often the request comes.
+   * @throws {ServiceError} ORDER_VALIDATION_FAILED for prices that do not add up; IDEMPOTENCY_KEY_REUSED
+   */
+  async create({ tenantId, clientId }: Principal, key: string, request: CreateOrderDto): Promise<CreateAnswer> {
+    const details = priceFaults(request);
+    if (details.length > 0) throw new ServiceError('ORDER_VALIDATION_FAILED', 'Invalid order payload', { details });
+
+    const order = newOrder(tenantId, clientId, request);
+    const receipt = toReceipt(order);
+    const body = JSON.stringify(receipt);
+    const firstAnswer = await this.store.insert({
+      order,
+      event: outboxRow({
+        type: 'order.created',
+        aggregateType: 'order',
+        aggregateId: receipt.orderId,
+        sequence: order.eventSequence,
+        data: toEventData(order),
+      }),
+      scope: { tenantId, clientId, route: CREATE_ROUTE },
+      key,
+      fingerprint: fingerprint({ ...request, idempotencyKey: undefined }),
+      answer: { status: 201, body },
+    });
+    if (firstAnswer !== undefined) {
+      this.replays.inc();
+      const { orderId, links } = JSON.parse(firstAnswer) as OrderReceipt;
+      noteOrder(orderId);
+      return { body: firstAnswer, location: links.self, replayed: true };
+    }
+    this.created.inc();
+    noteOrder(receipt.orderId);
+    return { body, location: receipt.links.self, replayed: false };
+  }
+
+  /** @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant */
+  async get({ tenantId }: Principal, orderId: string): Promise<OrderView> {
+    const order = await this.store.find(tenantId, toOrderUuid(orderId));
+    if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+    noteOrder(orderId);
+    return toOrderView(order);
+  }
+
+  async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
+    const { limit, cursor, ...asked } = query;
+    const parameters = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== undefined));
+    const list = `${tenantId}?${parameters}`;
+    const filter = toFilter(query, cursor === undefined ? undefined : await this.cursor.decode(cursor, list));
+    // One more than asked tells whether there is another page.
+    const orders = await this.store.list(tenantId, filter, limit + 1);
+    const page = orders.slice(0, limit);
+    const last = orders.length > limit ? page.at(-1) : undefined;
+    parameters.set('limit', String(limit));
+    const link = (at?: string) => `/v1/orders?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
+    return {
+      data: page.map(toOrderView),
+      links: { self: link(cursor), ...(last && { next: link(await this.cursor.encode(last.id, list)) }) },
+    };
+  }
+}
+
+function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): Order {
+  const { uuid } = newOrderId();
+  const createdAt = createdAtOf(uuid);
+  return Object.assign(new Order(), {
+    id: uuid,
+    tenantId,
+    clientId,
+    customerId: request.customerId,
+    status: 'PENDING',
+    currency: request.totalAmount.currency,
+    totalValue: request.totalAmount.value,
+    items: request.items,
+    metadata: request.metadata ?? null,
+    version: 1,
+    eventSequence: 1,
+    createdAt,
+    updatedAt: createdAt,
+  } satisfies Order);
+}
+
+/** Ranges of time are ranges of ids, because an id carries the millisecond of its creation. */
+function toFilter({ status, customerId, createdAfter, createdBefore }: ListOrdersQuery, pageEnd?: string): OrderFilter {
+  const before = createdBefore && firstUuidOf(new Date(createdBefore));
+  const fromId = createdAfter && firstUuidOf(new Date(Math.floor(Date.parse(createdAfter)) + 1));
+  return { status, customerId, fromId, beforeId: pageEnd ?? before };
+}
+
+function noteOrder(orderId: string): void {
+  const context = currentContext();
+  if (context) context.orderId = orderId;
+}

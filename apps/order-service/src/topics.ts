@@ -1,0 +1,27 @@
+import { parseArgs } from 'node:util';
+import { loadConfig } from '@platform/config';
+import { createTopics, ORDERS_TOPIC } from '@platform/messaging';
+
+const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
+
+/** Creates the Kafka topics. The number of partitions is the caller's decision: it is for the life of the topic. */
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
+  });
+  const partitions = Number(values.partitions);
+  const replicationFactor = Number(values['replication-factor']);
+  if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
+  const { kafka } = loadConfig();
+  if (!kafka) throw new Error('KAFKA_BROKERS is required');
+  const standing = await createTopics(kafka, { partitions, replicationFactor });
+  console.log(`${ORDERS_TOPIC} has ${standing} partitions`);
+  if (standing !== partitions) {
+    console.warn(`It stood before and is left as it is: other partitions would break the order of events.`);
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,180 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { Kafka, logLevel } from 'kafkajs';
+
+/** The broker that the project is proved against, as Docker image and as Maven artifact. */
+const VERSION = '4.4.0';
+const CLUSTER_ID = 'b3JkZXItYTJhLXNhbmRib3g';
+const STARTS_WITHIN_MS = 90_000;
+
+const run = promisify(execFile);
+
+export interface KafkaBroker {
+  readonly address: string;
+  /** The broker's own process; for Docker, the client that is attached to it. */
+  readonly process: ChildProcess;
+  stop(): Promise<void>;
+}
+
+interface KafkaOptions {
+  readonly port: number;
+  /** Used by the JVM for Raft between controllers, of which there is one. */
+  readonly controllerPort: number;
+  /** Log segments; kept between starts. */
+  readonly dataDir: string;
+  /** Where Kafka's jars are kept once Maven has brought them. */
+  readonly libDir: string;
+}
+
+/**
+ * Starts a real Apache Kafka (KRaft, one node) on 127.0.0.1: with the Docker engine where one answers, else on the JVM
+ * from Maven's artifacts. Topics are not made by accident: `auto.create.topics.enable` is off.
+ * @throws {Error} one line, when neither can be had
+ */
+export async function startKafka(options: KafkaOptions): Promise<KafkaBroker> {
+  mkdirSync(options.dataDir, { recursive: true });
+  const log = path.join(options.dataDir, 'kafka.log');
+  const out = openSync(log, 'a');
+  const child = (await hasDocker()) ? startOnDocker(options, out) : await startOnJvm(options, out);
+  closeSync(out);
+  const broker = {
+    address: `127.0.0.1:${options.port}`,
+    process: child,
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exit;
+    },
+  };
+  try {
+    await Promise.race([
+      untilAnswers(broker.address),
+      once(child, 'exit').then(() => {
+        throw new Error(`Kafka ended before it was ready (${lastLine(log)}); its log is ${log}`);
+      }),
+    ]);
+    return broker;
+  } catch (error) {
+    await broker.stop();
+    throw error;
+  }
+}
+
+/** Whether a broker can be started here at all: with Docker, or with Java 17 and Maven. */
+export async function canStartKafka(): Promise<boolean> {
+  return (await hasDocker()) || ((await succeeds('java', ['-version'])) && (await succeeds('mvn', ['-version'])));
+}
+
+const hasDocker = () => succeeds('docker', ['info']);
+
+async function succeeds(command: string, args: string[]): Promise<boolean> {
+  return run(command, args, { timeout: 20_000 }).then(
+    () => true,
+    () => false,
+  );
+}
+
+function startOnDocker({ port }: KafkaOptions, out: number): ChildProcess {
+  const settings = {
+    KAFKA_PROCESS_ROLES: 'broker,controller',
+    KAFKA_NODE_ID: '1',
+    KAFKA_CONTROLLER_QUORUM_VOTERS: '1@localhost:9093',
+    KAFKA_LISTENERS: `PLAINTEXT://:${port},CONTROLLER://:9093`,
+    KAFKA_ADVERTISED_LISTENERS: `PLAINTEXT://127.0.0.1:${port}`,
+    KAFKA_LISTENER_SECURITY_PROTOCOL_MAP: 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    KAFKA_CONTROLLER_LISTENER_NAMES: 'CONTROLLER',
+    KAFKA_AUTO_CREATE_TOPICS_ENABLE: 'false',
+    KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: '1',
+    KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR: '1',
+    KAFKA_TRANSACTION_STATE_LOG_MIN_ISR: '1',
+    KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0',
+  };
+  const environment = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
+  const args = ['run', '--rm', '-p', `127.0.0.1:${port}:${port}`, ...environment, `apache/kafka:${VERSION}`];
+  return spawn('docker', args, { detached: true, stdio: ['ignore', out, out] });
+}
+
+async function startOnJvm(options: KafkaOptions, out: number): Promise<ChildProcess> {
+  const classpath = path.join(await fetchJars(options.libDir), '*');
+  const properties = path.join(options.dataDir, 'server.properties');
+  const settings = {
+    'process.roles': 'broker,controller',
+    'node.id': '1',
+    'controller.quorum.bootstrap.servers': `127.0.0.1:${options.controllerPort}`,
+    listeners: `PLAINTEXT://127.0.0.1:${options.port},CONTROLLER://127.0.0.1:${options.controllerPort}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${options.port}`,
+    'controller.listener.names': 'CONTROLLER',
+    'log.dirs': path.join(options.dataDir, 'log'),
+    'auto.create.topics.enable': 'false',
+    'offsets.topic.replication.factor': '1',
+    'transaction.state.log.replication.factor': '1',
+    'transaction.state.log.min.isr': '1',
+    'group.initial.rebalance.delay.ms': '0',
+  };
+  writeFileSync(
+    properties,
+    Object.entries(settings)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  const format = ['format', '--standalone', '--ignore-formatted', '-t', CLUSTER_ID, '-c', properties];
+  await run('java', ['-cp', classpath, 'kafka.tools.StorageTool', ...format]);
+  return spawn('java', ['-Xmx512m', '-cp', classpath, 'kafka.Kafka', properties], {
+    detached: true,
+    stdio: ['ignore', out, out],
+  });
+}
+
+/** Asks Maven for Kafka and all that it needs, once. */
+async function fetchJars(libDir: string): Promise<string> {
+  const target = path.join(libDir, VERSION);
+  const complete = path.join(target, '.complete');
+  if (existsSync(complete)) return target;
+  mkdirSync(target, { recursive: true });
+  const pom = path.join(target, 'pom.xml');
+  const dependency = (group: string, artifact: string, version: string) =>
+    `<dependency><groupId>${group}</groupId><artifactId>${artifact}</artifactId><version>${version}</version></dependency>`;
+  writeFileSync(
+    pom,
+    `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+    <groupId>sandbox</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+    <dependencies>
+      ${dependency('org.apache.kafka', 'kafka_2.13', VERSION)}
+      ${dependency('org.slf4j', 'slf4j-simple', '1.7.36')}
+    </dependencies></project>`,
+  );
+  const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies';
+  await run('mvn', ['-q', '-B', '-f', pom, goal, '-DincludeScope=runtime', `-DoutputDirectory=${target}`]).catch(
+    (error: { code?: unknown; stdout?: string }) => {
+      if (error.code === 'ENOENT') throw new Error('Kafka needs a Docker engine, or Java 17 and Maven; neither is here');
+      throw new Error(`Maven could not bring Kafka: ${error.stdout?.trim().split('\n')[0] ?? 'no reason given'}`);
+    },
+  );
+  writeFileSync(complete, '');
+  return target;
+}
+
+async function untilAnswers(address: string): Promise<void> {
+  const deadline = Date.now() + STARTS_WITHIN_MS;
+  const kafka = new Kafka({ brokers: [address], logLevel: logLevel.NOTHING, retry: { retries: 0 } });
+  for (;;) {
+    const admin = kafka.admin();
+    try {
+      await admin.connect();
+      await admin.describeCluster();
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await delay(300);
+    } finally {
+      await admin.disconnect().catch(() => undefined);
+    }
+  }
+}
+
+const lastLine = (file: string) => readFileSync(file, 'utf8').trim().split('\n').at(-1) ?? '';

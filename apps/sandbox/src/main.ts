@@ -1,0 +1,150 @@
+import { randomUUID } from 'node:crypto';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pretty from 'pino-pretty';
+import { startIdentityProvider } from './identity-provider';
+import { startPaymentApi } from './payment-api';
+import { assertFree } from './ports';
+import { startPostgres } from './postgres';
+import { runProgram, startProgram } from './program';
+import { stopOnSignal } from './signals';
+import { AUDIENCE, CLIENT_SECRET, readSettings, TENANT_CLAIM } from './settings';
+
+const READY_WITHIN_MS = 60_000;
+const STOP_WITHIN_MS = 15_000;
+const TOPIC_PARTITIONS = 6;
+
+type Settings = ReturnType<typeof readSettings>;
+
+/** What to stop, last started first. */
+const running: (() => Promise<void>)[] = [];
+let stopping: Promise<void> | undefined;
+
+function stopAll(): Promise<void> {
+  stopping ??= (async () => {
+    for (const stop of running.reverse()) await stop();
+  })();
+  return stopping;
+}
+
+/** Starts the pieces that are not given from outside and tells the service where all of them are. */
+async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv; addresses: [string, string][] }> {
+  const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
+  for (const port of [servicePort, postgres, identityProvider, payments]) if (port) await assertFree(port);
+
+  const env: NodeJS.ProcessEnv = {
+    NODE_ENV: 'development',
+    HOST: '127.0.0.1',
+    SHUTDOWN_DELAY_MS: '0',
+    OIDC_AUDIENCE: AUDIENCE,
+    OIDC_TENANT_CLAIM: TENANT_CLAIM,
+    ...settings.env,
+    PORT: String(servicePort.value),
+  };
+  if (postgres) {
+    const server = await startPostgres({ dataDir: path.join(settings.dataDir, 'postgres'), port: postgres.value });
+    running.push(() => server.stop());
+    await server.createDatabase('orders');
+    env['DATABASE_URL'] = server.url('orders');
+  }
+  if (identityProvider) {
+    const server = await startIdentityProvider(identityProvider.value);
+    running.push(() => server.stop());
+    env['OIDC_ISSUER'] = server.url;
+  }
+  if (payments) {
+    const server = await startPaymentApi(payments.value, path.join(settings.dataDir, 'payments.jsonl'));
+    running.push(() => server.stop());
+    env['PAYMENT_API_URL'] = server.url;
+  }
+  return {
+    env,
+    addresses: [
+      ['PostgreSQL', env['DATABASE_URL'] ?? ''],
+      ['identity provider', env['OIDC_ISSUER'] ?? ''],
+      ['payment API', env['PAYMENT_API_URL'] ?? ''],
+      ['Kafka', kafkaBrokers ?? 'none: events stay in the process (npm run kafka starts one)'],
+      ['service', `http://127.0.0.1:${servicePort.value}, to read and try at /docs`],
+    ],
+  };
+}
+
+async function startService(settings: Settings, env: NodeJS.ProcessEnv): Promise<void> {
+  await runProgram('database/migrate', env);
+  if (settings.kafkaBrokers) await runProgram('topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
+  const service = startProgram('main', env);
+  running.push(() => stopService(service));
+  const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : process.stdout;
+  service.stdout?.pipe(output, { end: false });
+  const exited = once(service, 'exit').then(([code]) => {
+    if (!stopping) throw new Error(`The service ended by itself with exit code ${code}.`);
+  });
+  await Promise.race([exited, untilReady(`http://127.0.0.1:${settings.servicePort.value}/health/ready`)]);
+  exited.catch(fail);
+}
+
+async function untilReady(url: string): Promise<void> {
+  const deadline = Date.now() + READY_WITHIN_MS;
+  while (Date.now() < deadline) {
+    const response = await fetch(url).catch(() => undefined);
+    if (response?.ok) return;
+    await delay(50);
+  }
+  throw new Error(`The service was not ready after ${READY_WITHIN_MS / 1_000} s.`);
+}
+
+async function stopService(service: ChildProcess): Promise<void> {
+  if (service.exitCode !== null || service.signalCode !== null) return;
+  const exit = once(service, 'exit');
+  service.kill('SIGTERM');
+  const timer = setTimeout(() => service.kill('SIGKILL'), STOP_WITHIN_MS);
+  await exit;
+  clearTimeout(timer);
+}
+
+function printReady(settings: Settings, env: NodeJS.ProcessEnv, addresses: [string, string][]): void {
+  const order = {
+    idempotencyKey: randomUUID(),
+    customerId: 'cust_123',
+    items: [{ sku: 'ABC-001', quantity: 2, unitPrice: '49.99' }],
+    totalAmount: { currency: 'USD', value: '99.98' },
+  };
+  const tokenCommand =
+    `TOKEN=$(curl -s -u order-orchestrator:${CLIENT_SECRET} -d grant_type=client_credentials ` +
+    `${env['OIDC_ISSUER']}/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`;
+  const orderCommand =
+    `curl -si -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' ` +
+    `-d '${JSON.stringify(order)}' http://127.0.0.1:${settings.servicePort.value}/v1/orders`;
+  console.log(
+    [
+      '',
+      ...addresses.map(([name, address]) => `  ${name.padEnd(18)} ${address}`),
+      '',
+      '  Get a token, then create an order:',
+      '',
+      tokenCommand,
+      orderCommand,
+      '',
+      `Ready after ${performance.now().toFixed(0)} ms. Ctrl-C stops everything.`,
+    ].join('\n'),
+  );
+}
+
+function fail(error: unknown): void {
+  if (stopping) return;
+  console.error(error instanceof Error ? error.message : error);
+  void stopAll().finally(() => process.exit(1));
+}
+
+stopOnSignal(stopAll);
+
+async function main(): Promise<void> {
+  const settings = readSettings();
+  const { env, addresses } = await startPieces(settings);
+  await startService(settings, env);
+  if (!stopping) printReady(settings, env, addresses);
+}
+
+main().catch(fail);

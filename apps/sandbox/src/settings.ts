@@ -1,0 +1,29 @@
+import path from 'node:path';
+
+/** The only reader of the environment in the sandbox. A piece whose address is set from outside is left out. */
+export function readSettings(env: NodeJS.ProcessEnv = process.env) {
+  const port = (name: string, standard: number) => {
+    const value = env[name] || String(standard);
+    if (!/^\d{1,5}$/.test(value) || Number(value) < 1 || Number(value) > 65535) {
+      throw new Error(`${name} must be a port from 1 to 65535`);
+    }
+    return { name, value: Number(value) };
+  };
+  return {
+    env,
+    /** What the sandbox keeps between starts. */
+    dataDir: path.resolve('.sandbox'),
+    servicePort: port('PORT', 3000),
+    postgres: env['DATABASE_URL'] ? undefined : port('SANDBOX_POSTGRES_PORT', 54320),
+    identityProvider: env['OIDC_ISSUER'] ? undefined : port('SANDBOX_OIDC_PORT', 4000),
+    payments: env['PAYMENT_API_URL'] ? undefined : port('SANDBOX_PAYMENT_PORT', 4100),
+    kafkaBrokers: env['KAFKA_BROKERS'] || undefined,
+  };
+}
+
+export const AUDIENCE = 'https://orders.example';
+
+/** The claim in which the identity provider names a client's tenant. */
+export const TENANT_CLAIM = 'tenant';
+
+export const CLIENT_SECRET = 'sandbox-secret-not-for-production';

@@ -1,0 +1,58 @@
+import { type ExecutionContext, Injectable } from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import { AuthGuard } from '@nestjs/passport';
+import { ServiceError } from '@platform/errors';
+import { currentContext, type Principal } from '@platform/request-context';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Request } from 'express';
+import type { Counter } from 'prom-client';
+import { AccessTokenStrategy } from './access-token.strategy';
+import { type AuthFailureReason, InvalidToken } from './invalid-token';
+import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
+
+/** Lets a request through to its route if the route is public, or if its token is good and has the route's scopes. */
+@Injectable()
+export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
+  constructor(
+    private readonly reflector: Reflector,
+    @InjectMetric('auth_failures_total') private readonly failures: Counter<'reason'>,
+  ) {
+    super();
+  }
+
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    // Consumers of events are called by our own transport, not by a client.
+    if (context.getType() !== 'http') return true;
+    const targets = [context.getHandler(), context.getClass()];
+    const access = this.reflector.getAllAndOverride<RouteAccess>(ROUTE_ACCESS, targets);
+    if (access === 'public') return true;
+    try {
+      await super.canActivate(context);
+      const principal = context.switchToHttp().getRequest<Request>().user as Principal;
+      const work = currentContext();
+      if (work) work.principal = principal;
+      requireScopes(access, principal);
+      return true;
+    } catch (error) {
+      const reason = failureOf(error);
+      if (reason) this.failures.inc({ reason });
+      throw error;
+    }
+  }
+}
+
+function requireScopes(required: readonly string[], principal: Principal): void {
+  const missing = required.filter((scope) => !principal.scopes.has(scope));
+  if (missing.length === 0) return;
+  throw new ServiceError('INSUFFICIENT_SCOPE', `Missing required scopes: ${missing.join(', ')}`, {
+    details: missing.map((scope) => ({ field: 'scope', message: scope })),
+    headers: { 'WWW-Authenticate': `Bearer error="insufficient_scope", scope="${required.join(' ')}"` },
+  });
+}
+
+function failureOf(error: unknown): AuthFailureReason | undefined {
+  if (error instanceof InvalidToken) return error.reason;
+  if (!(error instanceof ServiceError)) return undefined;
+  if (error.code === 'UNAUTHORIZED') return 'missing';
+  return error.code === 'INSUFFICIENT_SCOPE' ? 'insufficient_scope' : undefined;
+}

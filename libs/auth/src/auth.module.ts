@@ -1,0 +1,26 @@
+import { Module } from '@nestjs/common';
+import { APP_GUARD, DiscoveryModule } from '@nestjs/core';
+import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
+import { AccessTokenGuard } from './access-token.guard';
+import { AccessTokenStrategy } from './access-token.strategy';
+import { AccessTokenVerifier } from './access-token-verifier';
+import { RouteAccessCheck } from './route-access.check';
+import { SigningKeys } from './signing-keys';
+
+/** Authenticates and authorises every route of the application that imports it. */
+@Module({
+  imports: [DiscoveryModule],
+  providers: [
+    SigningKeys,
+    AccessTokenVerifier,
+    AccessTokenStrategy,
+    RouteAccessCheck,
+    { provide: APP_GUARD, useClass: AccessTokenGuard },
+    makeCounterProvider({
+      name: 'auth_failures_total',
+      help: 'Calls refused for lack of a good token or of a scope',
+      labelNames: ['reason'],
+    }),
+  ],
+})
+export class AuthModule {}

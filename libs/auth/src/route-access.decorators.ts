@@ -1,0 +1,16 @@
+import { applyDecorators, SetMetadata } from '@nestjs/common';
+import { ApiSecurity } from '@nestjs/swagger';
+
+/** The scopes that the service knows. */
+export type Scope = 'orders:read' | 'orders:write';
+
+/** Metadata of a route or a controller: the scopes that a caller needs, or `public`. */
+export const ROUTE_ACCESS = 'route-access';
+export type RouteAccess = readonly Scope[] | 'public';
+
+/** The route asks for an access token that has all of these scopes. */
+export const RequireScopes = (...scopes: [Scope, ...Scope[]]) =>
+  applyDecorators(SetMetadata(ROUTE_ACCESS, scopes satisfies RouteAccess), ApiSecurity('oauth2', scopes));
+
+/** The route asks for no token. */
+export const Public = () => SetMetadata(ROUTE_ACCESS, 'public' satisfies RouteAccess);

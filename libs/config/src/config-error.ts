@@ -1,0 +1,9 @@
+/** Thrown at start when the environment is wrong. Names every offending variable; never carries a value. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+
+  /** @param faults one sentence per fault, each beginning with the variable's name */
+  constructor(readonly faults: readonly string[]) {
+    super(`The configuration is wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+  }
+}

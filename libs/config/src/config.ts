@@ -1,0 +1,151 @@
+import { z } from 'zod';
+import { ConfigError } from './config-error';
+
+const ROLES = ['api', 'worker'] as const;
+
+/** What a process does: `api` serves HTTP, `worker` relays the outbox and consumes events. */
+export type Role = (typeof ROLES)[number];
+
+const list = (value: string) =>
+  value
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
+
+const integer = (min: number, max: number) =>
+  z.string().transform((value, ctx) => {
+    const number = /^\d+$/.test(value) ? Number(value) : NaN;
+    if (number >= min && number <= max) return number;
+    ctx.addIssue({ code: 'custom', message: `must be an integer from ${min} to ${max}` });
+    return z.NEVER;
+  });
+
+const url = (...protocols: string[]) =>
+  z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
+    message: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+  });
+
+const oneOf = <const T extends readonly string[]>(...values: T) =>
+  z.enum(values, { message: `must be one of: ${values.join(', ')}` });
+
+const flag = oneOf('true', 'false').transform((value) => value === 'true');
+
+const required = { error: 'is required' };
+
+const environment = z.object({
+  NODE_ENV: oneOf('development', 'test', 'production').default('development'),
+  HOST: z.string().default('0.0.0.0'),
+  PORT: integer(0, 65535).default(3000),
+  ROLES: z
+    .string()
+    .transform((value) => [...new Set(list(value))])
+    .pipe(z.array(oneOf(...ROLES)).min(1, `must name at least one of: ${ROLES.join(', ')}`))
+    .default([...ROLES]),
+  LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').default('info'),
+  SHUTDOWN_DELAY_MS: integer(0, 300_000).default(5_000),
+
+  DATABASE_URL: z.string(required).pipe(url('postgres:', 'postgresql:')),
+  DATABASE_DIRECT_URL: url('postgres:', 'postgresql:').optional(),
+  DATABASE_POOL_SIZE: integer(1, 1_000).default(10),
+
+  OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
+  OIDC_AUDIENCE: z.string(required),
+  OIDC_TENANT_CLAIM: z.string().optional(),
+  OIDC_SHARED_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+
+  IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
+
+  OUTBOX_RELAY: oneOf('on', 'off').default('on'),
+  KAFKA_BROKERS: z
+    .string()
+    .transform(list)
+    .pipe(z.array(z.string().regex(/^[^\s:/]+:\d{1,5}$/, 'must be a comma-separated list of host:port')).min(1))
+    .optional(),
+  KAFKA_SSL: flag.default(false),
+  KAFKA_SASL_MECHANISM: oneOf('plain', 'scram-sha-256', 'scram-sha-512').optional(),
+  KAFKA_SASL_USERNAME: z.string().optional(),
+  KAFKA_SASL_PASSWORD: z.string().optional(),
+});
+
+type Environment = z.infer<typeof environment>;
+
+const SASL = ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const;
+
+/** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
+function faultsBetween(env: Record<string, string>): string[] {
+  const faults: string[] = [];
+  if (env['NODE_ENV'] === 'production' && env['OIDC_SHARED_SECRET'] !== undefined) {
+    faults.push('OIDC_SHARED_SECRET must not be set when NODE_ENV=production');
+  }
+  if (SASL.some((name) => env[name] !== undefined)) {
+    for (const name of SASL.filter((name) => env[name] === undefined)) {
+      faults.push(`${name} is required when another KAFKA_SASL_* variable is set`);
+    }
+  }
+  return faults;
+}
+
+function toConfig(env: Environment) {
+  return {
+    env: env.NODE_ENV,
+    host: env.HOST,
+    port: env.PORT,
+    roles: env.ROLES as readonly Role[],
+    logLevel: env.LOG_LEVEL,
+    /** How long the process keeps serving after SIGTERM made it not ready, in milliseconds. */
+    shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
+    database: {
+      url: env.DATABASE_URL,
+      /** A connection that is not behind a transaction pooler: session locks and migrations need one. */
+      directUrl: env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
+      poolSize: env.DATABASE_POOL_SIZE,
+    },
+    oidc: {
+      issuer: env.OIDC_ISSUER,
+      audience: env.OIDC_AUDIENCE,
+      tenantClaim: env.OIDC_TENANT_CLAIM,
+      sharedSecret: env.OIDC_SHARED_SECRET,
+    },
+    idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
+    outboxRelay: env.OUTBOX_RELAY === 'on',
+    kafka: env.KAFKA_BROKERS && {
+      brokers: env.KAFKA_BROKERS,
+      ssl: env.KAFKA_SSL,
+      sasl: env.KAFKA_SASL_MECHANISM && {
+        mechanism: env.KAFKA_SASL_MECHANISM,
+        username: env.KAFKA_SASL_USERNAME ?? '',
+        password: env.KAFKA_SASL_PASSWORD ?? '',
+      },
+    },
+  };
+}
+
+type DeepReadonly<T> = T extends (infer U)[]
+  ? readonly U[]
+  : T extends object
+    ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+    : T;
+
+/** The whole configuration, typed and frozen. `docs/configuration.md` lists the variables behind it. */
+export type Config = DeepReadonly<ReturnType<typeof toConfig>>;
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}
+
+/**
+ * Reads the environment once. An empty variable counts as unset, as Kubernetes manifests often leave them.
+ * @throws {ConfigError} naming every wrong variable, and no value
+ */
+export function loadConfig(source: NodeJS.ProcessEnv = process.env): Config {
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(source)) {
+    if (value !== undefined && value !== '') env[name] = value;
+  }
+  const parsed = environment.safeParse(env);
+  const faults = new Set(parsed.error?.issues.map((issue) => `${String(issue.path[0])} ${issue.message}`));
+  for (const fault of faultsBetween(env)) faults.add(fault);
+  if (!parsed.success || faults.size > 0) throw new ConfigError([...faults]);
+  return deepFreeze(toConfig(parsed.data));
+}

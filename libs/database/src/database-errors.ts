@@ -1,0 +1,48 @@
+import { QueryFailedError } from 'typeorm';
+
+/** SQLSTATEs that say that the server cannot serve now (https://www.postgresql.org/docs/18/errcodes-appendix.html). */
+const UNAVAILABLE = new Set([
+  '25006', // read_only_sql_transaction: the primary has failed over
+  '53300', // too_many_connections
+  '55P03', // lock_not_available: lock_timeout
+  '57014', // query_canceled: statement_timeout
+  '57P01', // admin_shutdown
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now
+  '3D000', // invalid_catalog_name: the database is being restored or moved
+]);
+
+const SOCKET_FAILURES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ENOENT',
+]);
+
+/** node-postgres throws these without a code. */
+const DRIVER_FAILURES =
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
+
+function codeOf(error: unknown): string {
+  const cause = error instanceof QueryFailedError ? (error.driverError as unknown) : error;
+  return String((cause as { code?: unknown } | undefined)?.code ?? '');
+}
+
+/** Whether the database could not be reached or could not answer, as opposed to having refused the statement. */
+export function isUnavailable(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isUnavailable);
+  const code = codeOf(error);
+  if (code.startsWith('08') || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
+  return error instanceof Error && DRIVER_FAILURES.test(error.message);
+}
+
+/** Whether a transaction failed only because of others beside it, so that running it whole again can succeed. */
+export function isRetryable(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === '40001' || code === '40P01';
+}

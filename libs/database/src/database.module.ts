@@ -1,0 +1,73 @@
+import { type DynamicModule, Global, Module, type OnModuleInit } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { CONFIG, type Config } from '@platform/config';
+import { HealthChecks } from '@platform/health';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { Database } from './database';
+import { FailFastClient } from './fail-fast-client';
+
+/** Entities and migrations are the application's; how they are reached is decided here. */
+type Schema = Pick<DataSourceOptions, 'entities' | 'migrations'>;
+
+/**
+ * Connecting and answering together stay below the 2 s within which a request must hear that the database is away.
+ * The server gives up first (`statement_timeout`), so that an abandoned statement does not run on.
+ */
+const CONNECT_TIMEOUT_MS = 700;
+const STATEMENT_TIMEOUT_MS = 1_000;
+const ANSWER_TIMEOUT_MS = 1_200;
+
+@Global()
+@Module({})
+export class DatabaseModule implements OnModuleInit {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly checks: HealthChecks,
+  ) {}
+
+  static forRoot(schema: Schema): DynamicModule {
+    return {
+      module: DatabaseModule,
+      imports: [
+        TypeOrmModule.forRootAsync({
+          inject: [CONFIG],
+          useFactory: (config: Config) => ({
+            ...schema,
+            type: 'postgres' as const,
+            url: config.database.url,
+            poolSize: config.database.poolSize,
+            connectTimeoutMS: CONNECT_TIMEOUT_MS,
+            applicationName: 'order-service',
+            retryAttempts: 10,
+            retryDelay: 1_000,
+            extra: {
+              Client: FailFastClient,
+              keepAlive: true,
+              query_timeout: ANSWER_TIMEOUT_MS,
+              statement_timeout: STATEMENT_TIMEOUT_MS,
+              lock_timeout: STATEMENT_TIMEOUT_MS,
+              idle_in_transaction_session_timeout: 5_000,
+            },
+          }),
+        }),
+      ],
+      providers: [Database],
+      exports: [Database, TypeOrmModule],
+    };
+  }
+
+  onModuleInit(): void {
+    let migrated = false;
+    this.checks.deciding.set('database', async () => {
+      await this.dataSource.query('SELECT 1');
+      migrated ||= await this.isMigrated();
+      if (!migrated) throw new Error('migrations are missing: run `npm run migrate`');
+    });
+  }
+
+  private async isMigrated(): Promise<boolean> {
+    const rows = await this.dataSource.query<{ name: string }[]>('SELECT name FROM migrations');
+    const done = new Set(rows.map(({ name }) => name));
+    return this.dataSource.migrations.every(({ name }) => done.has(name ?? ''));
+  }
+}

@@ -1,0 +1,37 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
+import { ServiceError } from '@platform/errors';
+import { DataSource, type EntityManager } from 'typeorm';
+import { isRetryable, isUnavailable } from './database-errors';
+
+const ATTEMPTS = 5;
+
+/** The way to PostgreSQL. A database that is away is `SERVICE_UNAVAILABLE` here, so that nobody else needs to know. */
+@Injectable()
+export class Database {
+  constructor(private readonly dataSource: DataSource) {}
+
+  /** Runs `work` outside a transaction: each statement is its own. */
+  async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.dataSource.manager);
+    } catch (error) {
+      throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
+    }
+  }
+
+  /**
+   * Runs `work` in one transaction at READ COMMITTED, and again, whole, after a serialization failure or a deadlock.
+   * `work` must therefore do nothing outside of `tx` that cannot be done twice.
+   */
+  async inTransaction<T>(work: (tx: EntityManager) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.run((manager) => manager.transaction(work));
+      } catch (error) {
+        if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
+        await delay(Math.random() * 10 * 2 ** attempt);
+      }
+    }
+  }
+}

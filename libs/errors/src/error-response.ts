@@ -1,0 +1,21 @@
+import { STATUS_CODES } from 'node:http';
+import type { ServiceError } from './service-error';
+
+/** The error shape of the guide's section 4.4. */
+export function errorBody(error: ServiceError, correlationId: string) {
+  return { error: { code: error.code, message: error.message, details: error.details, correlationId } };
+}
+
+/** The same facts as RFC 9457 problem details, with `code`, `errors` and `correlationId` as extension members. */
+export function problemBody(error: ServiceError, correlationId: string, instance: string) {
+  return {
+    type: `urn:order-a2a:problem:${error.code.toLowerCase().replaceAll('_', '-')}`,
+    title: STATUS_CODES[error.status],
+    status: error.status,
+    detail: error.message,
+    instance,
+    code: error.code,
+    errors: error.details,
+    correlationId,
+  };
+}

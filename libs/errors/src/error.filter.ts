@@ -1,0 +1,64 @@
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
+import { currentContext } from '@platform/request-context';
+import type { Request, Response } from 'express';
+import type { ILayer } from 'express-serve-static-core';
+import { errorBody, problemBody } from './error-response';
+import { ServiceError } from './service-error';
+
+/** Turns whatever was thrown while answering HTTP into the contract's error shape. Nothing of a cause leaks. */
+@Catch()
+export class ErrorFilter implements ExceptionFilter {
+  private readonly logger = new Logger(ErrorFilter.name);
+
+  catch(thrown: unknown, host: ArgumentsHost): void {
+    const req = host.switchToHttp().getRequest<Request>();
+    const res = host.switchToHttp().getResponse<Response>();
+    const error = toServiceError(thrown, req);
+    const requestId = currentContext()?.requestId ?? String(res.getHeader('X-Request-Id'));
+
+    if (error.status >= 500) this.logger.error({ err: error.cause ?? error, code: error.code }, error.message);
+    else this.logger.debug({ code: error.code }, error.message);
+    res.locals['errorCode'] = error.code;
+
+    if (res.headersSent) {
+      res.destroy();
+      return;
+    }
+    res.status(error.status).set(error.headers);
+    // JSON stands first, so that a client which accepts anything gets the ordinary shape.
+    if (req.accepts(['application/json', 'application/problem+json']) === 'application/problem+json') {
+      res.type('application/problem+json').send(JSON.stringify(problemBody(error, requestId, req.path)));
+    } else {
+      res.json(errorBody(error, requestId));
+    }
+  }
+}
+
+function toServiceError(thrown: unknown, req: Request): ServiceError {
+  if (thrown instanceof ServiceError) return thrown;
+  if (thrown instanceof HttpException && thrown.getStatus() === 404) return noRoute(req);
+  // Nest wraps the URIError of a path that is not valid percent-encoding (`/v1/orders/%zz`).
+  if (thrown instanceof HttpException && thrown.getStatus() === 400) {
+    return new ServiceError('MALFORMED_REQUEST', 'The request cannot be understood', { cause: thrown });
+  }
+  return new ServiceError('INTERNAL_ERROR', 'The service failed to answer', { cause: thrown });
+}
+
+function noRoute(req: Request): ServiceError {
+  const allowed = allowedMethods(req);
+  if (allowed.length === 0) return new ServiceError('ROUTE_NOT_FOUND', 'There is no such route');
+  return new ServiceError('METHOD_NOT_ALLOWED', 'The route does not answer this method', {
+    headers: { Allow: allowed.join(', ') },
+  });
+}
+
+/** Express answers 404 where a path is known and the method is not; its router tells which methods the path has. */
+function allowedMethods(req: Request): string[] {
+  const methods = new Set<string>();
+  for (const layer of req.app.router.stack as (ILayer & { match?(path: string): boolean })[]) {
+    if (!layer.route || !layer.match?.(req.path)) continue;
+    for (const { method } of layer.route.stack) methods.add(method.toUpperCase());
+  }
+  if (methods.has('GET')) methods.add('HEAD');
+  return [...methods].sort();
+}

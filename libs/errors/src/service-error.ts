@@ -1,0 +1,44 @@
+import { ERROR_STATUS, type ErrorCode } from './error-code';
+
+/** One thing that is wrong: where (`items[0].sku`), and what. */
+export interface ErrorDetail {
+  readonly field: string;
+  readonly message: string;
+}
+
+interface ServiceErrorOptions {
+  readonly details?: readonly ErrorDetail[];
+  /** Response headers that belong to the refusal, for example `WWW-Authenticate`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** What went wrong underneath. It is logged and never shown. */
+  readonly cause?: unknown;
+}
+
+/** The one way to refuse or fail a request on purpose. The message is shown to the client: no secrets, no values. */
+export class ServiceError extends Error {
+  override readonly name = 'ServiceError';
+  readonly details: readonly ErrorDetail[] | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options: ServiceErrorOptions = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.details = options.details;
+    this.headers = options.headers ?? {};
+  }
+
+  get status(): number {
+    return ERROR_STATUS[this.code];
+  }
+
+  /** A dependency is away. A client may try again after the given seconds. */
+  static unavailable(cause: unknown, retryAfterSeconds = 1): ServiceError {
+    return new ServiceError('SERVICE_UNAVAILABLE', 'The service cannot answer right now; try again', {
+      headers: { 'Retry-After': String(retryAfterSeconds) },
+      cause,
+    });
+  }
+}

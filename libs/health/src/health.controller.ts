@@ -1,0 +1,52 @@
+import { Controller, Get, Res, ServiceUnavailableException, VERSION_NEUTRAL } from '@nestjs/common';
+import { ApiExcludeController } from '@nestjs/swagger';
+import { HealthCheckService, HealthIndicatorService } from '@nestjs/terminus';
+import { Public } from '@platform/auth';
+import type { Response } from 'express';
+import { HealthChecks } from './health-checks';
+
+const CHECK_TIMEOUT_MS = 1_000;
+
+/** Probes for Kubernetes. Their bodies are Terminus's, for operators; they are not part of the public API. */
+@Public()
+@ApiExcludeController()
+@Controller({ path: 'health', version: VERSION_NEUTRAL })
+export class HealthController {
+  constructor(
+    private readonly health: HealthCheckService,
+    private readonly indicators: HealthIndicatorService,
+    private readonly checks: HealthChecks,
+  ) {}
+
+  /** Touches no dependency: a process that drains, or whose database is away, must not be restarted for it. */
+  @Get('live')
+  live() {
+    return { status: 'ok' };
+  }
+
+  @Get('ready')
+  async ready(@Res({ passthrough: true }) res: Response): Promise<unknown> {
+    try {
+      return await this.health.check([
+        () => {
+          const process = this.indicators.check('process');
+          return this.checks.isDraining ? process.down('shutting down') : process.up();
+        },
+        ...[...this.checks.deciding].map(([name, check]) => () => this.attempt(name, check)),
+        ...[...this.checks.reported].map(([name, check]) => async () => {
+          const result = await this.attempt(name, check);
+          if (result[name]?.status === 'down') result[name].status = 'degraded';
+          return result;
+        }),
+      ]);
+    } catch (error) {
+      if (!(error instanceof ServiceUnavailableException)) throw error;
+      res.status(503);
+      return error.getResponse();
+    }
+  }
+
+  private attempt(name: string, check: () => Promise<void>) {
+    return this.indicators.check(name).attempt(check).withTimeout(CHECK_TIMEOUT_MS);
+  }
+}

@@ -1,0 +1,36 @@
+import { type CustomTransportStrategy, KafkaContext, Server } from '@nestjs/microservices';
+import { lastValueFrom, type Observable } from 'rxjs';
+import type { toMessage } from './stored-event';
+
+/**
+ * A transport without a wire, for running without Kafka: the relay hands each event straight to the handlers
+ * (`@EventPattern`) in the same process, with the arguments that they get from Kafka, and waits for them.
+ */
+export class InProcessServer extends Server implements CustomTransportStrategy {
+  override readonly transportId = Symbol('in-process');
+
+  override listen(callback: () => void): void {
+    callback();
+  }
+
+  override close(): void {}
+
+  override on(): never {
+    throw new Error('The in-process transport has no events of its own');
+  }
+
+  override unwrap(): never {
+    throw new Error('The in-process transport has no client underneath');
+  }
+
+  /** Resolves when all handlers of the topic have. Rejects when one does. */
+  async deliver(topic: string, { key, value, headers }: ReturnType<typeof toMessage>): Promise<void> {
+    const handler = this.getHandlerByPattern(topic);
+    if (!handler) return;
+    const data = JSON.parse(value) as unknown;
+    const message = { key, value: data, headers } as unknown as ConstructorParameters<typeof KafkaContext>[0][0];
+    const context = new KafkaContext([message, 0, topic, undefined, undefined, undefined] as never);
+    const result = (await handler(data, context)) as Observable<unknown>;
+    await lastValueFrom(result, { defaultValue: undefined });
+  }
+}

@@ -1,0 +1,42 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { ClientKafka } from '@nestjs/microservices';
+import { lastValueFrom } from 'rxjs';
+import { EventPublisher, EventRefused } from './event-publisher';
+import { type StoredEvent, toMessage } from './stored-event';
+import { ORDERS_TOPIC } from './topics';
+
+/** Injection token of the Nest Kafka client. */
+export const KAFKA_CLIENT = Symbol('KAFKA_CLIENT');
+
+/** Broker errors that no retry mends (https://kafka.apache.org/protocol#protocol_error_codes). */
+const REFUSALS = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
+
+@Injectable()
+export class KafkaPublisher extends EventPublisher {
+  constructor(@Inject(KAFKA_CLIENT) private readonly client: ClientKafka) {
+    super();
+  }
+
+  async connect(): Promise<void> {
+    await this.client.connect();
+  }
+
+  /** One request at a time: kafkajs numbers an idempotent producer's batches wrongly when sends overlap (kafkajs#598). */
+  async publish(events: readonly StoredEvent[]): Promise<void> {
+    try {
+      await lastValueFrom(this.client.emitBatch(ORDERS_TOPIC, { messages: events.map(toMessage) }));
+    } catch (error) {
+      if (isRefusal(error)) throw new EventRefused('Kafka refuses the event', { cause: error });
+      // A producer that failed may have lost count of its sequence numbers. A new one starts afresh.
+      await this.client.close().catch(() => undefined);
+      throw error;
+    }
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (REFUSALS.has(String((cause as { type?: unknown }).type))) return true;
+  }
+  return false;
+}

@@ -1,0 +1,57 @@
+import type { Client } from 'pg';
+
+/**
+ * The outbox is cut into this many lanes by the aggregate's id. The column `outbox.lane` computes the same number:
+ * changing it takes a migration.
+ */
+export const LANES = 16;
+
+/** First key of the advisory locks; the second is the lane, or PRESENCE. Chosen at random, and never changed. */
+const LOCK_CLASS = 1_860_414_203;
+const PRESENCE = LANES;
+
+/**
+ * The lanes that this process relays. A lane is held with a session-level advisory lock, by one process at a time, so
+ * that no two send events of the same aggregate; the lock goes with the connection, so that a process that died blocks
+ * nobody. Each process is present with a shared lock; counting those gives everyone's fair share.
+ */
+export class OutboxLanes {
+  private readonly lanes = new Set<number>();
+
+  private constructor(private readonly client: Client) {}
+
+  static async join(client: Client): Promise<OutboxLanes> {
+    await client.query('SELECT pg_advisory_lock_shared($1, $2)', [LOCK_CLASS, PRESENCE]);
+    return new OutboxLanes(client);
+  }
+
+  get held(): number[] {
+    return [...this.lanes];
+  }
+
+  /** Gives up lanes above the fair share and takes free ones below it. Not while events of a lane are being sent. */
+  async balance(): Promise<void> {
+    const share = Math.ceil(LANES / (await this.countProcesses()));
+    for (const lane of this.held.slice(share)) {
+      await this.client.query('SELECT pg_advisory_unlock($1, $2)', [LOCK_CLASS, lane]);
+      this.lanes.delete(lane);
+    }
+    if (this.lanes.size >= share) return;
+    const candidates = Array.from({ length: LANES }, (_, lane) => lane).filter((lane) => !this.lanes.has(lane));
+    const { rows } = await this.client.query<{ lane: number }>(
+      'SELECT lane FROM unnest($2::int[]) AS lane WHERE pg_try_advisory_lock($1, lane) LIMIT $3',
+      [LOCK_CLASS, candidates, share - this.lanes.size],
+    );
+    for (const { lane } of rows) this.lanes.add(lane);
+  }
+
+  private async countProcesses(): Promise<number> {
+    const { rows } = await this.client.query<{ processes: number }>(
+      `SELECT count(*)::int AS processes FROM pg_locks
+       WHERE locktype = 'advisory' AND granted AND classid = $1 AND objid = $2 AND objsubid = 2
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+      [LOCK_CLASS, PRESENCE],
+    );
+    return rows[0]?.processes ?? 1;
+  }
+}

@@ -1,0 +1,125 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { type BeforeApplicationShutdown, Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
+import { HealthChecks } from '@platform/health';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter, Gauge } from 'prom-client';
+import { EventPublisher, EventRefused } from './event-publisher';
+import { OutboxSession } from './outbox-session';
+import type { StoredEvent } from './stored-event';
+
+/** How long an idle relay waits before it looks again. */
+const POLL_MS = 100;
+/** How often lanes are shared out and the backlog is measured. */
+const UPKEEP_MS = 1_000;
+const LONGEST_BACKOFF_MS = 5_000;
+
+/**
+ * Takes committed events from the outbox to their destination: at least once, and in order per aggregate. An event is
+ * marked only after it arrived, so a process that dies in between sends it again, with the same id.
+ */
+@Injectable()
+export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  private readonly logger = new Logger(OutboxRelay.name);
+  private readonly stop = new AbortController();
+  private running: Promise<void> | undefined;
+  private failure: string | undefined = 'not started';
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly publisher: EventPublisher,
+    private readonly checks: HealthChecks,
+    @InjectMetric('outbox_backlog') private readonly backlog: Gauge,
+    @InjectMetric('outbox_oldest_age_seconds') private readonly oldestAge: Gauge,
+    @InjectMetric('outbox_parked') private readonly parked: Gauge,
+    @InjectMetric('events_published_total') private readonly published: Counter<'type'>,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    if (!this.config.outboxRelay) return;
+    this.checks.reported.set('outbox-relay', () =>
+      this.failure === undefined ? Promise.resolve() : Promise.reject(new Error(this.failure)),
+    );
+    this.running = this.run();
+  }
+
+  /** After the API stopped its intake: what it accepted last is relayed by whoever holds the lane next. */
+  async beforeApplicationShutdown(): Promise<void> {
+    this.stop.abort();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    let failures = 0;
+    while (!this.stop.signal.aborted) {
+      try {
+        await this.relay(() => {
+          failures = 0;
+          this.failure = undefined;
+        });
+      } catch (error) {
+        failures += 1;
+        this.failure = 'events cannot be published at the moment; they wait in the outbox';
+        this.logger.warn({ err: error, failures }, 'The outbox relay failed; it starts anew');
+        await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  /** Relays until told to stop. Rejects when the database or the destination fails. */
+  private async relay(onProgress: () => void): Promise<void> {
+    const session = await OutboxSession.open(this.config);
+    try {
+      let upkeepAt = 0;
+      while (!this.stop.signal.aborted) {
+        if (performance.now() >= upkeepAt) {
+          await session.lanes.balance();
+          await this.measure(session);
+          await this.publisher.connect();
+          upkeepAt = performance.now() + UPKEEP_MS;
+        }
+        const events = await session.read();
+        await this.deliver(session, events);
+        onProgress();
+        if (events.length === 0) await this.pause(POLL_MS);
+      }
+    } finally {
+      await session.close().catch(() => undefined);
+    }
+  }
+
+  /** Publishes and marks. What the destination refuses is found by halving, and set aside with its aggregate. */
+  private async deliver(session: OutboxSession, events: StoredEvent[], setAside = new Set<string>()): Promise<void> {
+    const [first] = events;
+    if (!first) return;
+    try {
+      await this.publisher.publish(events);
+    } catch (error) {
+      if (!(error instanceof EventRefused)) throw error;
+      if (events.length === 1) {
+        setAside.add(first.aggregateid);
+        this.logger.error({ err: error, eventId: first.id, type: first.type }, 'An event was refused for good');
+        await session.park(first, error.message);
+        return;
+      }
+      const middle = Math.ceil(events.length / 2);
+      await this.deliver(session, events.slice(0, middle), setAside);
+      const rest = events.slice(middle).filter(({ aggregateid }) => !setAside.has(aggregateid));
+      await this.deliver(session, rest, setAside);
+      return;
+    }
+    await session.markPublished(events);
+    for (const { type } of events) this.published.inc({ type });
+  }
+
+  private async measure(session: OutboxSession): Promise<void> {
+    const { backlog, oldestAge, parked } = await session.measure();
+    this.backlog.set(backlog);
+    this.oldestAge.set(oldestAge);
+    this.parked.set(parked);
+  }
+
+  private async pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,81 @@
+import type { Config } from '@platform/config';
+import { directConnection } from '@platform/database';
+import type { Client } from 'pg';
+import { OutboxLanes } from './outbox-lanes';
+import type { StoredEvent } from './stored-event';
+
+const QUERY_TIMEOUT_MS = 30_000;
+const BATCH_ROWS = 500;
+/** A batch can end up in one partition, and a broker's default limit for that is 1 MiB (`message.max.bytes`). */
+const BATCH_BYTES = 800_000;
+
+/**
+ * The relay's connection to the outbox. Locks, reads and marks share it, so that a process which lost its lanes to
+ * another can neither read nor mark.
+ */
+export class OutboxSession {
+  private constructor(
+    private readonly client: Client,
+    readonly lanes: OutboxLanes,
+  ) {}
+
+  static async open(config: Config): Promise<OutboxSession> {
+    const client = directConnection(config, 'order-service outbox relay', QUERY_TIMEOUT_MS);
+    client.on('error', () => undefined); // the next query rejects, and that is handled
+    try {
+      await client.connect();
+      // Without these a host that vanished would hold its lanes until the kernel gives up, after hours.
+      await client.query('SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3');
+      return new OutboxSession(client, await OutboxLanes.join(client));
+    } catch (error) {
+      await client.end();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.client.end();
+  }
+
+  /**
+   * The oldest events of our lanes that are not published. There is no high-water mark: a row that commits late is
+   * found late, and none is ever skipped.
+   */
+  async read(): Promise<StoredEvent[]> {
+    const { rows } = await this.client.query<StoredEvent>(
+      `SELECT position, id, aggregatetype, aggregateid, type, payload::text AS payload, sequence, traceparent,
+              request_id, created_at
+       FROM outbox
+       WHERE published_at IS NULL AND lane = ANY($1)
+         AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
+       ORDER BY position LIMIT $2`,
+      [this.lanes.held, BATCH_ROWS],
+    );
+    let bytes = 0;
+    const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload)) > BATCH_BYTES);
+    return end === -1 ? rows : rows.slice(0, Math.max(end, 1));
+  }
+
+  async markPublished(events: readonly StoredEvent[]): Promise<void> {
+    const positions = events.map(({ position }) => position);
+    await this.client.query('UPDATE outbox SET published_at = now() WHERE position = ANY($1::bigint[])', [positions]);
+  }
+
+  /** Sets an aggregate aside: its events wait, all others go on. `docs/runbooks/outbox-parked.md` says what to do. */
+  async park(event: StoredEvent, reason: string): Promise<void> {
+    await this.client.query(
+      `INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+      [event.aggregateid, event.position, reason],
+    );
+  }
+
+  /** @returns events that wait, age of the oldest in seconds, and aggregates set aside */
+  async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
+    const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(
+      `SELECT count(*)::int AS backlog, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS "oldestAge",
+              (SELECT count(*)::int FROM outbox_parked) AS parked
+       FROM outbox WHERE published_at IS NULL`,
+    );
+    return rows[0] ?? { backlog: 0, oldestAge: 0, parked: 0 };
+  }
+}

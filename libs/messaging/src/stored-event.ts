@@ -1,0 +1,39 @@
+import { fromUUID } from 'typeid-js';
+
+/** An event as the relay reads it from the table `outbox`. */
+export interface StoredEvent {
+  readonly position: string;
+  readonly id: string;
+  readonly aggregatetype: string;
+  readonly aggregateid: string;
+  readonly type: string;
+  readonly payload: string;
+  readonly sequence: number;
+  readonly traceparent: string | null;
+  readonly request_id: string | null;
+  readonly created_at: Date;
+}
+
+/**
+ * The event as a message: CloudEvents 1.0 in the Kafka protocol binding's binary mode
+ * (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md#32-binary-content-mode).
+ */
+export function toMessage(event: StoredEvent) {
+  return {
+    key: event.aggregateid,
+    value: event.payload,
+    headers: {
+      ce_specversion: '1.0',
+      ce_id: fromUUID(event.id, 'evt'),
+      ce_type: event.type,
+      ce_source: `/${event.aggregatetype}s`,
+      ce_subject: event.aggregateid,
+      ce_time: event.created_at.toISOString(),
+      ce_sequence: String(event.sequence),
+      ce_dataschema: `urn:order-a2a:schema:${event.type}:1`,
+      'content-type': 'application/json',
+      ...(event.traceparent !== null && { traceparent: event.traceparent }),
+      ...(event.request_id !== null && { 'x-request-id': event.request_id }),
+    },
+  };
+}

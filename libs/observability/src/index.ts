@@ -1,0 +1,2 @@
+export { httpTelemetry } from './http-telemetry';
+export { ObservabilityModule } from './observability.module';

@@ -1,0 +1,37 @@
+import type { Config } from '@platform/config';
+import { currentContext } from '@platform/request-context';
+import { type LoggerOptions, stdTimeFunctions } from 'pino';
+
+/** One JSON object a line on standard output; every line inside a request, job or event says whose it is. */
+export function loggerOptions(config: Config): LoggerOptions {
+  return {
+    level: config.logLevel,
+    base: undefined,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    mixin: contextFields,
+    serializers: { err: errorFields },
+  };
+}
+
+function contextFields(): object {
+  const context = currentContext();
+  if (!context) return {};
+  const { requestId, principal, orderId, trace } = context;
+  return {
+    requestId,
+    clientId: principal?.clientId,
+    scope: principal && [...principal.scopes].join(' '),
+    orderId,
+    traceId: trace.traceId,
+    spanId: trace.spanId,
+  };
+}
+
+/** Named fields only: what libraries hang on their errors (SQL parameters, request bodies) can be personal data. */
+function errorFields(error: unknown): object {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { name, message, stack, cause } = error;
+  const code = (error as { code?: unknown }).code;
+  return { type: name, code, message, stack, cause: cause === undefined ? undefined : errorFields(cause) };
+}

@@ -1,0 +1,38 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+import type { Principal } from './principal';
+import { childOf, parseTraceparent, type TraceContext } from './trace-context';
+
+/**
+ * What is known of the work under way: a request, a job or a consumed event. Logs, errors and outbox rows read it.
+ * `principal` and `orderId` are filled in as they become known.
+ */
+export interface RequestContext {
+  readonly requestId: string;
+  readonly trace: TraceContext;
+  principal?: Principal;
+  orderId?: string;
+}
+
+const storage = new AsyncLocalStorage<RequestContext>();
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** A context that continues `origin`: its request id where that is well-formed, its trace where there is one. */
+export function newContext(origin: { requestId?: string; traceparent?: string } = {}): RequestContext {
+  const { requestId = '' } = origin;
+  return {
+    requestId: REQUEST_ID.test(requestId) ? requestId : `req-${randomUUID()}`,
+    trace: childOf(parseTraceparent(origin.traceparent)),
+  };
+}
+
+/** Runs `work` so that everything it calls, awaits or schedules finds `context`. */
+export function runInContext<T>(context: RequestContext, work: () => T): T {
+  return storage.run(context, work);
+}
+
+/** The context of the work under way; undefined outside of any, for example while the process starts. */
+export function currentContext(): RequestContext | undefined {
+  return storage.getStore();
+}

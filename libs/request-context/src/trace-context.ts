@@ -1,0 +1,37 @@
+import { randomBytes } from 'node:crypto';
+
+/** A position in a distributed trace, as W3C Trace Context names it: hex ids of 32 and 16 digits, flags of 2. */
+export interface TraceContext {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly flags: string;
+}
+
+const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+
+/**
+ * Reads a `traceparent` header (https://www.w3.org/TR/trace-context/#traceparent-header).
+ * @returns undefined when the header is missing or invalid: the trace then starts anew, as the specification asks
+ */
+export function parseTraceparent(header: string | undefined): TraceContext | undefined {
+  const match = TRACEPARENT.exec(header ?? '');
+  if (!match) return undefined;
+  const [, version = '', traceId = '', spanId = '', flags = '', rest] = match;
+  if (version === 'ff' || (version === '00' && rest !== undefined)) return undefined;
+  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
+  return { traceId, spanId, flags };
+}
+
+/** A new span: a child of `parent`, or the root of a new trace. */
+export function childOf(parent: TraceContext | undefined): TraceContext {
+  return {
+    traceId: parent?.traceId ?? randomBytes(16).toString('hex'),
+    spanId: randomBytes(8).toString('hex'),
+    flags: parent?.flags ?? '01',
+  };
+}
+
+/** The `traceparent` header that hands this span on. */
+export function traceparent(trace: TraceContext): string {
+  return `00-${trace.traceId}-${trace.spanId}-${trace.flags}`;
+}
