@@ -7,8 +7,8 @@ const parse = json({ limit: BODY_BYTES, type: () => true });
 
 /** Reads JSON bodies and refuses all others, each fault with a code of its own. */
 export const jsonBody: RequestHandler = (req, res, next) => {
-  // null is no body at all, false a body of another type.
-  if (req.is('application/json') === false) {
+  // `is` gives null where there is no body, but takes a length of 0 for one.
+  if (req.get('content-length') !== '0' && req.is('application/json') === false) {
     next(new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The request body must be application/json'));
     return;
   }

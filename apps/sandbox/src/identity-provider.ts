@@ -1,5 +1,6 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import http, { type IncomingMessage, type Server } from 'node:http';
+import { Readable } from 'node:stream';
 import Provider, { type Configuration } from 'oidc-provider';
 import { listen, type RunningServer } from './listen';
 import { AUDIENCE, CLIENT_SECRET, TENANT_CLAIM } from './settings';
@@ -26,6 +27,8 @@ function serve(server: Server, issuer: string): void {
   const scopes = [...new Set(CLIENTS.flatMap(({ scope }) => scope.split(' ')))];
   const configuration: Configuration = {
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' }] } as never,
+    adapter: KeepNothing,
+    ttl: { ClientCredentials: TOKEN_TTL_S },
     scopes,
     responseTypes: [],
     clients: CLIENTS.map(({ id, scope }) => ({
@@ -60,20 +63,35 @@ function serve(server: Server, issuer: string): void {
   const provider = new Provider(issuer, configuration);
   const handle = provider.callback();
   server.on('request', (req, res) => {
-    grantAllScopesByDefault(req).then(
-      () => handle(req, res),
+    withAllScopesByDefault(req).then(
+      (request) => handle(request, res),
       () => res.writeHead(400).end(),
     );
   });
 }
 
-/** A client that asks for no scope gets all of its own, as most providers do (RFC 6749 section 3.3). */
-async function grantAllScopesByDefault(req: IncomingMessage & { body?: unknown }): Promise<void> {
-  if (req.method !== 'POST' || req.url !== '/token') return;
+/** Tokens are JWTs and clients are configured, so there is nothing to keep. */
+class KeepNothing {
+  async upsert(): Promise<void> {}
+  async find(): Promise<undefined> {}
+  async findByUid(): Promise<undefined> {}
+  async findByUserCode(): Promise<undefined> {}
+  async destroy(): Promise<void> {}
+  async consume(): Promise<void> {}
+  async revokeByGrantId(): Promise<void> {}
+}
+
+/** A client that asks for no scope gets all of its own, as from most providers (RFC 6749 section 3.3). */
+async function withAllScopesByDefault(req: IncomingMessage): Promise<IncomingMessage> {
+  if (req.method !== 'POST' || req.url !== '/token') return req;
   const form = new URLSearchParams(Buffer.concat(await req.toArray()).toString());
   const basic = Buffer.from(req.headers.authorization?.replace(/^Basic /i, '') ?? '', 'base64').toString();
   const clientId = form.get('client_id') ?? decodeURIComponent(basic.split(':')[0] ?? '');
   const client = CLIENTS.find(({ id }) => id === clientId);
   if (client && !form.get('scope')) form.set('scope', client.scope);
-  req.body = Object.fromEntries(form); // the provider takes a body that was parsed before it
+  const body = Buffer.from(form.toString());
+  const { method, url, socket, httpVersion, httpVersionMajor } = req;
+  const headers = { ...req.headers, 'content-length': String(body.length) };
+  const replay = Object.assign(Readable.from([body]), { method, url, socket, httpVersion, httpVersionMajor, headers });
+  return replay as unknown as IncomingMessage;
 }

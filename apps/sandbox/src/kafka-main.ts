@@ -11,11 +11,15 @@ async function main(): Promise<void> {
   console.log('Starting Apache Kafka; the first time it is downloaded.');
   const dataDir = path.resolve('.sandbox/kafka');
   const libDir = path.resolve('.sandbox/kafka-jars');
-  const broker = await startKafka({ port: PORT, controllerPort: CONTROLLER_PORT, dataDir, libDir });
-  broker.process.once('exit', () => process.exit(1));
+  const starting = startKafka({ port: PORT, controllerPort: CONTROLLER_PORT, dataDir, libDir });
+  let stopping = false;
   stopOnSignal(async () => {
-    broker.process.removeAllListeners('exit');
-    await broker.stop();
+    stopping = true;
+    await (await starting).stop();
+  });
+  const broker = await starting;
+  broker.process.once('exit', () => {
+    if (!stopping) process.exit(1);
   });
   console.log(`Ready: Kafka on ${broker.address}. Use it with: KAFKA_BROKERS=${broker.address} npm start`);
 }

@@ -18,15 +18,27 @@ const TOPIC_PARTITIONS = 6;
 
 type Settings = ReturnType<typeof readSettings>;
 
-/** What to stop, last started first. */
-const running: (() => Promise<void>)[] = [];
+/** What was started, in that order. */
+const pieces: Promise<{ stop(): Promise<void> }>[] = [];
 let stopping: Promise<void> | undefined;
 
+/** Stops what was started, last first; what is still starting is awaited, so that it leaves no process behind. */
 function stopAll(): Promise<void> {
   stopping ??= (async () => {
-    for (const stop of running.reverse()) await stop();
+    for (const starting of pieces.reverse()) {
+      const piece = await starting.catch(() => undefined);
+      await piece?.stop();
+    }
   })();
   return stopping;
+}
+
+/** Starts a piece, unless everything is being stopped. */
+function start<T extends { stop(): Promise<void> }>(starter: () => Promise<T>): Promise<T> {
+  if (stopping) throw new Error('The sandbox is being stopped');
+  const starting = starter();
+  pieces.push(starting);
+  return starting;
 }
 
 /** Starts the pieces that are not given from outside and tells the service where all of them are. */
@@ -44,19 +56,18 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
     PORT: String(servicePort.value),
   };
   if (postgres) {
-    const server = await startPostgres({ dataDir: path.join(settings.dataDir, 'postgres'), port: postgres.value });
-    running.push(() => server.stop());
+    const dataDir = path.join(settings.dataDir, 'postgres');
+    const server = await start(() => startPostgres({ dataDir, port: postgres.value }));
     await server.createDatabase('orders');
     env['DATABASE_URL'] = server.url('orders');
   }
   if (identityProvider) {
-    const server = await startIdentityProvider(identityProvider.value);
-    running.push(() => server.stop());
+    const server = await start(() => startIdentityProvider(identityProvider.value));
     env['OIDC_ISSUER'] = server.url;
   }
   if (payments) {
-    const server = await startPaymentApi(payments.value, path.join(settings.dataDir, 'payments.jsonl'));
-    running.push(() => server.stop());
+    const file = path.join(settings.dataDir, 'payments.jsonl');
+    const server = await start(() => startPaymentApi(payments.value, file));
     env['PAYMENT_API_URL'] = server.url;
   }
   return {
@@ -74,8 +85,10 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
 async function startService(settings: Settings, env: NodeJS.ProcessEnv): Promise<void> {
   await runProgram('database/migrate', env);
   if (settings.kafkaBrokers) await runProgram('topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
-  const service = startProgram('main', env);
-  running.push(() => stopService(service));
+  const { service } = await start(async () => {
+    const service = startProgram('main', env);
+    return { service, stop: () => stopService(service) };
+  });
   const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : process.stdout;
   service.stdout?.pipe(output, { end: false });
   const exited = once(service, 'exit').then(([code]) => {

@@ -1,6 +1,7 @@
 import { type ArgumentMetadata, Injectable, type ValidationError, ValidationPipe } from '@nestjs/common';
-import { type ErrorDetail, ServiceError } from './service-error';
+import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
+import { type ErrorDetail, ServiceError } from './service-error';
 
 class InvalidRequest extends Error {
   constructor(readonly details: ErrorDetail[]) {
@@ -23,15 +24,40 @@ export class RequestValidationPipe extends ValidationPipe {
 
   override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
     if (!this.toValidate(metadata)) return value;
+    const { ruled, freeForm, details } = takeApart(value ?? {}, metadata.metatype);
+    const dto = await this.validateRuled(ruled, metadata, details);
+    if (details.length === 0) return Object.assign(dto as object, freeForm);
+    const { code, message } = refusalOf(metadata.metatype);
+    throw new ServiceError(code, message, { details });
+  }
+
+  private async validateRuled(value: unknown, metadata: ArgumentMetadata, details: ErrorDetail[]): Promise<unknown> {
     try {
-      if (Array.isArray(value)) throw new InvalidRequest([{ field: '', message: 'must be a JSON object' }]);
-      return (await super.transform(value ?? {}, metadata)) as unknown;
+      return (await super.transform(value, metadata)) as unknown;
     } catch (error) {
       if (!(error instanceof InvalidRequest)) throw error;
-      const { code, message } = refusalOf(metadata.metatype);
-      throw new ServiceError(code, message, { details: error.details });
+      details.push(...error.details);
+      return undefined;
     }
   }
+}
+
+/** Separates the properties that class-validator knows from the free-form ones, whose faults are found here. */
+function takeApart(value: unknown, dto: object | undefined) {
+  const details: ErrorDetail[] = [];
+  const freeForm: Record<string, unknown> = {};
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    details.push({ field: '', message: 'must be a JSON object' });
+    return { ruled: {}, freeForm, details };
+  }
+  const ruled: Record<string, unknown> = { ...value };
+  for (const [property, { isValid, message }] of freeFormRules(dto)) {
+    if (ruled[property] === undefined) continue;
+    if (!isValid(ruled[property])) details.push({ field: property, message: `${property} ${message}` });
+    freeForm[property] = ruled[property];
+    delete ruled[property];
+  }
+  return { ruled, freeForm, details };
 }
 
 /** Paths are written as in the guide: `items[0].sku`. */

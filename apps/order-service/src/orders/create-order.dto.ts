@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { RefusedAs } from '@platform/errors';
-import { Transform, Type } from 'class-transformer';
+import { FreeForm, RefusedAs } from '@platform/errors';
+import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
@@ -17,7 +17,7 @@ import {
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
-import { FitsCurrency, IsCurrency, IsMetadata, IsStorableText } from './validators';
+import { FitsCurrency, IsCurrency, IsStorableText, METADATA_RULE } from './validators';
 
 /** A decimal number of at most 18 digits before the point. How many come after it is the currency's matter. */
 const DECIMAL = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
@@ -111,9 +111,6 @@ export class CreateOrderDto {
     example: { sourceSystem: 'order-orchestrator' },
     description: 'Yours: kept and shown as it is. At most 16 KiB as JSON and 5 levels deep.',
   })
-  // class-transformer would copy it and drop keys such as `constructor`.
-  @Transform(({ obj }) => (obj as { metadata?: unknown }).metadata)
-  @IsAbsentOr()
-  @IsMetadata()
+  @FreeForm(METADATA_RULE)
   readonly metadata?: Record<string, unknown>;
 }

@@ -6,6 +6,7 @@ import { idempotencyKey } from '@platform/idempotency';
 import type { Principal } from '@platform/request-context';
 import type { Response } from 'express';
 import { CreateOrderDto } from './create-order.dto';
+import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
 import { OrderPage, OrderReceipt, OrderView } from './order.view';
 import { OrdersService } from './orders.service';
@@ -49,11 +50,13 @@ export class OrdersController {
   async get(
     @CurrentPrincipal() principal: Principal,
     @Param('orderId') orderId: string,
+    @Headers('if-none-match') known: string | undefined,
     @Res({ passthrough: true }) res: Response,
   ): Promise<OrderView> {
     const order = await this.orders.get(principal, orderId);
-    // Express compares If-None-Match with it and answers 304.
-    res.set('ETag', `"${order.version}"`);
+    const etag = etagOf(order.version);
+    res.set('ETag', etag);
+    if (!matchesNone(known, etag)) res.status(304); // Express then sends no body
     return order;
   }
 

@@ -1,3 +1,4 @@
+import type { FreeFormRule } from '@platform/errors';
 import { isRFC3339, ValidateBy, type ValidationArguments, type ValidationOptions } from 'class-validator';
 import { minorDigits } from './currencies';
 import { fitsCurrency } from './order-total';
@@ -54,16 +55,15 @@ export const IsTimestamp = validator(
 );
 
 /** A JSON object of at most 16 KiB and 5 levels, itself included, that the database keeps as it is. */
-export const IsMetadata = validator(
-  'isMetadata',
-  `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL or lone surrogates`,
-  (value) =>
+export const METADATA_RULE: FreeFormRule = {
+  message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL or lone surrogates`,
+  isValid: (value) =>
     typeof value === 'object' &&
     value !== null &&
     !Array.isArray(value) &&
     isStorableJson(value, METADATA_DEPTH) &&
     Buffer.byteLength(JSON.stringify(value)) <= METADATA_BYTES,
-);
+};
 
 function isStorableJson(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value);

@@ -1,0 +1,11 @@
+/** The ETag of a version of an order: strong, because a version is one sequence of bytes. */
+export const etagOf = (version: number) => `"${version}"`;
+
+/**
+ * Whether `If-None-Match` names this ETag, compared weakly as RFC 9110 section 13.1.2 says. Express' own check does not
+ * serve: it takes the `Cache-Control: no-cache` that fetch sends along as a wish to have the body.
+ */
+export function matchesNone(header: string | undefined, etag: string): boolean {
+  if (header === undefined) return true;
+  return !header.split(',').some((candidate) => ['*', etag, `W/${etag}`].includes(candidate.trim()));
+}

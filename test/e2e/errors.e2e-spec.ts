@@ -1,0 +1,115 @@
+import { once } from 'node:events';
+import net from 'node:net';
+import { Controller, Get, Module } from '@nestjs/common';
+import { Public } from '@platform/auth';
+import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { startService, type TestService } from '../support/service';
+
+@Public()
+@Controller('broken')
+class BrokenController {
+  @Get()
+  fail(): never {
+    throw new Error('secret: postgres://user:password@host/db');
+  }
+}
+
+describe('Errors', () => {
+  let service: TestService;
+  let call: Api;
+
+  beforeAll(async () => {
+    service = await startService({}, (appModule) => {
+      @Module({ imports: [appModule as never], controllers: [BrokenController] })
+      class WithBrokenRoute {}
+      return WithBrokenRoute;
+    });
+    call = api(service.url, await fetchToken('order-orchestrator'));
+  });
+  afterAll(() => service.stop());
+
+  const big = JSON.stringify(anOrder({ metadata: { a: 'x'.repeat(256 * 1024) } }));
+  const cases: [string, number, string, () => Promise<Answer>][] = [
+    ['an unknown route', 404, 'ROUTE_NOT_FOUND', () => call('/nope')],
+    ['an unknown version', 404, 'ROUTE_NOT_FOUND', () => call('/v2/orders')],
+    ['a method that the route has not', 405, 'METHOD_NOT_ALLOWED', () => call('/v1/orders', { method: 'DELETE' })],
+    ['a path that is not valid percent-encoding', 400, 'MALFORMED_REQUEST', () => call('/v1/orders/%zz')],
+    ['malformed JSON', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '{"a":' })],
+    ['a body that is a JSON scalar', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '5' })],
+    ['a body that is too large', 413, 'PAYLOAD_TOO_LARGE', () => call('/v1/orders', { body: big })],
+    ['another media type', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: 'a=b', headers: { 'content-type': 'text/plain' } })],
+    ['another charset', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: '{}', headers: { 'content-type': 'application/json; charset=latin1' } })],
+    ['another encoding', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: '{}', headers: { 'content-encoding': 'zstd-x' } })],
+    ['a payload that does not fit', 400, 'ORDER_VALIDATION_FAILED', () => call('/v1/orders', { body: {} })],
+    ['no token', 401, 'UNAUTHORIZED', () => api(service.url)('/v1/orders')],
+    ['an unknown order', 404, 'ORDER_NOT_FOUND', () => call('/v1/orders/ord_x')],
+    ['a crash', 500, 'INTERNAL_ERROR', () => call('/broken')],
+  ];
+
+  it.each(cases)('has one shape: %s', async (_, status, code, ask) => {
+    const { status: answered, headers, body } = await ask();
+    expect({ answered, body }).toMatchObject({ answered: status, body: { error: { code } } });
+    expect(Object.keys(body)).toEqual(['error']);
+    expect(body.error.message).toEqual(expect.any(String));
+    expect(body.error.correlationId).toBe(headers.get('x-request-id'));
+    expect(headers.get('content-type')).toBe('application/json; charset=utf-8');
+    expect(headers.get('x-powered-by')).toBeNull();
+  });
+
+  it('names the methods that a route has', async () => {
+    expect((await call('/v1/orders', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, POST');
+    expect((await call('/v1/orders/ord_x', { method: 'POST' })).headers.get('allow')).toBe('GET, HEAD');
+    expect((await call('/health/live', { method: 'OPTIONS' })).headers.get('allow')).toBe('GET, HEAD');
+  });
+
+  it('lets nothing of a cause out', async () => {
+    const { text } = await call('/broken');
+    expect(text).not.toMatch(/secret|password|Error|at /);
+  });
+
+  it('gives the same facts as problem details to a client that asks for them', async () => {
+    const headers = { accept: 'application/problem+json', 'x-request-id': 'my-request' };
+    const { status, headers: answered, body } = await call('/v1/orders?limit=0', { headers });
+    expect(status).toBe(400);
+    expect(answered.get('content-type')).toBe('application/problem+json; charset=utf-8');
+    expect(body).toEqual({
+      type: 'urn:order-a2a:problem:order-validation-failed',
+      title: 'Bad Request',
+      status: 400,
+      detail: 'Invalid order query',
+      instance: '/v1/orders',
+      code: 'ORDER_VALIDATION_FAILED',
+      errors: [{ field: 'limit', message: 'limit must not be less than 1' }],
+      correlationId: 'my-request',
+    });
+    const preferred = await call('/nope', { headers: { accept: 'application/json;q=0.5, application/problem+json' } });
+    expect(preferred.body.code).toBe('ROUTE_NOT_FOUND');
+    const ordinary = await call('/nope', { headers: { accept: '*/*' } });
+    expect(ordinary.body.error.code).toBe('ROUTE_NOT_FOUND');
+  });
+
+  it('gives back the request id of the client, and makes one where it is missing or malformed', async () => {
+    expect((await call('/v1/orders', { headers: { 'x-request-id': 'a.B_9-z' } })).headers.get('x-request-id')).toBe('a.B_9-z');
+    const made = (await call('/v1/orders')).headers.get('x-request-id');
+    expect(made).toMatch(/^[A-Za-z0-9._-]{1,128}$/);
+    for (const malformed of ['has space', 'x'.repeat(129), 'ümlaut', '<script>']) {
+      const { headers } = await call('/nope', { headers: { 'x-request-id': malformed } });
+      expect(headers.get('x-request-id')).toMatch(/^req-/);
+    }
+  });
+
+  it.each<[string, string, string]>([
+    ['what is not HTTP', 'HELLO\r\n\r\n', '400 Bad Request'],
+    ['headers that are too large', `GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`, '431'],
+  ])('keeps its shape for %s', async (_, bytes, status) => {
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    let answer = '';
+    socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
+    socket.write(bytes);
+    await once(socket, 'close');
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    expect(head).toContain(`HTTP/1.1 ${status}`);
+    const { error } = JSON.parse(body) as { error: { correlationId: string } };
+    expect(head).toContain(`X-Request-Id: ${error.correlationId}`);
+  });
+});

@@ -1,0 +1,154 @@
+import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { startService, type TestService } from '../support/service';
+
+describe('Idempotency of POST /v1/orders', () => {
+  let service: TestService;
+  let token: string;
+  let orders: Api;
+
+  beforeAll(async () => {
+    service = await startService();
+    token = await fetchToken('order-orchestrator');
+    orders = api(service.url, token);
+  });
+  afterAll(() => service.stop());
+
+  const countOf = async (table: string, orderId: string) => {
+    const where = table === 'outbox' ? 'aggregateid = $1' : 'response_body::jsonb ->> \'orderId\' = $1';
+    const [row] = await service.database.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${table} WHERE ${where}`, [orderId]);
+    return row?.n;
+  };
+  const ordersOf = async (customerId: string) => {
+    const rows = await service.database.query('SELECT FROM orders WHERE customer_id = $1', [customerId]);
+    return rows.length;
+  };
+
+  it('gives the first answer again, byte for byte, and makes nothing new', async () => {
+    const body = anOrder({ customerId: 'cust_replay' });
+    const first = await orders('/v1/orders', { body });
+    expect(first.headers.has('idempotent-replayed')).toBe(false);
+    await service.database.query("UPDATE orders SET status = 'CONFIRMED', version = 2 WHERE customer_id = 'cust_replay'");
+    const again = await orders('/v1/orders', { body });
+    expect(again.status).toBe(201);
+    expect(again.text).toBe(first.text);
+    expect(again.headers.get('idempotent-replayed')).toBe('true');
+    expect(again.headers.get('location')).toBe(first.headers.get('location'));
+    expect(await ordersOf('cust_replay')).toBe(1);
+    expect(await countOf('outbox', first.body.orderId)).toBe(1);
+  });
+
+  it('takes the key from the header, bare or quoted, or from the body, as one and the same', async () => {
+    const { idempotencyKey, ...body } = anOrder();
+    const first = await orders('/v1/orders', { body, headers: { 'idempotency-key': idempotencyKey } });
+    expect(first.status).toBe(201);
+    const quoted = await orders('/v1/orders', { body, headers: { 'idempotency-key': `"${idempotencyKey}"` } });
+    const field = await orders('/v1/orders', { body: { ...body, idempotencyKey } });
+    const both = await orders('/v1/orders', {
+      body: { ...body, idempotencyKey },
+      headers: { 'idempotency-key': idempotencyKey },
+    });
+    for (const answer of [quoted, field, both]) {
+      expect(answer.text).toBe(first.text);
+      expect(answer.headers.get('idempotent-replayed')).toBe('true');
+    }
+  });
+
+  it('refuses a request without a key, with two different ones, and with a malformed header', async () => {
+    const { idempotencyKey, ...body } = anOrder();
+    const none = await orders('/v1/orders', { body });
+    expect([none.status, none.body.error.code]).toEqual([400, 'IDEMPOTENCY_KEY_REQUIRED']);
+    const headers = { 'idempotency-key': 'another-key-altogether' };
+    const two = await orders('/v1/orders', { body: { ...body, idempotencyKey }, headers });
+    expect([two.status, two.body.error.code]).toEqual([400, 'ORDER_VALIDATION_FAILED']);
+    for (const key of ['short', 'x'.repeat(256), 'with a space in it', '""', '"unfinished-quote']) {
+      const { status } = await orders('/v1/orders', { body, headers: { 'idempotency-key': key } });
+      expect({ key, status }).toEqual({ key, status: key === '"unfinished-quote' ? 201 : 400 });
+    }
+  });
+
+  it('does not mind key order, white space or the spelling of numbers', async () => {
+    const body = anOrder({ metadata: { b: 1, a: [1, 2.5] } });
+    const first = await orders('/v1/orders', { body });
+    const { idempotencyKey, customerId, items, totalAmount } = body;
+    const reordered =
+      `{ "totalAmount": {"value":"${totalAmount.value}", "currency":"USD"},\n "metadata":{"a":[1.0,25e-1],"b":1.00},` +
+      `"items": ${JSON.stringify(items)},"customerId":"${customerId}",\t"idempotencyKey":"${idempotencyKey}" }`;
+    expect((await orders('/v1/orders', { body: reordered })).text).toBe(first.text);
+  });
+
+  it('answers 409 to another request with the same key', async () => {
+    const body = anOrder();
+    const first = await orders('/v1/orders', { body });
+    const changes = [{ customerId: 'cust_124' }, { metadata: { sourceSystem: 'x' } }, { metadata: undefined }, { items: [...body.items].reverse() }];
+    for (const change of changes) {
+      const other = await orders('/v1/orders', { body: { ...body, ...change } });
+      expect([other.status, other.body.error.code]).toEqual([409, 'IDEMPOTENCY_KEY_REUSED']);
+      expect(other.headers.has('idempotent-replayed')).toBe(false);
+    }
+    expect((await orders('/v1/orders', { body })).text).toBe(first.text);
+  });
+
+  it('does not remember refusals', async () => {
+    const body = anOrder();
+    expect((await orders('/v1/orders', { body: { ...body, customerId: '' } })).status).toBe(400);
+    const { status, headers } = await orders('/v1/orders', { body });
+    expect([status, headers.has('idempotent-replayed')]).toEqual([201, false]);
+  });
+
+  it('keeps the keys of tenants apart', async () => {
+    const body = anOrder();
+    const mine = await orders('/v1/orders', { body });
+    const theirs = await api(service.url, await fetchToken('other-tenant'))('/v1/orders', { body });
+    expect(theirs.status).toBe(201);
+    expect(theirs.body.orderId).not.toBe(mine.body.orderId);
+  });
+
+  it('binds the key to the client, not to the token', async () => {
+    const body = anOrder();
+    const first = await orders('/v1/orders', { body });
+    const another = await fetchToken('order-orchestrator');
+    expect(another).not.toBe(token);
+    expect((await api(service.url, another)('/v1/orders', { body })).text).toBe(first.text);
+  });
+
+  it('checks the scope before it replays', async () => {
+    const body = anOrder();
+    await orders('/v1/orders', { body });
+    const reader = await api(service.url, await fetchToken('reporting'))('/v1/orders', { body });
+    expect(reader.status).toBe(403);
+  });
+
+  it('gives one order, one event and 50 equal answers to 50 simultaneous requests', async () => {
+    for (let round = 0; round < 5; round += 1) {
+      const body = anOrder({ customerId: `cust_storm_${round}` });
+      const answers = await Promise.all(Array.from({ length: 50 }, () => orders('/v1/orders', { body })));
+      expect(new Set(answers.map(({ status, text }) => `${status} ${text}`)).size).toBe(1);
+      expect(answers[0]?.status).toBe(201);
+      expect(answers.filter(({ headers }) => !headers.has('idempotent-replayed'))).toHaveLength(1);
+      expect(await ordersOf(body.customerId)).toBe(1);
+      expect(await countOf('outbox', answers[0]?.body.orderId)).toBe(1);
+    }
+  });
+
+  it('gives one order when different requests race for a key, and 409 to the losers', async () => {
+    const body = anOrder();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => orders('/v1/orders', { body: { ...body, customerId: `cust_race_${i}` } })),
+    );
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 409)).toHaveLength(19);
+  });
+
+  it('forgets a key when its time is up', async () => {
+    const body = anOrder({ customerId: 'cust_expired' });
+    const first = await orders('/v1/orders', { body });
+    const age = "UPDATE idempotency_keys SET created_at = now() - interval '168 hours' - $2::interval WHERE key = $1";
+    await service.database.query(age, [body.idempotencyKey, '-1 minute']);
+    expect((await orders('/v1/orders', { body })).text).toBe(first.text);
+    await service.database.query(age, [body.idempotencyKey, '1 minute']);
+    const answers = await Promise.all(Array.from({ length: 10 }, () => orders('/v1/orders', { body })));
+    expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
+    expect(answers[0]?.text).not.toBe(first.text);
+    expect(await ordersOf('cust_expired')).toBe(2);
+  });
+});

@@ -1,0 +1,48 @@
+import { type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { startProgram } from '../../apps/sandbox/src/program';
+import { environment } from './environment';
+import { until } from './until';
+
+export interface ServiceProcess {
+  readonly url: string;
+  readonly process: ChildProcess;
+  /** Log lines so far. */
+  readonly lines: Record<string, unknown>[];
+  /** Sends the signal and waits for the end. @returns the exit code, or null when the signal ended it */
+  end(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+/** The service as production runs it: the compiled program in a process of its own. */
+export async function spawnService(overrides: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+  const port = await freePort();
+  const env = environment({ PATH: process.env['PATH'], PORT: String(port), LOG_LEVEL: 'info', ...overrides });
+  const child = startProgram('main', env);
+  const lines: Record<string, unknown>[] = [];
+  let rest = '';
+  child.stdout?.on('data', (chunk: Buffer) => {
+    const parts = (rest + chunk.toString()).split('\n');
+    rest = parts.pop() ?? '';
+    lines.push(...parts.map((line) => JSON.parse(line) as Record<string, unknown>));
+  });
+  const url = `http://127.0.0.1:${port}`;
+  const service: ServiceProcess = {
+    url,
+    process: child,
+    lines,
+    async end(signal = 'SIGTERM') {
+      if (child.exitCode === null && child.signalCode === null) {
+        const exit = once(child, 'exit');
+        child.kill(signal);
+        await exit;
+      }
+      return child.exitCode;
+    },
+  };
+  await until('readiness', async () => {
+    if (child.exitCode !== null) throw new Error(`The service ended with ${child.exitCode}`);
+    return (await fetch(`${url}/health/live`).catch(() => undefined))?.ok;
+  });
+  return service;
+}

@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto';
+import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
+import { pieces } from './pieces';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests read into bodies of many shapes
+  readonly body: any;
+}
+
+interface Call {
+  readonly method?: string;
+  readonly headers?: Record<string, string>;
+  /** An object is sent as JSON, a string as it is. */
+  readonly body?: unknown;
+}
+
+export type Api = (path: string, call?: Call) => Promise<Answer>;
+
+/** Calls the service at `url` with a token, as a client would. */
+export function api(url: string, token?: string): Api {
+  return async (path, { method, headers, body } = {}) => {
+    const response = await fetch(url + path, {
+      method: method ?? (body === undefined ? 'GET' : 'POST'),
+      headers: {
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
+    });
+    const text = await response.text();
+    const isJson = /json/.test(response.headers.get('content-type') ?? '');
+    return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : undefined };
+  };
+}
+
+/** A token of the real identity provider, with all scopes of the client. */
+export async function fetchToken(client: string, issuer = pieces().issuer): Promise<string> {
+  const response = await fetch(`${issuer}/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials' }),
+  });
+  return ((await response.json()) as { access_token: string }).access_token;
+}
+
+/** The guide's order, with a fresh idempotency key. */
+export function anOrder(changes: object = {}) {
+  return {
+    idempotencyKey: randomUUID(),
+    customerId: 'cust_123',
+    items: [
+      { sku: 'ABC-001', quantity: 2, unitPrice: '49.99' },
+      { sku: 'XYZ-777', quantity: 1, unitPrice: '30.01' },
+    ],
+    totalAmount: { currency: 'USD', value: '129.99' },
+    metadata: { sourceSystem: 'order-orchestrator' },
+    ...changes,
+  };
+}

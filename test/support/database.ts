@@ -1,0 +1,39 @@
+import { randomUUID } from 'node:crypto';
+import { Client } from 'pg';
+import { pieces, TEMPLATE } from './pieces';
+
+export interface TestDatabase {
+  readonly url: string;
+  query<T extends object>(text: string, values?: unknown[]): Promise<T[]>;
+  drop(): Promise<void>;
+}
+
+/** A fresh database on the shared server, with every migration made unless it is to be empty. */
+export async function createDatabase({ empty = false } = {}): Promise<TestDatabase> {
+  const name = `test_${randomUUID().replaceAll('-', '')}`;
+  await onServer(`CREATE DATABASE ${name} ${empty ? '' : `TEMPLATE ${TEMPLATE}`}`);
+  const url = pieces().postgresUrl.replace(/postgres$/, name);
+  const client = new Client(url);
+  client.on('error', () => undefined);
+  await client.connect();
+  return {
+    url,
+    async query<T extends object>(text: string, values?: unknown[]) {
+      return (await client.query<T>(text, values)).rows;
+    },
+    async drop() {
+      await client.end();
+      await onServer(`DROP DATABASE ${name} WITH (FORCE)`);
+    },
+  };
+}
+
+async function onServer(statement: string): Promise<void> {
+  const client = new Client(pieces().postgresUrl);
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}

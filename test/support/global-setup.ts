@@ -1,0 +1,64 @@
+import 'reflect-metadata';
+import { chmodSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadConfig } from '@platform/config';
+import { createTopics } from '@platform/messaging';
+import { migrate } from '../../apps/order-service/src/database/migrate';
+import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
+import { canStartKafka, startKafka } from '../../apps/sandbox/src/kafka';
+import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { startPostgres } from '../../apps/sandbox/src/postgres';
+import { publishPieces, TEMPLATE } from './pieces';
+import { onTeardown } from './teardown';
+
+const PARTITIONS = 6;
+
+export default async function globalSetup(): Promise<void> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'order-tests-'));
+  chmodSync(directory, 0o755); // PostgreSQL may run as another user
+
+  const [postgres, identityProvider, paymentApi, kafkaBrokers] = await Promise.all([
+    startDatabase(path.join(directory, 'postgres')),
+    startIdentityProvider(0),
+    startPaymentApi(0),
+    findKafka(path.join(directory, 'kafka')),
+  ]);
+  onTeardown(() => identityProvider.stop());
+  onTeardown(() => paymentApi.stop());
+
+  const env = { DATABASE_URL: postgres.url(TEMPLATE), OIDC_ISSUER: identityProvider.url, OIDC_AUDIENCE: 'none' };
+  const config = loadConfig({ ...env, KAFKA_BROKERS: kafkaBrokers });
+  await migrate(config);
+  if (config.kafka) await createTopics(config.kafka, { partitions: PARTITIONS, replicationFactor: 1 });
+  publishPieces({
+    postgresUrl: postgres.url('postgres'),
+    issuer: identityProvider.url,
+    paymentApi: paymentApi.url,
+    kafkaBrokers,
+  });
+}
+
+async function startDatabase(dataDir: string) {
+  // Tests do not outlive a power cut, so they need not wait for the disk.
+  const settings = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'max_connections=300'];
+  const server = await startPostgres({ dataDir, port: await freePort(), settings });
+  onTeardown(() => server.stop());
+  await server.createDatabase(TEMPLATE);
+  return server;
+}
+
+async function findKafka(dataDir: string): Promise<string | undefined> {
+  const given = process.env['KAFKA_BROKERS'];
+  if (given) return given;
+  if (!(await canStartKafka())) {
+    if (process.env['REQUIRE_KAFKA'] === '1') throw new Error('REQUIRE_KAFKA=1, and no Kafka can be had here');
+    console.warn('\n\n  KAFKA TESTS ARE SKIPPED: neither KAFKA_BROKERS, nor Docker, nor Java 17 with Maven.\n');
+    return undefined;
+  }
+  const libDir = path.resolve('.sandbox/kafka-jars');
+  const broker = await startKafka({ port: await freePort(), controllerPort: await freePort(), dataDir, libDir });
+  onTeardown(() => broker.stop());
+  return broker.address;
+}

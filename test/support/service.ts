@@ -1,0 +1,47 @@
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { type Config, loadConfig } from '@platform/config';
+import { AppModule } from '../../apps/order-service/src/app.module';
+import { configureApp } from '../../apps/order-service/src/configure-app';
+import { createDatabase, type TestDatabase } from './database';
+import { environment } from './environment';
+
+export interface TestService {
+  readonly app: NestExpressApplication;
+  readonly config: Config;
+  readonly url: string;
+  readonly database: TestDatabase;
+  stop(): Promise<void>;
+}
+
+type RootModule = Parameters<typeof NestFactory.create>[0];
+
+/**
+ * The real application in this process, on a database of its own.
+ * @param overrides environment variables that differ from the tests' usual ones
+ * @param rootModule wraps the application's module where a test adds controllers of its own
+ */
+export async function startService(
+  overrides: NodeJS.ProcessEnv = {},
+  rootModule: (appModule: RootModule) => RootModule = (appModule) => appModule,
+): Promise<TestService> {
+  const database = await createDatabase();
+  const config = loadConfig(environment({ DATABASE_URL: database.url, ...overrides }));
+  const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
+    bodyParser: false,
+    abortOnError: false,
+    logger: false,
+  });
+  await configureApp(app, config);
+  await app.listen(config.port, config.host);
+  return {
+    app,
+    config,
+    url: await app.getUrl(),
+    database,
+    async stop() {
+      await app.close();
+      await database.drop();
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import { ORDERS_TOPIC } from '@platform/messaging';
+import { type Consumer, Kafka, logLevel } from 'kafkajs';
+import { pieces } from './pieces';
+
+export interface TopicMessage {
+  readonly partition: number;
+  readonly key: string;
+  readonly value: string;
+  readonly headers: Record<string, string>;
+}
+
+/** Everything in `orders.events`, as a consumer of its own sees it. */
+export class Topic {
+  readonly messages: TopicMessage[] = [];
+  private consumer: Consumer;
+
+  /** Reads from the beginning, so that nothing is missed while the group forms. */
+  static async read(brokers = pieces().kafkaBrokers): Promise<Topic> {
+    const topic = new Topic();
+    const kafka = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
+    topic.consumer = kafka.consumer({ groupId: `test-${Math.random()}`, retry: { retries: 30, maxRetryTime: 1_000 } });
+    await topic.consumer.connect();
+    await topic.consumer.subscribe({ topics: [ORDERS_TOPIC], fromBeginning: true });
+    await topic.consumer.run({
+      eachMessage: async ({ partition, message }) => {
+        const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)] as const);
+        topic.messages.push({
+          partition,
+          key: String(message.key),
+          value: String(message.value),
+          headers: Object.fromEntries(headers),
+        });
+      },
+    });
+    return topic;
+  }
+
+  about(orderId: string): TopicMessage[] {
+    return this.messages.filter(({ key }) => key === orderId);
+  }
+
+  async close(): Promise<void> {
+    await this.consumer.disconnect();
+  }
+}
+
+/** `describe`, where a broker can be had. */
+export const describeWithKafka = pieces().kafkaBrokers ? describe : describe.skip;
