@@ -72,7 +72,7 @@ describe('Access tokens', () => {
   });
 
   it.each([undefined, '', 'Basic dXNlcjpwYXNz', 'Bearer', 'token'])('refuses the Authorization %p with 401 UNAUTHORIZED', async (authorization) => {
-    const headers = authorization === undefined ? {} : { authorization };
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
     const { status, headers: answered, body } = await api(service.url)('/v1/orders', { headers });
     expect([status, body.error.code]).toEqual([401, 'UNAUTHORIZED']);
     expect(answered.get('www-authenticate')).toBe('Bearer');

@@ -27,21 +27,21 @@ export async function startService(
 ): Promise<TestService> {
   const database = await createDatabase();
   const config = loadConfig(environment({ DATABASE_URL: database.url, ...overrides }));
-  const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
-    bodyParser: false,
-    abortOnError: false,
-    logger: false,
-  });
-  await configureApp(app, config);
-  await app.listen(config.port, config.host);
-  return {
-    app,
-    config,
-    url: await app.getUrl(),
-    database,
-    async stop() {
+  try {
+    const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
+      bodyParser: false,
+      abortOnError: false,
+      logger: false,
+    });
+    await configureApp(app, config);
+    await app.listen(config.port, config.host);
+    const stop = async () => {
       await app.close();
       await database.drop();
-    },
-  };
+    };
+    return { app, config, url: await app.getUrl(), database, stop };
+  } catch (error) {
+    await database.drop();
+    throw error;
+  }
 }

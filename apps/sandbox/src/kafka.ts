@@ -36,38 +36,51 @@ interface KafkaOptions {
  * @throws {Error} one line, when neither can be had
  */
 export async function startKafka(options: KafkaOptions): Promise<KafkaBroker> {
+  return start(options, (await hasDocker()) ? startOnDocker : startOnJvm);
+}
+
+/** On the JVM whether or not there is Docker: a process that can be stopped and killed with signals. */
+export async function startKafkaOnJvm(options: KafkaOptions): Promise<KafkaBroker> {
+  return start(options, startOnJvm);
+}
+
+async function start(
+  options: KafkaOptions,
+  starter: (options: KafkaOptions, out: number) => Promise<ChildProcess>,
+): Promise<KafkaBroker> {
   mkdirSync(options.dataDir, { recursive: true });
   const log = path.join(options.dataDir, 'kafka.log');
   const out = openSync(log, 'a');
-  const child = (await hasDocker()) ? startOnDocker(options, out) : await startOnJvm(options, out);
-  closeSync(out);
-  const broker = {
-    address: `127.0.0.1:${options.port}`,
-    process: child,
-    async stop() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const exit = once(child, 'exit');
-      child.kill('SIGTERM');
-      await exit;
-    },
+  const child = await starter(options, out).finally(() => closeSync(out));
+  const address = `127.0.0.1:${options.port}`;
+  const stop = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    await exit;
   };
+  const ended = once(child, 'exit').then(() => {
+    throw new Error(`Kafka ended before it was ready (${lastLine(log)}); its log is ${log}`);
+  });
   try {
-    await Promise.race([
-      untilAnswers(broker.address),
-      once(child, 'exit').then(() => {
-        throw new Error(`Kafka ended before it was ready (${lastLine(log)}); its log is ${log}`);
-      }),
-    ]);
-    return broker;
+    await Promise.race([untilAnswers(address), ended]);
+    return { address, process: child, stop };
   } catch (error) {
-    await broker.stop();
+    await stop();
     throw error;
+  } finally {
+    ended.catch(() => undefined);
   }
 }
 
-/** Whether a broker can be started here at all: with Docker, or with Java 17 and Maven. */
+/** Whether a broker can be started here at all: with Docker, or on the JVM. */
 export async function canStartKafka(): Promise<boolean> {
-  return (await hasDocker()) || ((await succeeds('java', ['-version'])) && (await succeeds('mvn', ['-version'])));
+  return (await hasDocker()) || canStartKafkaOnJvm();
+}
+
+/** Whether there are Java and Maven. */
+export async function canStartKafkaOnJvm(): Promise<boolean> {
+  return (await succeeds('java', ['-version'])) && succeeds('mvn', ['-version']);
 }
 
 const hasDocker = () => succeeds('docker', ['info']);
@@ -79,7 +92,7 @@ async function succeeds(command: string, args: string[]): Promise<boolean> {
   );
 }
 
-function startOnDocker({ port }: KafkaOptions, out: number): ChildProcess {
+async function startOnDocker({ port }: KafkaOptions, out: number): Promise<ChildProcess> {
   const settings = {
     KAFKA_PROCESS_ROLES: 'broker,controller',
     KAFKA_NODE_ID: '1',

@@ -5,7 +5,7 @@ import path from 'node:path';
 /** kafkajs computes timers that are in the past; Node warns of each first one, and nobody can act on it. */
 export const NODE_FLAGS = ['--enable-source-maps', '--disable-warning=TimeoutNegativeWarning'];
 
-const DIST = path.resolve(__dirname, '../../..');
+const DIST = path.resolve('dist');
 
 /**
  * Starts a program of the service, as production does: a Node process of its own.

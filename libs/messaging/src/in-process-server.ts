@@ -1,5 +1,5 @@
 import { type CustomTransportStrategy, KafkaContext, Server } from '@nestjs/microservices';
-import { lastValueFrom, type Observable } from 'rxjs';
+import { lastValueFrom } from 'rxjs';
 import type { toMessage } from './stored-event';
 
 /**
@@ -30,7 +30,7 @@ export class InProcessServer extends Server implements CustomTransportStrategy {
     const data = JSON.parse(value) as unknown;
     const message = { key, value: data, headers } as unknown as ConstructorParameters<typeof KafkaContext>[0][0];
     const context = new KafkaContext([message, 0, topic, undefined, undefined, undefined] as never);
-    const result = (await handler(data, context)) as Observable<unknown>;
+    const result = this.transformToObservable(await handler(data, context));
     await lastValueFrom(result, { defaultValue: undefined });
   }
 }
