@@ -52,9 +52,17 @@ describe('Access tokens', () => {
     ['no audience', 'audience', () => issuer.sign('RS256', { aud: undefined })],
     ['a signature by another key', 'signature', () => issuer.sign('RS256', {}, { key: stranger })],
     ['a signature that was changed', 'signature', async () => `${(await issuer.sign('RS256')).slice(0, -8)}AAAAAAAA`],
-    ['claims that were changed', 'signature', async () => (await issuer.sign('ES256')).replace(/\.[^.]+\./, `.${part(claims())}.`)],
+    [
+      'claims that were changed',
+      'signature',
+      async () => (await issuer.sign('ES256')).replace(/\.[^.]+\./, `.${part(claims())}.`),
+    ],
     ['no signature (alg: none)', 'algorithm', async () => `${part({ alg: 'none' })}.${part(claims())}.`],
-    ['HS256 signed with the public key', 'algorithm', () => issuer.sign('HS256', {}, { kid: 'RS256', key: publicKeyAsSecret() })],
+    [
+      'HS256 signed with the public key',
+      'algorithm',
+      () => issuer.sign('HS256', {}, { kid: 'RS256', key: publicKeyAsSecret() }),
+    ],
     ['an algorithm that is not on the list', 'algorithm', () => issuer.sign('RS512')],
     ['an unknown key', 'unknown_key', () => issuer.sign('RS256', {}, { kid: 'nobody' })],
     ['an expiry of 6 s ago', 'expired', () => issuer.sign('RS256', { exp: now() - 6 })],
@@ -71,12 +79,15 @@ describe('Access tokens', () => {
     expect(await failures(reason)).toBe(before + 1);
   });
 
-  it.each([undefined, '', 'Basic dXNlcjpwYXNz', 'Bearer', 'token'])('refuses the Authorization %p with 401 UNAUTHORIZED', async (authorization) => {
-    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
-    const { status, headers: answered, body } = await api(service.url)('/v1/orders', { headers });
-    expect([status, body.error.code]).toEqual([401, 'UNAUTHORIZED']);
-    expect(answered.get('www-authenticate')).toBe('Bearer');
-  });
+  it.each([undefined, '', 'Basic dXNlcjpwYXNz', 'Bearer', 'token'])(
+    'refuses the Authorization %p with 401 UNAUTHORIZED',
+    async (authorization) => {
+      const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+      const { status, headers: answered, body } = await api(service.url)('/v1/orders', { headers });
+      expect([status, body.error.code]).toEqual([401, 'UNAUTHORIZED']);
+      expect(answered.get('www-authenticate')).toBe('Bearer');
+    },
+  );
 
   it('refuses a missing scope with 403 and names it', async () => {
     const token = await issuer.sign('ES256', { scope: 'orders:read' });
@@ -90,7 +101,9 @@ describe('Access tokens', () => {
   });
 
   it('asks for the keys once, and once more for unknown ones, not once per token', async () => {
-    await Promise.all(Array.from({ length: 50 }, async (_, i) => list(await issuer.sign('RS256', {}, { kid: `k${i}` }))));
+    await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => list(await issuer.sign('RS256', {}, { kid: `k${i}` }))),
+    );
     expect(issuer.jwksRequests).toBeLessThanOrEqual(2);
   });
 
@@ -145,7 +158,11 @@ describe('OIDC_SHARED_SECRET', () => {
   it('lets HS256 in beside the keys of the provider', async () => {
     const secret = 'a-shared-secret-of-at-least-32-characters';
     const issuer = await TokenIssuer.start();
-    const service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_SHARED_SECRET: secret });
+    const service = await startService({
+      OIDC_ISSUER: issuer.url,
+      OIDC_AUDIENCE: 'orders',
+      OIDC_SHARED_SECRET: secret,
+    });
     const status = async (token: string) => (await api(service.url, token)('/v1/orders')).status;
     expect(await status(await issuer.sign('HS256', {}, { key: Buffer.from(secret) }))).toBe(200);
     expect(await status(await issuer.sign('HS256', {}, { key: Buffer.from(`${secret}x`) }))).toBe(401);

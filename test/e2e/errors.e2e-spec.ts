@@ -37,9 +37,24 @@ describe('Errors', () => {
     ['malformed JSON', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '{"a":' })],
     ['a body that is a JSON scalar', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '5' })],
     ['a body that is too large', 413, 'PAYLOAD_TOO_LARGE', () => call('/v1/orders', { body: big })],
-    ['another media type', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: 'a=b', headers: { 'content-type': 'text/plain' } })],
-    ['another charset', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: '{}', headers: { 'content-type': 'application/json; charset=latin1' } })],
-    ['another encoding', 415, 'UNSUPPORTED_MEDIA_TYPE', () => call('/v1/orders', { body: '{}', headers: { 'content-encoding': 'zstd-x' } })],
+    [
+      'another media type',
+      415,
+      'UNSUPPORTED_MEDIA_TYPE',
+      () => call('/v1/orders', { body: 'a=b', headers: { 'content-type': 'text/plain' } }),
+    ],
+    [
+      'another charset',
+      415,
+      'UNSUPPORTED_MEDIA_TYPE',
+      () => call('/v1/orders', { body: '{}', headers: { 'content-type': 'application/json; charset=latin1' } }),
+    ],
+    [
+      'another encoding',
+      415,
+      'UNSUPPORTED_MEDIA_TYPE',
+      () => call('/v1/orders', { body: '{}', headers: { 'content-encoding': 'zstd-x' } }),
+    ],
     ['a payload that does not fit', 400, 'ORDER_VALIDATION_FAILED', () => call('/v1/orders', { body: {} })],
     ['no token', 401, 'UNAUTHORIZED', () => api(service.url)('/v1/orders')],
     ['an unknown order', 404, 'ORDER_NOT_FOUND', () => call('/v1/orders/ord_x')],
@@ -89,7 +104,9 @@ describe('Errors', () => {
   });
 
   it('gives back the request id of the client, and makes one where it is missing or malformed', async () => {
-    expect((await call('/v1/orders', { headers: { 'x-request-id': 'a.B_9-z' } })).headers.get('x-request-id')).toBe('a.B_9-z');
+    expect((await call('/v1/orders', { headers: { 'x-request-id': 'a.B_9-z' } })).headers.get('x-request-id')).toBe(
+      'a.B_9-z',
+    );
     const made = (await call('/v1/orders')).headers.get('x-request-id');
     expect(made).toMatch(/^[A-Za-z0-9._-]{1,128}$/);
     for (const malformed of ['has space', 'x'.repeat(129), 'ümlaut', '<script>']) {

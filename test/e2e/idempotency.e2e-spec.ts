@@ -14,8 +14,11 @@ describe('Idempotency of POST /v1/orders', () => {
   afterAll(() => service.stop());
 
   const countOf = async (table: string, orderId: string) => {
-    const where = table === 'outbox' ? 'aggregateid = $1' : 'response_body::jsonb ->> \'orderId\' = $1';
-    const [row] = await service.database.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${table} WHERE ${where}`, [orderId]);
+    const where = table === 'outbox' ? 'aggregateid = $1' : "response_body::jsonb ->> 'orderId' = $1";
+    const [row] = await service.database.query<{ n: number }>(
+      `SELECT count(*)::int AS n FROM ${table} WHERE ${where}`,
+      [orderId],
+    );
     return row?.n;
   };
   const ordersOf = async (customerId: string) => {
@@ -27,7 +30,9 @@ describe('Idempotency of POST /v1/orders', () => {
     const body = anOrder({ customerId: 'cust_replay' });
     const first = await orders('/v1/orders', { body });
     expect(first.headers.has('idempotent-replayed')).toBe(false);
-    await service.database.query("UPDATE orders SET status = 'CONFIRMED', version = 2 WHERE customer_id = 'cust_replay'");
+    await service.database.query(
+      "UPDATE orders SET status = 'CONFIRMED', version = 2 WHERE customer_id = 'cust_replay'",
+    );
     const again = await orders('/v1/orders', { body });
     expect(again.status).toBe(201);
     expect(again.text).toBe(first.text);
@@ -79,7 +84,12 @@ describe('Idempotency of POST /v1/orders', () => {
   it('answers 409 to another request with the same key', async () => {
     const body = anOrder();
     const first = await orders('/v1/orders', { body });
-    const changes = [{ customerId: 'cust_124' }, { metadata: { sourceSystem: 'x' } }, { metadata: undefined }, { items: [...body.items].reverse() }];
+    const changes = [
+      { customerId: 'cust_124' },
+      { metadata: { sourceSystem: 'x' } },
+      { metadata: undefined },
+      { items: [...body.items].reverse() },
+    ];
     for (const change of changes) {
       const other = await orders('/v1/orders', { body: { ...body, ...change } });
       expect([other.status, other.body.error.code]).toEqual([409, 'IDEMPOTENCY_KEY_REUSED']);

@@ -56,7 +56,10 @@ describe('POST /v1/orders', () => {
     ['a total without decimals', { items: unpriced, totalAmount: { currency: 'USD', value: '130' } }],
     ['no decimals for JPY', { items: unpriced, totalAmount: { currency: 'JPY', value: '1300' } }],
     ['three decimals for KWD', { items: unpriced, totalAmount: { currency: 'KWD', value: '1.300' } }],
-    ['three decimals for IQD, where CLDR has none', { items: unpriced, totalAmount: { currency: 'IQD', value: '1.300' } }],
+    [
+      'three decimals for IQD, where CLDR has none',
+      { items: unpriced, totalAmount: { currency: 'IQD', value: '1.300' } },
+    ],
     ['no metadata', { metadata: undefined }],
     ['the longest customerId', { customerId: 'x'.repeat(128) }],
     ['the longest sku', { items: [{ sku: 'x'.repeat(64), quantity: 1 }] }],
@@ -100,10 +103,19 @@ describe('POST /v1/orders', () => {
     ['an unknown field of an item', { items: [{ sku: 'A', quantity: 1, color: 'red' }] }, 'items[0].color'],
     ['a null unitPrice', { items: [{ sku: 'A', quantity: 1, unitPrice: null }] }, 'items[0].unitPrice'],
     ['a negative unitPrice', { items: [{ sku: 'A', quantity: 1, unitPrice: '-1.00' }] }, 'items[0].unitPrice'],
-    ['a unitPrice of another precision', { items: [{ sku: 'A', quantity: 1, unitPrice: '1.5' }] }, 'items[0].unitPrice'],
+    [
+      'a unitPrice of another precision',
+      { items: [{ sku: 'A', quantity: 1, unitPrice: '1.5' }] },
+      'items[0].unitPrice',
+    ],
     [
       'prices for some items only',
-      { items: [{ sku: 'A', quantity: 1, unitPrice: '129.99' }, { sku: 'B', quantity: 1 }] },
+      {
+        items: [
+          { sku: 'A', quantity: 1, unitPrice: '129.99' },
+          { sku: 'B', quantity: 1 },
+        ],
+      },
       'items[1].unitPrice',
     ],
     ['no totalAmount', { totalAmount: undefined }, 'totalAmount'],
@@ -138,10 +150,16 @@ describe('POST /v1/orders', () => {
   it('names all faults at once', async () => {
     const { body } = await orders('/v1/orders', { body: { items: [{ sku: '' }], extra: 1 } });
     const fields = body.error.details.map((detail: { field: string }) => detail.field);
-    expect(new Set(fields)).toEqual(new Set(['extra', 'customerId', 'items[0].sku', 'items[0].quantity', 'totalAmount']));
+    expect(new Set(fields)).toEqual(
+      new Set(['extra', 'customerId', 'items[0].sku', 'items[0].quantity', 'totalAmount']),
+    );
   });
 
-  it.each([['an empty object', {}], ['a list', []], ['no body', undefined]])('refuses %s', async (_, body) => {
+  it.each([
+    ['an empty object', {}],
+    ['a list', []],
+    ['no body', undefined],
+  ])('refuses %s', async (_, body) => {
     const { status, body: answer } = await orders('/v1/orders', { method: 'POST', body });
     expect(status).toBe(400);
     expect(answer.error.code).toBe('ORDER_VALIDATION_FAILED');
@@ -168,7 +186,10 @@ describe('POST /v1/orders', () => {
   });
 
   it('leaves nothing behind when it refuses', async () => {
-    const count = () => service.database.query('SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox), (SELECT count(*) FROM idempotency_keys)');
+    const count = () =>
+      service.database.query(
+        'SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox), (SELECT count(*) FROM idempotency_keys)',
+      );
     const before = await count();
     await create({ customerId: '' });
     expect(await count()).toEqual(before);

@@ -47,7 +47,14 @@ describe('GET /v1/orders/{orderId}', () => {
     const known = await foreign(`/v1/orders/${orderId}`, { headers: { 'x-request-id': 'same' } });
     expect(known.status).toBe(404);
     expect(known.body.error.code).toBe('ORDER_NOT_FOUND');
-    for (const id of ['ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'ord_x', 'evt_01jfw9v6k3f0qv8w2m4x5y6z7a', '%00', "'", 'x'.repeat(900)]) {
+    for (const id of [
+      'ord_01jfw9v6k3f0qv8w2m4x5y6z7a',
+      'ord_x',
+      'evt_01jfw9v6k3f0qv8w2m4x5y6z7a',
+      '%00',
+      "'",
+      'x'.repeat(900),
+    ]) {
       const unknown = await foreign(`/v1/orders/${id}`, { headers: { 'x-request-id': 'same' } });
       expect({ id, status: unknown.status, text: unknown.text }).toEqual({ id, status: 404, text: known.text });
     }
@@ -98,20 +105,30 @@ describe('GET /v1/orders', () => {
 
   it('combines its filters', async () => {
     const ids = [await place('cust_filter'), await place('cust_filter'), await place('cust_filter')];
-    await service.database.query("UPDATE orders SET status = 'CONFIRMED' WHERE customer_id = 'cust_filter' AND id = (SELECT max(id::text)::uuid FROM orders WHERE customer_id = 'cust_filter')");
+    await service.database.query(
+      "UPDATE orders SET status = 'CONFIRMED' WHERE customer_id = 'cust_filter' AND id = (SELECT max(id::text)::uuid FROM orders WHERE customer_id = 'cust_filter')",
+    );
     const { body: middle } = await orders(`/v1/orders/${ids[1]}`);
     const at = encodeURIComponent(middle.createdAt);
 
     expect(idsOf(await list('?customerId=cust_filter&status=PENDING'))).toEqual([ids[1], ids[0]]);
     expect(idsOf(await list('?customerId=cust_filter&status=CONFIRMED'))).toEqual([ids[2]]);
     expect(idsOf(await list('?customerId=cust_filter&status=REJECTED'))).toEqual([]);
-    const moments = await Promise.all(ids.map(async (id) => (await orders(`/v1/orders/${id}`)).body.createdAt as string));
+    const moments = await Promise.all(
+      ids.map(async (id) => (await orders(`/v1/orders/${id}`)).body.createdAt as string),
+    );
     const later = ids.filter((_, i) => (moments[i] ?? '') > middle.createdAt).reverse();
     const earlier = ids.filter((_, i) => (moments[i] ?? '') < middle.createdAt).reverse();
     expect(idsOf(await list(`?customerId=cust_filter&createdAfter=${at}`))).toEqual(later);
     expect(idsOf(await list(`?customerId=cust_filter&createdBefore=${at}`))).toEqual(earlier);
     expect(later.length + earlier.length).toBeGreaterThan(0);
-    expect(idsOf(await list('?customerId=cust_filter&createdAfter=1960-01-01T00:00:00Z&createdBefore=9999-12-31T23:59:59Z&status=PENDING&limit=1'))).toEqual([ids[1]]);
+    expect(
+      idsOf(
+        await list(
+          '?customerId=cust_filter&createdAfter=1960-01-01T00:00:00Z&createdBefore=9999-12-31T23:59:59Z&status=PENDING&limit=1',
+        ),
+      ),
+    ).toEqual([ids[1]]);
   });
 
   it('takes time zones as what they are', async () => {

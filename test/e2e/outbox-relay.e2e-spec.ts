@@ -97,7 +97,10 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     await until('the metric', async () => /^outbox_parked 1$/m.test((await orders('/metrics')).text));
 
     // What the runbook says: mend the event, and let the aggregate go on.
-    await service.database.query(`UPDATE outbox SET payload = '{"mended":true}' WHERE aggregateid = $1 AND sequence = 2`, [tooLarge]);
+    await service.database.query(
+      `UPDATE outbox SET payload = '{"mended":true}' WHERE aggregateid = $1 AND sequence = 2`,
+      [tooLarge],
+    );
     await service.database.query('DELETE FROM outbox_parked');
     await until('the rest', () => topic.about(tooLarge).length === 4);
     expect(topic.about(tooLarge).map(({ headers }) => headers['ce_sequence'])).toEqual(['1', '2', '3', '4']);

@@ -38,9 +38,20 @@ export class TokenIssuer {
   }
 
   /** @param claims added to those of a good token; undefined takes one away */
-  async sign(alg: string, claims: JWTPayload = {}, { kid = alg, key }: { kid?: string; key?: KeyObject | Uint8Array } = {}) {
+  async sign(
+    alg: string,
+    claims: JWTPayload = {},
+    { kid = alg, key }: { kid?: string; key?: KeyObject | Uint8Array } = {},
+  ) {
     const now = Math.floor(Date.now() / 1_000);
-    const good = { iss: this.url, aud: 'orders', client_id: 'a-client', scope: 'orders:read orders:write', iat: now, exp: now + 600 };
+    const good = {
+      iss: this.url,
+      aud: 'orders',
+      client_id: 'a-client',
+      scope: 'orders:read orders:write',
+      iat: now,
+      exp: now + 600,
+    };
     const signingKey = key ?? this.keys[alg]?.privateKey;
     if (!signingKey) throw new Error(`no key for ${alg}`);
     const header = { alg, typ: 'at+jwt', ...(this.withKeyIds && { kid }) };

@@ -18,7 +18,12 @@ export class Topic {
   static async read(brokers = pieces().kafkaBrokers): Promise<Topic> {
     const topic = new Topic();
     const kafka = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
-    topic.consumer = kafka.consumer({ groupId: `test-${Math.random()}`, retry: { retries: 30, maxRetryTime: 1_000 } });
+    topic.consumer = kafka.consumer({
+      groupId: `test-${Math.random()}`,
+      sessionTimeout: 6_000, // a broker that came back waits this long for the members that it knew
+      heartbeatInterval: 1_000,
+      retry: { retries: 60, maxRetryTime: 1_000 },
+    });
     await topic.consumer.connect();
     await topic.consumer.subscribe({ topics: [ORDERS_TOPIC], fromBeginning: true });
     await topic.consumer.run({

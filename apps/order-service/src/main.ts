@@ -34,9 +34,10 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     await app.close();
     logger.log('closed');
   };
+  let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => {
-      shutDown(signal).then(
+    process.on(signal, () => {
+      shutdown ??= shutDown(signal).then(
         () => process.exit(0),
         (error: unknown) => {
           logger.error(error, 'shutdown failed');

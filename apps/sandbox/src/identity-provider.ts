@@ -26,7 +26,7 @@ function serve(server: Server, issuer: string): void {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const scopes = [...new Set(CLIENTS.flatMap(({ scope }) => scope.split(' ')))];
   const configuration: Configuration = {
-    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' }] } as never,
+    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' }] },
     adapter: KeepNothing,
     ttl: { ClientCredentials: TOKEN_TTL_S },
     scopes,

@@ -164,7 +164,8 @@ async function fetchJars(libDir: string): Promise<string> {
   const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies';
   await run('mvn', ['-q', '-B', '-f', pom, goal, '-DincludeScope=runtime', `-DoutputDirectory=${target}`]).catch(
     (error: { code?: unknown; stdout?: string }) => {
-      if (error.code === 'ENOENT') throw new Error('Kafka needs a Docker engine, or Java 17 and Maven; neither is here');
+      if (error.code === 'ENOENT')
+        throw new Error('Kafka needs a Docker engine, or Java 17 and Maven; neither is here');
       throw new Error(`Maven could not bring Kafka: ${error.stdout?.trim().split('\n')[0] ?? 'no reason given'}`);
     },
   );

@@ -10,7 +10,7 @@ export async function assertFree({ name, value }: { name?: string; value: number
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     const wayOut = name === undefined ? '' : `, or set ${name} to another port`;
-    throw new Error(`Port ${value} is taken: stop what listens there${wayOut}.`);
+    throw new Error(`Port ${value} is taken: stop what listens there${wayOut}.`, { cause: error });
   }
   probe.close();
   await once(probe, 'close');

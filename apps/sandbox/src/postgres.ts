@@ -171,7 +171,8 @@ function collect(child: ChildProcess): () => string {
 }
 
 function damaged(dataDir: string, output: string): Error {
-  const reason = /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
+  const reason =
+    /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
   return new Error(
     `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}`,
   );

@@ -22,8 +22,7 @@ export class InvalidToken extends ServiceError {
   ) {
     super('INVALID_TOKEN', 'Access token is invalid or expired', {
       headers: {
-        'WWW-Authenticate':
-          'Bearer error="invalid_token", error_description="The access token is invalid or expired"',
+        'WWW-Authenticate': 'Bearer error="invalid_token", error_description="The access token is invalid or expired"',
       },
       cause,
     });

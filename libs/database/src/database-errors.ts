@@ -30,7 +30,8 @@ const DRIVER_FAILURES =
 
 function codeOf(error: unknown): string {
   const cause = error instanceof QueryFailedError ? (error.driverError as unknown) : error;
-  return String((cause as { code?: unknown } | undefined)?.code ?? '');
+  const { code } = (cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : '';
 }
 
 /** Whether the database could not be reached or could not answer, as opposed to having refused the statement. */

@@ -32,7 +32,11 @@ export class HealthController {
           const process = this.indicators.check('process');
           return this.checks.isDraining ? process.down('shutting down') : process.up();
         },
-        ...[...this.checks.deciding].map(([name, check]) => () => this.attempt(name, check)),
+        ...[...this.checks.deciding].map(
+          ([name, check]) =>
+            () =>
+              this.attempt(name, check),
+        ),
         ...[...this.checks.reported].map(([name, check]) => async () => {
           const result = await this.attempt(name, check);
           if (result[name]?.status === 'down') result[name].status = 'degraded';

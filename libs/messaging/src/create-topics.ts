@@ -18,7 +18,11 @@ export async function createTopics(kafka: NonNullable<Config['kafka']>, layout: 
   const admin = new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
   try {
-    const topic = { topic: ORDERS_TOPIC, numPartitions: layout.partitions, replicationFactor: layout.replicationFactor };
+    const topic = {
+      topic: ORDERS_TOPIC,
+      numPartitions: layout.partitions,
+      replicationFactor: layout.replicationFactor,
+    };
     await admin.createTopics({ topics: [topic], waitForLeaders: true });
     const { topics } = await admin.fetchTopicMetadata({ topics: [ORDERS_TOPIC] });
     return topics[0]?.partitions.length ?? 0;

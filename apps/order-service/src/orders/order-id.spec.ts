@@ -1,0 +1,117 @@
+import { ServiceError } from '@platform/errors';
+import { createdAtOf, firstUuidOf, newOrderId, toOrderId, toOrderUuid } from './order-id';
+
+const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+/** The example of RFC 9562, appendix A.6: 2022-02-22T14:22:22.000-05:00. */
+const RFC_UUID = '017f22e2-79b0-7cc3-98c4-dc0c0c07398f';
+const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
+
+/** The smallest and the largest UUIDv7 that a moment can have. */
+function idsOf(milliseconds: number): [string, string] {
+  const hex = milliseconds.toString(16).padStart(12, '0');
+  const time = `${hex.slice(0, 8)}-${hex.slice(8)}`;
+  return [`${time}-7000-8000-000000000000`, `${time}-7fff-bfff-ffffffffffff`];
+}
+
+describe('newOrderId', () => {
+  it('returns a UUIDv7 and the TypeID of it', () => {
+    const { uuid, orderId } = newOrderId();
+    expect(uuid).toMatch(UUID_V7);
+    expect(orderId).toMatch(/^ord_[0-7][0-9a-hjkmnp-tv-z]{25}$/);
+    expect(toOrderId(uuid)).toBe(orderId);
+  });
+
+  it('carries the moment of its creation', () => {
+    const before = Date.now();
+    const createdAt = createdAtOf(newOrderId().uuid).getTime();
+    expect(createdAt).toBeGreaterThanOrEqual(before);
+    expect(createdAt).toBeLessThanOrEqual(Date.now() + 1);
+  });
+
+  it('returns ids that sort by creation and never repeat', () => {
+    const ids = Array.from({ length: 500 }, newOrderId);
+    for (const name of ['uuid', 'orderId'] as const) {
+      const values = ids.map((id) => id[name]);
+      expect([...values].sort()).toEqual(values);
+      expect(new Set(values).size).toBe(500);
+    }
+  });
+});
+
+describe('toOrderUuid', () => {
+  it.each([RFC_UUID, '00000000-0000-7000-8000-000000000000', 'ffffffff-ffff-7fff-bfff-ffffffffffff'])(
+    'returns the UUID that toOrderId wrote: %s',
+    (uuid) => {
+      expect(toOrderUuid(toOrderId(uuid))).toBe(uuid);
+    },
+  );
+
+  it.each([
+    ['nothing', ''],
+    ['a prefix alone', 'ord_'],
+    ['a word', 'ord_x'],
+    ['a UUID', RFC_UUID],
+    ['no prefix', toOrderId(RFC_UUID).slice('ord_'.length)],
+    ['another prefix', toOrderId(RFC_UUID).replace('ord_', 'evt_')],
+    ['a longer prefix', `x${toOrderId(RFC_UUID)}`],
+    ['upper case', toOrderId(RFC_UUID).toUpperCase()],
+    ['a digit too few', toOrderId(RFC_UUID).slice(0, -1)],
+    ['a digit too many', `${toOrderId(RFC_UUID)}0`],
+    ['white space', `${toOrderId(RFC_UUID)} `],
+    ['a letter that base 32 leaves out', toOrderId(RFC_UUID).slice(0, -1) + 'u'],
+    ['more than 128 bits', `ord_8${'z'.repeat(25)}`],
+    ['a statement', "ord_' OR 1=1 --"],
+  ])('refuses %s with ORDER_NOT_FOUND', (_, orderId) => {
+    const parse = () => toOrderUuid(orderId);
+    expect(parse).toThrow(ServiceError);
+    expect(parse).toThrow(expect.objectContaining({ code: 'ORDER_NOT_FOUND', message: 'There is no such order' }));
+  });
+});
+
+describe('createdAtOf', () => {
+  it.each([
+    ['the example of RFC 9562', RFC_UUID, RFC_MOMENT],
+    ['the epoch', idsOf(0)[1], new Date(0)],
+    ['the last millisecond of the year 9999', idsOf(253_402_300_799_999)[1], new Date('9999-12-31T23:59:59.999Z')],
+    ['upper case', RFC_UUID.toUpperCase(), RFC_MOMENT],
+  ])('returns the moment of %s', (_, uuid, moment) => {
+    expect(createdAtOf(uuid)).toEqual(moment);
+  });
+});
+
+describe('firstUuidOf', () => {
+  it('returns a UUID', () => {
+    expect(firstUuidOf(RFC_MOMENT)).toBe('017f22e2-79b0-0000-0000-000000000000');
+  });
+
+  it.each([
+    '1970-01-01T00:00:00.001Z',
+    '2004-11-03T19:53:47.776Z',
+    '2022-02-22T19:22:22.000Z',
+    '9999-12-31T23:59:59.999Z',
+  ])('stands between the ids of %s and those of the millisecond before', (time) => {
+    const moment = new Date(time);
+    const first = firstUuidOf(moment);
+    expect(createdAtOf(first)).toEqual(moment);
+    expect(first <= idsOf(moment.getTime())[0]).toBe(true);
+    expect(first > idsOf(moment.getTime() - 1)[1]).toBe(true);
+  });
+
+  it('stands at or below an id made at that moment, and below it one millisecond on', () => {
+    const { uuid } = newOrderId();
+    const createdAt = createdAtOf(uuid);
+    expect(firstUuidOf(createdAt) <= uuid).toBe(true);
+    expect(firstUuidOf(new Date(createdAt.getTime() + 1)) > uuid).toBe(true);
+  });
+
+  it.each([
+    '1970-01-01T00:00:00.000Z',
+    '1969-12-31T23:59:59.999Z',
+    '1900-01-01T00:00:00.000Z',
+    '0000-01-01T00:00:00.000Z',
+  ])('stands below every id for %s', (time) => {
+    const first = firstUuidOf(new Date(time));
+    expect(first).toBe('00000000-0000-0000-0000-000000000000');
+    expect(first < idsOf(0)[0]).toBe(true);
+  });
+});

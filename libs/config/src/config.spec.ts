@@ -1,0 +1,307 @@
+import { inspect } from 'node:util';
+import { loadConfig } from './config';
+import { ConfigError } from './config-error';
+
+const CANARY = 'canary';
+const SECRET = `${CANARY}-secret-of-at-least-32-characters`;
+
+const REQUIRED = {
+  DATABASE_URL: 'postgres://user:password@db.example:5432/orders',
+  OIDC_ISSUER: 'https://id.example',
+  OIDC_AUDIENCE: 'https://orders.example',
+};
+
+const SASL = {
+  KAFKA_SASL_MECHANISM: 'scram-sha-512',
+  KAFKA_SASL_USERNAME: 'user',
+  KAFKA_SASL_PASSWORD: 'password',
+};
+
+const EVERYTHING = {
+  NODE_ENV: 'test',
+  HOST: '127.0.0.1',
+  PORT: '8080',
+  ROLES: 'worker',
+  LOG_LEVEL: 'debug',
+  SHUTDOWN_DELAY_MS: '0',
+  DATABASE_URL: 'postgresql://user:password@pooler.example/orders',
+  DATABASE_DIRECT_URL: 'postgres://user:password@db.example/orders',
+  DATABASE_POOL_SIZE: '20',
+  OIDC_ISSUER: 'http://127.0.0.1:4000',
+  OIDC_AUDIENCE: 'https://orders.example',
+  OIDC_TENANT_CLAIM: 'org',
+  OIDC_SHARED_SECRET: SECRET,
+  IDEMPOTENCY_TTL_HOURS: '24',
+  OUTBOX_RELAY: 'off',
+  KAFKA_BROKERS: 'kafka-1.example:9092, 127.0.0.1:9093,',
+  KAFKA_SSL: 'true',
+  ...SASL,
+};
+
+const load = (variables: Record<string, string | undefined> = {}) => loadConfig({ ...REQUIRED, ...variables });
+
+function refusalOf(environment: Record<string, string | undefined>): ConfigError {
+  try {
+    loadConfig(environment);
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error('The environment was accepted');
+}
+
+const faultsOf = (variables: Record<string, string | undefined>) => refusalOf({ ...REQUIRED, ...variables }).faults;
+const namesIn = (faults: readonly string[]) => faults.map((fault) => fault.split(' ')[0]);
+
+/** Everything reachable from a value that is an object, itself included. */
+function objectsIn(value: unknown): object[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return [value, ...Object.values(value).flatMap(objectsIn)];
+}
+
+describe('loadConfig', () => {
+  it('has a default for everything but the database, the issuer and the audience', () => {
+    expect(load()).toStrictEqual({
+      env: 'development',
+      host: '0.0.0.0',
+      port: 3000,
+      roles: ['api', 'worker'],
+      logLevel: 'info',
+      shutdownDelayMs: 5_000,
+      database: { url: REQUIRED.DATABASE_URL, directUrl: REQUIRED.DATABASE_URL, poolSize: 10 },
+      oidc: {
+        issuer: 'https://id.example',
+        audience: 'https://orders.example',
+        tenantClaim: undefined,
+        sharedSecret: undefined,
+      },
+      idempotencyTtlHours: 168,
+      outboxRelay: true,
+      kafka: undefined,
+    });
+  });
+
+  it('reads every variable', () => {
+    expect(loadConfig(EVERYTHING)).toStrictEqual({
+      env: 'test',
+      host: '127.0.0.1',
+      port: 8080,
+      roles: ['worker'],
+      logLevel: 'debug',
+      shutdownDelayMs: 0,
+      database: {
+        url: 'postgresql://user:password@pooler.example/orders',
+        directUrl: 'postgres://user:password@db.example/orders',
+        poolSize: 20,
+      },
+      oidc: {
+        issuer: 'http://127.0.0.1:4000',
+        audience: 'https://orders.example',
+        tenantClaim: 'org',
+        sharedSecret: SECRET,
+      },
+      idempotencyTtlHours: 24,
+      outboxRelay: false,
+      kafka: {
+        brokers: ['kafka-1.example:9092', '127.0.0.1:9093'],
+        ssl: true,
+        sasl: { mechanism: 'scram-sha-512', username: 'user', password: 'password' },
+      },
+    });
+  });
+
+  it('takes an empty variable as unset', () => {
+    const optional = Object.keys(EVERYTHING).filter((name) => !(name in REQUIRED));
+    expect(load(Object.fromEntries(optional.map((name) => [name, ''])))).toEqual(load());
+  });
+
+  it.each(Object.keys(REQUIRED))('refuses to go without %s, unset or empty', (name) => {
+    expect(faultsOf({ [name]: undefined })).toEqual([`${name} is required`]);
+    expect(faultsOf({ [name]: '' })).toEqual([`${name} is required`]);
+  });
+
+  it('ignores variables that are not its own', () => {
+    expect(load({ PATH: '/bin', KAFKA_OPTS: 'x', port: '1' })).toEqual(load());
+  });
+
+  it('leaves Kafka out without brokers', () => {
+    expect(load({ KAFKA_SSL: 'true', ...SASL }).kafka).toBeUndefined();
+  });
+
+  it('uses Kafka without SASL and SSL where only brokers are given', () => {
+    const kafka = { brokers: ['127.0.0.1:9092'], ssl: false, sasl: undefined };
+    expect(load({ KAFKA_BROKERS: '127.0.0.1:9092' }).kafka).toStrictEqual(kafka);
+  });
+
+  it.each([
+    ['api', ['api']],
+    ['worker', ['worker']],
+    ['worker,api', ['worker', 'api']],
+    [' api , worker ', ['api', 'worker']],
+    ['api,api', ['api']],
+    ['api,', ['api']],
+  ])('reads ROLES=%s', (value, roles) => {
+    expect(load({ ROLES: value }).roles).toEqual(roles);
+  });
+
+  it.each([
+    ['PORT', '0', '65535', (config: ReturnType<typeof load>) => config.port],
+    ['SHUTDOWN_DELAY_MS', '0', '300000', (config: ReturnType<typeof load>) => config.shutdownDelayMs],
+    ['DATABASE_POOL_SIZE', '1', '1000', (config: ReturnType<typeof load>) => config.database.poolSize],
+    ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
+  ])('takes %s from %s to %s and nothing beyond', (name, min, max, read) => {
+    const message = `${name} must be an integer from ${min} to ${max}`;
+    expect(read(load({ [name]: min }))).toBe(Number(min));
+    expect(read(load({ [name]: max }))).toBe(Number(max));
+    expect(faultsOf({ [name]: String(Number(min) - 1) })).toEqual([message]);
+    expect(faultsOf({ [name]: String(Number(max) + 1) })).toEqual([message]);
+  });
+
+  it.each(['many', '80.5', '1e3', '0x50', '+80', ' 80', '80 ', '80,81', 'NaN', 'Infinity', '9'.repeat(400)])(
+    'refuses PORT=%s',
+    (value) => {
+      expect(faultsOf({ PORT: value })).toEqual(['PORT must be an integer from 0 to 65535']);
+    },
+  );
+
+  it.each([
+    ['NODE_ENV', 'Production', 'must be one of: development, test, production'],
+    ['ROLES', 'api,admin', 'must be one of: api, worker'],
+    ['ROLES', 'API', 'must be one of: api, worker'],
+    ['ROLES', ' , ', 'must name at least one of: api, worker'],
+    ['LOG_LEVEL', 'verbose', 'must be one of: trace, debug, info, warn, error, fatal, silent'],
+    ['DATABASE_URL', 'mysql://db.example/orders', 'must be a URL that begins with postgres:// or postgresql://'],
+    ['DATABASE_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
+    ['DATABASE_DIRECT_URL', 'https://db.example', 'must be a URL that begins with postgres:// or postgresql://'],
+    ['OIDC_ISSUER', 'id.example', 'must be a URL that begins with http:// or https://'],
+    ['OIDC_ISSUER', 'ftp://id.example', 'must be a URL that begins with http:// or https://'],
+    ['OIDC_SHARED_SECRET', 'x'.repeat(31), 'must have at least 32 characters'],
+    ['OUTBOX_RELAY', 'false', 'must be one of: on, off'],
+    ['KAFKA_BROKERS', 'kafka.example', 'must be a comma-separated list of host:port'],
+    ['KAFKA_BROKERS', 'kafka.example:9092,kafka.example', 'must be a comma-separated list of host:port'],
+    ['KAFKA_BROKERS', 'kafka://kafka.example:9092', 'must be a comma-separated list of host:port'],
+    ['KAFKA_SSL', '1', 'must be one of: true, false'],
+  ])('refuses %s=%s', (name, value, message) => {
+    expect(faultsOf({ [name]: value })).toEqual([`${name} ${message}`]);
+  });
+
+  it('refuses a list of no brokers', () => {
+    expect(namesIn(faultsOf({ KAFKA_BROKERS: ',' }))).toEqual(['KAFKA_BROKERS']);
+  });
+
+  it('takes a shared secret of 32 characters', () => {
+    expect(load({ OIDC_SHARED_SECRET: 'x'.repeat(32) }).oidc.sharedSecret).toBe('x'.repeat(32));
+  });
+
+  it('refuses a shared secret in production, however good', () => {
+    const faults = faultsOf({ NODE_ENV: 'production', OIDC_SHARED_SECRET: SECRET });
+    expect(faults).toEqual(['OIDC_SHARED_SECRET must not be set when NODE_ENV=production']);
+  });
+
+  it.each(['development', 'test'])('takes a shared secret in %s', (env) => {
+    expect(load({ NODE_ENV: env, OIDC_SHARED_SECRET: SECRET }).oidc.sharedSecret).toBe(SECRET);
+  });
+
+  it.each([undefined, ''])('starts in production without a shared secret: %p', (secret) => {
+    expect(load({ NODE_ENV: 'production', OIDC_SHARED_SECRET: secret }).oidc.sharedSecret).toBeUndefined();
+  });
+
+  const names = Object.keys(SASL) as (keyof typeof SASL)[];
+  const isRequired = (name: string) => `${name} is required when another KAFKA_SASL_* variable is set`;
+
+  it.each(names)('refuses %s alone', (name) => {
+    const others = names.filter((other) => other !== name);
+    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', [name]: SASL[name] })).toEqual(others.map(isRequired));
+  });
+
+  it.each(names)('refuses SASL without %s, unset or empty', (name) => {
+    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', ...SASL, [name]: undefined })).toEqual([isRequired(name)]);
+    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', ...SASL, [name]: '' })).toEqual([isRequired(name)]);
+  });
+
+  it.each(['plain', 'scram-sha-256', 'scram-sha-512'])('takes the SASL mechanism %s', (mechanism) => {
+    const config = load({ KAFKA_BROKERS: 'kafka.example:9092', ...SASL, KAFKA_SASL_MECHANISM: mechanism });
+    expect(config.kafka?.sasl).toEqual({ mechanism, username: 'user', password: 'password' });
+  });
+
+  describe('with everything wrong', () => {
+    const wrong = {
+      NODE_ENV: CANARY,
+      PORT: CANARY,
+      ROLES: `api,${CANARY}`,
+      LOG_LEVEL: CANARY,
+      SHUTDOWN_DELAY_MS: CANARY,
+      DATABASE_URL: `mysql://${CANARY}:${CANARY}@${CANARY}/${CANARY}`,
+      DATABASE_DIRECT_URL: CANARY,
+      DATABASE_POOL_SIZE: CANARY,
+      OIDC_ISSUER: `ftp://${CANARY}`,
+      OIDC_SHARED_SECRET: CANARY,
+      IDEMPOTENCY_TTL_HOURS: CANARY,
+      OUTBOX_RELAY: CANARY,
+      KAFKA_BROKERS: `${CANARY},${CANARY}`,
+      KAFKA_SSL: CANARY,
+      KAFKA_SASL_MECHANISM: CANARY,
+      KAFKA_SASL_USERNAME: CANARY,
+    };
+
+    it('names every fault at once, and each once', () => {
+      const expected = [...Object.keys(wrong).filter((name) => name !== 'KAFKA_SASL_USERNAME')];
+      const { faults } = refusalOf(wrong);
+      expect(namesIn(faults).sort()).toEqual([...expected, 'OIDC_AUDIENCE', 'KAFKA_SASL_PASSWORD'].sort());
+    });
+
+    it('names faults between variables together with the others', () => {
+      const faults = faultsOf({
+        NODE_ENV: 'production',
+        PORT: 'x',
+        OIDC_AUDIENCE: undefined,
+        OIDC_SHARED_SECRET: SECRET,
+        KAFKA_SASL_USERNAME: 'user',
+      });
+      expect(namesIn(faults).sort()).toEqual([
+        'KAFKA_SASL_MECHANISM',
+        'KAFKA_SASL_PASSWORD',
+        'OIDC_AUDIENCE',
+        'OIDC_SHARED_SECRET',
+        'PORT',
+      ]);
+    });
+
+    it('has every fault in the message', () => {
+      const { message, faults } = refusalOf(wrong);
+      for (const fault of faults) expect(message).toContain(`\n  ${fault}`);
+    });
+
+    it.each<[string, Record<string, string>]>([
+      ['wrong everywhere', wrong],
+      ['a shared secret in production', { ...REQUIRED, NODE_ENV: 'production', OIDC_SHARED_SECRET: SECRET }],
+      ['a password without a user', { ...REQUIRED, KAFKA_SASL_PASSWORD: CANARY }],
+      ['a good password beside a wrong port', { ...REQUIRED, ...SASL, KAFKA_SASL_PASSWORD: CANARY, PORT: 'x' }],
+      ['credentials in URLs', { ...REQUIRED, DATABASE_URL: `postgres://u:${CANARY}@h/d`, OIDC_ISSUER: `x:${CANARY}` }],
+      ['values of variables unknown', { [`${CANARY}_NAME`]: CANARY, OTHER: CANARY }],
+    ])('prints no value: %s', (_, environment) => {
+      const error = refusalOf(environment);
+      const printed = [
+        error.message,
+        error.stack,
+        JSON.stringify(error),
+        inspect(error, { depth: 10, showHidden: true }),
+      ];
+      expect(printed.join('\n')).not.toContain(CANARY);
+    });
+  });
+
+  it.each<[string, Record<string, string>]>([
+    ['by default', REQUIRED],
+    ['with everything set', EVERYTHING],
+  ])('is frozen deeply %s', (_, environment) => {
+    const config = loadConfig(environment);
+    for (const object of objectsIn(config)) expect(Object.isFrozen(object)).toBe(true);
+    expect(() => Object.assign(config.database, { url: 'postgres://elsewhere' })).toThrow(TypeError);
+  });
+
+  it('keeps nothing of an earlier environment', () => {
+    loadConfig(EVERYTHING);
+    expect(load()).toMatchObject({ env: 'development', roles: ['api', 'worker'], kafka: undefined });
+  });
+});

@@ -1,0 +1,116 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadConfig } from '@platform/config';
+import { migrate } from '../../apps/order-service/src/database/migrate';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
+import { type ServiceProcess, spawnService } from '../support/child';
+import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { environment } from '../support/environment';
+import { until } from '../support/until';
+
+describe('With PostgreSQL away', () => {
+  const dataDir = path.join(mkdtempSync(path.join(tmpdir(), 'order-away-')), 'postgres');
+  let port: number;
+  let postgres: PostgresServer;
+  let service: ServiceProcess;
+  let orders: Api;
+
+  const start = async () => {
+    postgres = await startPostgres({ dataDir, port });
+  };
+
+  beforeAll(async () => {
+    chmodSync(path.dirname(dataDir), 0o755);
+    port = await freePort();
+    await start();
+    await postgres.createDatabase('orders');
+    const env = { DATABASE_URL: postgres.url('orders') };
+    await migrate(loadConfig(environment(env)));
+    service = await spawnService(env);
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+    expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
+  });
+  afterAll(async () => {
+    await service.end();
+    await postgres.stop();
+  });
+
+  const routes: [string, () => Promise<Answer>][] = [
+    ['POST /v1/orders', () => orders('/v1/orders', { body: anOrder() })],
+    ['GET /v1/orders', () => orders('/v1/orders')],
+    ['GET /v1/orders/{orderId}', () => orders('/v1/orders/ord_01jfw9v6k3f0qv8w2m4x5y6z7a')],
+  ];
+
+  async function expectUnavailable(): Promise<void> {
+    for (const [route, call] of routes) {
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, async () => {
+          const start = performance.now();
+          const answer = await call();
+          return { ...answer, ms: performance.now() - start };
+        }),
+      );
+      for (const { status, headers, body, text, ms } of answers) {
+        expect({ route, status, code: body.error.code }).toEqual({ route, status: 503, code: 'SERVICE_UNAVAILABLE' });
+        expect(headers.get('retry-after')).toBe('1');
+        expect(ms).toBeLessThan(2_000);
+        expect(text).not.toMatch(/postgres|ECONN|127\.0\.0\.1|connect|SELECT|INSERT/i);
+      }
+    }
+    const ready = await orders('/health/ready');
+    expect(ready.status).toBe(503);
+    expect((await orders('/health/live')).status).toBe(200);
+    expect((await orders('/metrics')).status).toBe(200);
+  }
+
+  async function expectBack(): Promise<void> {
+    await until('an order', async () => (await orders('/v1/orders', { body: anOrder() })).status === 201, 5_000);
+    await until('readiness', async () => (await orders('/health/ready')).status === 200, 5_000);
+    expect(service.process.exitCode).toBeNull();
+  }
+
+  it('answers 503 while it is stopped, and orders again as soon as it is back', async () => {
+    await postgres.stop();
+    await expectUnavailable();
+    await start();
+    await expectBack();
+  });
+
+  it('answers 503 while it hangs without a word, and orders again as soon as it goes on', async () => {
+    // The server and every session of it, as a network that swallows packets would have it.
+    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
+    for (const pid of processes) process.kill(pid, 'SIGSTOP');
+    try {
+      await expectUnavailable();
+    } finally {
+      for (const pid of processes) process.kill(pid, 'SIGCONT');
+    }
+    await expectBack();
+  });
+
+  it('accepts an order once although its answer was 503', async () => {
+    const body = anOrder({ customerId: 'cust_unsure' });
+    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
+    for (const pid of processes) process.kill(pid, 'SIGSTOP');
+    const unsure = await orders('/v1/orders', { body });
+    for (const pid of processes) process.kill(pid, 'SIGCONT');
+    expect(unsure.status).toBe(503);
+    const sure = await until('the order', async () => {
+      const answer = await orders('/v1/orders', { body });
+      return answer.status === 201 && answer;
+    });
+    const { body: page } = await orders('/v1/orders?customerId=cust_unsure');
+    expect(page.data.map(({ orderId }: { orderId: string }) => orderId)).toEqual([sure.body.orderId]);
+  });
+});
+
+function childrenOf(pid: number): number[] {
+  return execFileSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' })
+    .trim()
+    .split(/\s+/)
+    .filter(Boolean)
+    .map(Number);
+}

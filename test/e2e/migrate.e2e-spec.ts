@@ -1,0 +1,38 @@
+import { loadConfig } from '@platform/config';
+import { migrate } from '../../apps/order-service/src/database/migrate';
+import { runProgram } from '../../apps/sandbox/src/program';
+import { spawnService } from '../support/child';
+import { api } from '../support/client';
+import { createDatabase } from '../support/database';
+import { environment } from '../support/environment';
+
+describe('migrate', () => {
+  it('is done by one when several start at once, and changes nothing the second time', async () => {
+    const database = await createDatabase({ empty: true });
+    const config = loadConfig(environment({ DATABASE_URL: database.url }));
+    const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(config)));
+    expect(runs.filter((made) => made.length > 0)).toHaveLength(1);
+    expect(await migrate(config)).toEqual([]);
+    const tables = await database.query<{ name: string }>(
+      "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1",
+    );
+    expect(tables.map(({ name }) => name)).toEqual([
+      ...['idempotency_keys', 'migrations', 'orders', 'outbox', 'outbox_parked', 'signing_keys'],
+    ]);
+    await database.drop();
+  });
+
+  it('that is missing keeps the service not ready until it is made', async () => {
+    const database = await createDatabase({ empty: true });
+    const env = { DATABASE_URL: database.url };
+    const service = await spawnService({ ...env, ROLES: 'api' });
+    const call = api(service.url);
+    const { status, body } = await call('/health/ready');
+    expect(status).toBe(503);
+    expect(body.error.database.status).toBe('down');
+    await runProgram('database/migrate', environment({ PATH: process.env['PATH'], ...env }));
+    expect((await call('/health/ready')).status).toBe(200);
+    await service.end();
+    await database.drop();
+  });
+});

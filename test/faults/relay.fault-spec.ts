@@ -1,0 +1,237 @@
+import { chmodSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { loadConfig } from '@platform/config';
+import { createTopics } from '@platform/messaging';
+import { Client } from 'pg';
+import { canStartKafkaOnJvm, type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { type ServiceProcess, spawnService } from '../support/child';
+import { anOrder, type Answer, api, fetchToken } from '../support/client';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { environment } from '../support/environment';
+import { describeWithKafka, Topic } from '../support/topic';
+import { until } from '../support/until';
+
+/** Each test kills something with SIGKILL at one step between a request and its event, and looks at what is left. */
+describeWithKafka('Between a request and its event', () => {
+  let database: TestDatabase;
+  let token: string;
+  let broker: KafkaBroker;
+  let startBroker: () => Promise<void>;
+  let topic: Topic;
+  const running = new Set<ServiceProcess>();
+
+  beforeAll(async () => {
+    if (!(await canStartKafkaOnJvm())) throw new Error('Fault tests stop and kill a broker: they need Java and Maven');
+    database = await createDatabase();
+    token = await fetchToken('order-orchestrator');
+    const options = {
+      port: await freePort(),
+      controllerPort: await freePort(),
+      dataDir: mkdtempSync(path.join(tmpdir(), 'order-faults-')),
+      libDir: path.resolve('.sandbox/kafka-jars'),
+    };
+    chmodSync(options.dataDir, 0o755);
+    startBroker = async () => {
+      broker = await startKafkaOnJvm(options);
+    };
+    await startBroker();
+    const { kafka } = loadConfig(environment({ DATABASE_URL: database.url, KAFKA_BROKERS: broker.address }));
+    if (kafka) await createTopics(kafka, { partitions: 3, replicationFactor: 1 });
+    topic = await Topic.read(broker.address);
+  }, 120_000);
+
+  afterEach(async () => {
+    await Promise.all([...running].map((service) => service.end('SIGKILL')));
+    running.clear();
+  });
+
+  afterAll(async () => {
+    await topic.close();
+    await broker.stop();
+    await database.drop();
+  });
+
+  async function spawn(roles: string): Promise<ServiceProcess> {
+    const service = await spawnService({
+      DATABASE_URL: database.url,
+      KAFKA_BROKERS: broker.address,
+      ROLES: roles,
+      LOG_LEVEL: 'warn',
+    });
+    running.add(service);
+    return service;
+  }
+
+  const post = (service: ServiceProcess, body: object): Promise<Answer> =>
+    api(service.url, token)('/v1/orders', { body });
+
+  const eventOf = (orderId: string) => until(`the event of ${orderId}`, () => topic.about(orderId)[0] ?? false, 30_000);
+  const published = async (orderId: string) => {
+    const sql = 'SELECT FROM outbox WHERE aggregateid = $1 AND published_at IS NOT NULL';
+    return (await database.query(sql, [orderId])).length > 0;
+  };
+  const ordersOf = (customerId: string) =>
+    database.query<{ id: string }>('SELECT id FROM orders WHERE customer_id = $1', [customerId]);
+
+  /** Keeps a table locked, so that whoever needs it stands still right there. */
+  async function hold(table: string, mode: string): Promise<() => Promise<void>> {
+    const client = new Client(database.url);
+    await client.connect();
+    await client.query('BEGIN');
+    await client.query(`LOCK TABLE ${table} IN ${mode} MODE`);
+    return () => client.end();
+  }
+
+  it('a process killed within the insert leaves no order, no key and no event; the retry makes one of each', async () => {
+    const release = await hold('outbox', 'ACCESS EXCLUSIVE');
+    const service = await spawn('api');
+    const body = anOrder({ customerId: 'killed_in_insert' });
+    const answer = post(service, body).catch(() => undefined);
+    await until('the wait for the lock', async () => {
+      const waiting =
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO idempotency_keys%'";
+      return (await database.query(waiting)).length > 0;
+    });
+    await service.end('SIGKILL');
+    await release();
+    expect(await answer).toBeUndefined();
+    await until('the end of the session', async () => {
+      const sessions =
+        "SELECT FROM pg_stat_activity WHERE application_name = 'order-service' AND datname = current_database()";
+      return (await database.query(sessions)).length === 0;
+    });
+    const left = await ordersOf('killed_in_insert');
+    const keys = await database.query('SELECT FROM idempotency_keys WHERE key = $1', [body.idempotencyKey]);
+    // PostgreSQL may have finished the statement of the client that died. Then all of it is there, or else nothing.
+    expect(keys).toHaveLength(left.length);
+
+    const next = await spawn('api,worker');
+    const { status, body: receipt } = await post(next, body);
+    expect(status).toBe(201);
+    expect(await ordersOf('killed_in_insert')).toHaveLength(1);
+    await eventOf(receipt.orderId);
+    expect(topic.about(receipt.orderId)).toHaveLength(1);
+  });
+
+  it('a process killed after the commit and before the relay read leaves the event to the next', async () => {
+    const service = await spawn('api');
+    const { body: receipt } = await post(service, anOrder());
+    await service.end('SIGKILL');
+    expect(await published(receipt.orderId)).toBe(false);
+    await spawn('worker');
+    expect((await eventOf(receipt.orderId)).headers['ce_type']).toBe('order.created');
+    await until('the mark', () => published(receipt.orderId));
+  });
+
+  it('a relay killed while it sends loses nothing', async () => {
+    const service = await spawn('api');
+    const { body: first } = await post(service, anOrder());
+    const worker = await spawn('worker');
+    await eventOf(first.orderId); // it is connected
+    broker.process.kill('SIGSTOP');
+    const { body: receipt } = await post(service, anOrder());
+    await delay(500); // it has read the event and waits for the broker
+    await worker.end('SIGKILL');
+    broker.process.kill('SIGCONT');
+    expect(await published(receipt.orderId)).toBe(false);
+    await spawn('worker');
+    await eventOf(receipt.orderId);
+    await until('the mark', () => published(receipt.orderId));
+    expect(new Set(topic.about(receipt.orderId).map(({ headers }) => headers['ce_id'])).size).toBe(1);
+  });
+
+  it('a relay killed after it sent and before it marked sends the same event again', async () => {
+    const service = await spawn('api');
+    const { body: receipt } = await post(service, anOrder());
+    const release = await hold('outbox', 'SHARE ROW EXCLUSIVE'); // reading goes on, marking waits
+    const worker = await spawn('worker');
+    await eventOf(receipt.orderId);
+    await worker.end('SIGKILL');
+    await release();
+    await until('the end of its lanes', async () => {
+      const held =
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+      return (await database.query(held)).length === 0;
+    });
+    const wasMarked = await published(receipt.orderId);
+    await spawn('worker');
+    await until('the mark', () => published(receipt.orderId));
+    // PostgreSQL may have finished the mark of the client that died; else the event comes again.
+    await until('the event', () => topic.about(receipt.orderId).length === (wasMarked ? 1 : 2));
+    const [one, two = one] = topic.about(receipt.orderId);
+    expect(two).toEqual(one);
+  });
+
+  it('with Kafka killed orders are accepted all the same, and the backlog drains when it returns', async () => {
+    const service = await spawn('api,worker');
+    await eventOf((await post(service, anOrder())).body.orderId);
+    const exit = new Promise((resolve) => broker.process.once('exit', resolve));
+    broker.process.kill('SIGKILL');
+    await exit;
+
+    const answers = await Promise.all(Array.from({ length: 50 }, () => post(service, anOrder())));
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 50 }, () => 201));
+    const call = api(service.url);
+    await until('the backlog', async () => /^outbox_backlog 50$/m.test((await call('/metrics')).text), 30_000);
+    const ready = await call('/health/ready');
+    expect(ready.status).toBe(200);
+    expect(ready.body.details['outbox-relay'].status).toBe('degraded');
+
+    await startBroker();
+    for (const { body } of answers) await eventOf(body.orderId);
+    await until('the drain', async () => /^outbox_backlog 0$/m.test((await call('/metrics')).text), 30_000);
+    expect((await call('/health/ready')).body.details['outbox-relay'].status).toBe('up');
+  }, 90_000);
+
+  it('under load, with the service killed again and again, every order is accepted once and told', async () => {
+    const CLIENTS = 8;
+    const ORDERS_EACH = 40;
+    let service = await spawn('api,worker');
+    let done = false;
+    let kills = 0;
+    const killer = (async () => {
+      while (!done) {
+        await delay(300 + Math.random() * 700);
+        await service.end('SIGKILL');
+        kills += 1;
+        service = await spawn('api,worker');
+      }
+    })();
+    const receipts: string[] = [];
+    const clients = Array.from({ length: CLIENTS }, async (_, client) => {
+      for (let n = 0; n < ORDERS_EACH; n += 1) {
+        const body = anOrder({ customerId: `storm_${client}_${n}` });
+        const answer = await until(
+          'an answer',
+          async () => {
+            await delay(5);
+            const attempt = await post(service, body).catch(() => undefined);
+            return attempt?.status === 201 && attempt;
+          },
+          60_000,
+        );
+        receipts.push(answer.body.orderId as string);
+      }
+    });
+    await Promise.all(clients);
+    done = true;
+    await killer;
+
+    expect(kills).toBeGreaterThan(2);
+    expect(new Set(receipts).size).toBe(CLIENTS * ORDERS_EACH);
+    const kept = await database.query<{ customer_id: string }>(
+      "SELECT customer_id FROM orders WHERE customer_id LIKE 'storm\\_%'",
+    );
+    expect(kept).toHaveLength(CLIENTS * ORDERS_EACH);
+    expect(new Set(kept.map(({ customer_id }) => customer_id)).size).toBe(CLIENTS * ORDERS_EACH);
+    for (const orderId of receipts) {
+      await eventOf(orderId);
+      expect(new Set(topic.about(orderId).map(({ headers }) => headers['ce_id'])).size).toBe(1);
+    }
+    const told = topic.messages.filter(({ value }) => value.includes('storm_')).map(({ key }) => key);
+    expect(new Set(told)).toEqual(new Set(receipts)); // and no event without its order
+  }, 120_000);
+});
