@@ -1,6 +1,35 @@
 import type { INestApplication } from '@nestjs/common';
-import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
+import { ApiProperty, ApiPropertyOptional, DocumentBuilder, getSchemaPath, SwaggerModule } from '@nestjs/swagger';
+import { ACCESS_TOKEN_SCHEME } from '@platform/auth';
 import type { Config } from '@platform/config';
+import { ERROR_STATUS } from '@platform/errors';
+
+class ErrorDetail {
+  @ApiProperty({ example: 'items[0].sku' })
+  readonly field: string;
+
+  @ApiProperty({ example: 'sku should not be empty' })
+  readonly message: string;
+}
+
+class ErrorFacts {
+  @ApiProperty({ enum: Object.keys(ERROR_STATUS) })
+  readonly code: string;
+
+  @ApiProperty()
+  readonly message: string;
+
+  @ApiPropertyOptional({ type: [ErrorDetail] })
+  readonly details?: ErrorDetail[];
+
+  @ApiProperty({ description: 'The `X-Request-Id` of the request' })
+  readonly correlationId: string;
+}
+
+class ErrorBody {
+  @ApiProperty()
+  readonly error: ErrorFacts;
+}
 
 /** Serves `/openapi.json` (OpenAPI 3.1), and `/docs` to read and try it. */
 export function serveOpenApi(app: INestApplication, config: Config): void {
@@ -8,18 +37,25 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .setOpenAPIVersion('3.1.0')
     .setTitle('Order A2A service')
     .setVersion('1')
-    .setDescription('Orders from programs for programs. Every refusal has the shape of `Error`.')
-    .addSecurity('oauth2', {
-      type: 'oauth2',
-      description: `Access tokens from ${config.oidc.issuer} for the audience ${config.oidc.audience}`,
-      flows: {
-        clientCredentials: {
-          tokenUrl: `${config.oidc.issuer.replace(/\/$/, '')}/token`,
-          scopes: { 'orders:read': 'Fetch and list orders', 'orders:write': 'Create orders' },
-        },
+    .setDescription('Orders from programs for programs. Every refusal has the shape of `ErrorBody`.')
+    .addBearerAuth(
+      {
+        type: 'http',
+        scheme: 'bearer',
+        bearerFormat: 'JWT',
+        description: `An access token from ${config.oidc.issuer} for the audience ${config.oidc.audience}`,
       },
-    })
+      ACCESS_TOKEN_SCHEME,
+    )
     .build();
-  const document = SwaggerModule.createDocument(app, description);
+  const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody] });
+  const refusal = { content: { 'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } } } };
+  for (const path of Object.values(document.paths)) {
+    for (const operation of [path.get, path.post]) {
+      if (!operation) continue;
+      operation.responses['4XX'] = { description: 'The request was refused', ...refusal };
+      operation.responses['5XX'] = { description: 'The service failed or cannot answer now', ...refusal };
+    }
+  }
   SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json' });
 }

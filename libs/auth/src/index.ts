@@ -1,3 +1,3 @@
 export { AuthModule } from './auth.module';
 export { CurrentPrincipal } from './current-principal.decorator';
-export { Public, RequireScopes, type Scope } from './route-access.decorators';
+export { ACCESS_TOKEN_SCHEME, Public, RequireScopes, type Scope } from './route-access.decorators';

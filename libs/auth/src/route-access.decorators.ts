@@ -8,9 +8,12 @@ export type Scope = 'orders:read' | 'orders:write';
 export const ROUTE_ACCESS = 'route-access';
 export type RouteAccess = readonly Scope[] | 'public';
 
+/** Name of the security scheme in the OpenAPI document. */
+export const ACCESS_TOKEN_SCHEME = 'accessToken';
+
 /** The route asks for an access token that has all of these scopes. */
 export const RequireScopes = (...scopes: [Scope, ...Scope[]]) =>
-  applyDecorators(SetMetadata(ROUTE_ACCESS, scopes satisfies RouteAccess), ApiSecurity('oauth2', scopes));
+  applyDecorators(SetMetadata(ROUTE_ACCESS, scopes satisfies RouteAccess), ApiSecurity(ACCESS_TOKEN_SCHEME, scopes));
 
 /** The route asks for no token. */
 export const Public = () => SetMetadata(ROUTE_ACCESS, 'public' satisfies RouteAccess);
