@@ -77,6 +77,12 @@ describe('With PostgreSQL away', () => {
     await expectUnavailable();
     await start();
     await expectBack();
+    const line = service.lines.find(({ context, code }) => context === 'ErrorFilter' && code === 'SERVICE_UNAVAILABLE');
+    expect(line).toMatchObject({
+      context: 'ErrorFilter',
+      err: { type: expect.any(String), stack: expect.any(String) },
+    });
+    expect(JSON.stringify(service.lines)).not.toMatch(/cust_123|ABC-001/); // no SQL parameter
   });
 
   it('answers 503 while it hangs without a word, and orders again as soon as it goes on', async () => {

@@ -30,6 +30,11 @@ const oneOf = <const T extends readonly string[]>(...values: T) =>
 
 const flag = oneOf('true', 'false').transform((value) => value === 'true');
 
+const isHostAndPort = (value: string) => {
+  const port = /^(?:\[[\da-f:]+\]|[^\s:/[\]]+):(\d{1,5})$/i.exec(value)?.[1];
+  return port !== undefined && Number(port) <= 65_535;
+};
+
 const required = { error: 'is required' };
 
 const environment = z.object({
@@ -49,7 +54,7 @@ const environment = z.object({
   DATABASE_POOL_SIZE: integer(1, 1_000).default(10),
 
   OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
-  OIDC_AUDIENCE: z.string(required),
+  OIDC_AUDIENCE: z.string(required).trim().min(1, 'is required'),
   OIDC_TENANT_CLAIM: z.string().optional(),
   OIDC_SHARED_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
 
@@ -59,7 +64,9 @@ const environment = z.object({
   KAFKA_BROKERS: z
     .string()
     .transform(list)
-    .pipe(z.array(z.string().regex(/^[^\s:/]+:\d{1,5}$/, 'must be a comma-separated list of host:port')).min(1))
+    .refine((brokers) => brokers.length > 0 && brokers.every(isHostAndPort), {
+      message: 'must be a comma-separated list of host:port',
+    })
     .optional(),
   KAFKA_SSL: flag.default(false),
   KAFKA_SASL_MECHANISM: oneOf('plain', 'scram-sha-256', 'scram-sha-512').optional(),

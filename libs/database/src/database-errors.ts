@@ -1,5 +1,3 @@
-import { QueryFailedError } from 'typeorm';
-
 /** SQLSTATEs that say that the server cannot serve now (https://www.postgresql.org/docs/18/errcodes-appendix.html). */
 const UNAVAILABLE = new Set([
   '25006', // read_only_sql_transaction: the primary has failed over
@@ -28,9 +26,9 @@ const SOCKET_FAILURES = new Set([
 const DRIVER_FAILURES =
   /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
 
+/** The SQLSTATE or the socket's error code; TypeORM copies either to the error that it throws. */
 function codeOf(error: unknown): string {
-  const cause = error instanceof QueryFailedError ? (error.driverError as unknown) : error;
-  const { code } = (cause ?? {}) as { code?: unknown };
+  const { code } = (error ?? {}) as { code?: unknown };
   return typeof code === 'string' ? code : '';
 }
 

@@ -1,3 +1,5 @@
+import { Allow } from 'class-validator';
+
 /** What a free-form value must be like. */
 export interface FreeFormRule {
   readonly isValid: (value: unknown) => boolean;
@@ -13,6 +15,7 @@ const RULES = 'free-form-rules';
  */
 export function FreeForm(rule: FreeFormRule): PropertyDecorator {
   return (prototype, property) => {
+    Allow()(prototype, property); // class-validator refuses classes of which it knows nothing
     const rules = freeFormRules(prototype.constructor);
     Reflect.defineMetadata(RULES, new Map(rules).set(String(property), rule), prototype.constructor);
   };

@@ -57,13 +57,31 @@ function takeApart(value: unknown, dto: object | undefined) {
     freeForm[property] = ruled[property];
     delete ruled[property];
   }
+  details.push(...inheritedNames(ruled));
   return { ruled, freeForm, details };
 }
 
-/** Paths are written as in the guide: `items[0].sku`. */
+/**
+ * Fields named like what every object inherits (`__proto__`, `toString`). They are unknown fields as others are, but
+ * class-transformer drops some of them without a word and class-validator takes others for known.
+ */
+function inheritedNames(value: unknown, parent = ''): ErrorDetail[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([name, child]) => {
+    const field = join(parent, name);
+    if (name in Object.prototype) return [{ field, message: `property ${name} should not exist` }];
+    return inheritedNames(child, field);
+  });
+}
+
 function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {
-  const own = /^\d+$/.test(error.property) ? `[${error.property}]` : error.property;
-  const field = parent === '' || own.startsWith('[') ? parent + own : `${parent}.${own}`;
+  const field = join(parent, error.property);
   const messages = Object.values(error.constraints ?? {}).map((message) => ({ field, message }));
   return [...messages, ...(error.children ?? []).flatMap((child) => toDetails(child, field))];
+}
+
+/** Paths are written as in the guide: `items[0].sku`. */
+function join(parent: string, name: string): string {
+  if (parent === '') return name;
+  return /^\d+$/.test(name) ? `${parent}[${name}]` : `${parent}.${name}`;
 }

@@ -10,7 +10,7 @@ export function loggerOptions(config: Config): LoggerOptions {
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     mixin: contextFields,
-    serializers: { err: errorFields },
+    serializers: { err: (error) => errorFields(error), error: (error) => errorFields(error) },
   };
 }
 
@@ -28,10 +28,20 @@ function contextFields(): object {
   };
 }
 
+/** Causes can form a circle. */
+const DEEPEST_CAUSE = 5;
+
 /** Named fields only: what libraries hang on their errors (SQL parameters, request bodies) can be personal data. */
-function errorFields(error: unknown): object {
+function errorFields(error: unknown, depth = 0): object {
   if (!(error instanceof Error)) return { message: String(error) };
   const { name, message, stack, cause } = error;
-  const code = (error as { code?: unknown }).code;
-  return { type: name, code, message, stack, cause: cause === undefined ? undefined : errorFields(cause) };
+  const inner = (value: unknown) => errorFields(value, depth + 1);
+  return {
+    type: name,
+    code: (error as { code?: unknown }).code,
+    message,
+    stack,
+    cause: cause === undefined || depth === DEEPEST_CAUSE ? undefined : inner(cause),
+    errors: error instanceof AggregateError && depth < DEEPEST_CAUSE ? error.errors.map(inner) : undefined,
+  };
 }

@@ -19,7 +19,8 @@ export function parseTraceparent(header: string | undefined): TraceContext | und
   const [, version = '', traceId = '', spanId = '', flags = '', rest] = match;
   if (version === 'ff' || (version === '00' && rest !== undefined)) return undefined;
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
-  return { traceId, spanId, flags };
+  // Only `sampled` is known to us; other flags must not be handed on.
+  return { traceId, spanId, flags: Number.parseInt(flags, 16) & 1 ? '01' : '00' };
 }
 
 /** A new span: a child of `parent`, or the root of a new trace. */

@@ -95,6 +95,7 @@ export class CreateOrderDto {
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(500)
+  @IsObject({ each: true }) // ValidateNested alone goes into lists within the list
   @ValidateNested({ each: true })
   @Type(() => OrderItemDto)
   readonly items: OrderItemDto[];

@@ -1,5 +1,5 @@
 import type { FreeFormRule } from '@platform/errors';
-import { isRFC3339, ValidateBy, type ValidationArguments, type ValidationOptions } from 'class-validator';
+import { ValidateBy, type ValidationArguments, type ValidationOptions } from 'class-validator';
 import { minorDigits } from './currencies';
 import { fitsCurrency } from './order-total';
 
@@ -47,12 +47,16 @@ export const FitsCurrency = validator(
     fitsCurrency(value, currency),
 );
 
-/** An instant as RFC 3339 writes it. */
-export const IsTimestamp = validator(
-  'isTimestamp',
-  'must be an RFC 3339 timestamp',
-  (value) => isRFC3339(value) && !Number.isNaN(Date.parse(value as string)),
-);
+const TIMESTAMP = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
+
+/** An instant as RFC 3339 writes it, on a day that the calendar has. */
+export const IsTimestamp = validator('isTimestamp', 'must be an RFC 3339 timestamp', (value) => {
+  const day = typeof value === 'string' ? TIMESTAMP.exec(value)?.[1] : undefined;
+  if (day === undefined) return false;
+  const date = new Date(`${day}T00:00:00Z`);
+  // JavaScript takes 30 February for 2 March.
+  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
+});
 
 /** A JSON object of at most 16 KiB and 5 levels, itself included, that the database keeps as it is. */
 export const METADATA_RULE: FreeFormRule = {
