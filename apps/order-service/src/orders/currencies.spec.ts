@@ -31,16 +31,20 @@ describe('minorDigits', () => {
   });
 
   it('gives no decimals to the currencies without a minor unit, and to no others', () => {
-    expect(codesWith(0).join(' ')).toBe('BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF');
+    expect(codesWith(0).join(' ')).toBe('BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF');
   });
 
   it('gives three decimals to the currencies in thousandths, and to no others', () => {
     expect(codesWith(3).join(' ')).toBe('BHD IQD JOD KWD LYD OMR TND');
   });
 
+  it('gives four decimals to units of account, and to no others', () => {
+    expect(codesWith(4).join(' ')).toBe('CLF UYW');
+  });
+
   it('gives two decimals to all others', () => {
-    expect(codesWith(2)).toHaveLength(132);
-    expect(EVERY_CODE.filter((code) => minorDigits(code) !== undefined)).toHaveLength(16 + 132 + 7);
+    expect(codesWith(2)).toHaveLength(138);
+    expect(EVERY_CODE.filter((code) => minorDigits(code) !== undefined)).toHaveLength(17 + 138 + 7 + 2);
   });
 
   it.each([
@@ -52,7 +56,7 @@ describe('minorDigits', () => {
     ['no currency', 'XXX'],
     ['a test code', 'XTS'],
     ['a metal', 'XAU'],
-    ['a funds code', 'CHE'],
+    ['special drawing rights', 'XDR'],
     ['a cryptocurrency', 'BTC'],
     ['a currency withdrawn in 2002', 'DEM'],
     ['a currency withdrawn in 2026', 'BGN'],
