@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices';
+import { runProgram, startProgram } from '../../apps/sandbox/src/program';
+import { environment } from '../support/environment';
 import { api, type Api, anOrder, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -153,6 +156,22 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     }
     await second.end('SIGKILL');
     await until('all lanes again', async () => (await lanes()) === '16');
+  });
+});
+
+describeWithKafka('npm run topics', () => {
+  it('leaves topics that stand as they are, and says so', async () => {
+    const env = environment({
+      PATH: process.env['PATH'],
+      DATABASE_URL: 'postgres://127.0.0.1/none',
+      KAFKA_BROKERS: pieces().kafkaBrokers,
+    });
+    const child = startProgram('topics', env, ['--partitions', '7']);
+    let output = '';
+    child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    const [code] = (await once(child, 'close')) as [number];
+    expect([code, output]).toEqual([0, 'orders.events has 6 partitions\n']);
+    await expect(runProgram('topics', env)).rejects.toThrow('topics failed');
   });
 });
 
