@@ -12,7 +12,7 @@ describe('Access tokens', () => {
 
   beforeAll(async () => {
     issuer = await TokenIssuer.start();
-    service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders' });
+    service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_TENANT_CLAIM: 'org' });
   });
   afterAll(async () => {
     await service.stop();
@@ -69,6 +69,10 @@ describe('Access tokens', () => {
     ['no expiry', 'claims', () => issuer.sign('RS256', { exp: undefined })],
     ['a start in 10 s', 'not_yet_valid', () => issuer.sign('RS256', { nbf: now() + 10 })],
     ['no client', 'claims', () => issuer.sign('RS256', { client_id: undefined })],
+    ['a tenant that is a number', 'claims', () => issuer.sign('RS256', { org: 42 })],
+    ['an empty tenant', 'claims', () => issuer.sign('RS256', { org: '' })],
+    ['NUL in the tenant', 'claims', () => issuer.sign('RS256', { org: 'a\0' })],
+    ['a client that is a number', 'claims', () => issuer.sign('RS256', { client_id: 42 })],
     ['rubbish', 'malformed', async () => 'rubbish'],
     ['three parts of rubbish', 'malformed', async () => 'a.b.c'],
   ])('refuses %s with 401 INVALID_TOKEN', async (_, reason, token) => {
@@ -85,7 +89,7 @@ describe('Access tokens', () => {
       const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
       const { status, headers: answered, body } = await api(service.url)('/v1/orders', { headers });
       expect([status, body.error.code]).toEqual([401, 'UNAUTHORIZED']);
-      expect(answered.get('www-authenticate')).toBe('Bearer');
+      expect(answered.get('www-authenticate')).toBe('Bearer realm="orders"');
     },
   );
 
@@ -105,6 +109,16 @@ describe('Access tokens', () => {
       Array.from({ length: 50 }, async (_, i) => list(await issuer.sign('RS256', {}, { kid: `k${i}` }))),
     );
     expect(issuer.jwksRequests).toBeLessThanOrEqual(2);
+  });
+
+  it('asks a provider that fails no more often than one that answers', async () => {
+    issuer.isDown = true;
+    const before = issuer.jwksRequests;
+    for (let i = 0; i < 50; i += 1) {
+      expect((await list(await issuer.sign('RS256', {}, { kid: `down-${i}` }))).status).toBe(401);
+    }
+    expect(issuer.jwksRequests - before).toBeLessThanOrEqual(1);
+    issuer.isDown = false;
   });
 
   it('goes on with the keys that it knows while the provider is away', async () => {

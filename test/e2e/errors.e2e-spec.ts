@@ -71,6 +71,53 @@ describe('Errors', () => {
     expect(headers.get('x-powered-by')).toBeNull();
   });
 
+  it('reads no body of a request that is refused before', async () => {
+    const cases: [string, Promise<Answer>][] = [
+      ['ROUTE_NOT_FOUND', call('/nope', { body: '{' })],
+      ['METHOD_NOT_ALLOWED', call('/v1/orders', { method: 'PUT', body: '{' })],
+      ['UNAUTHORIZED', api(service.url)('/v1/orders', { body: '{' })],
+      ['UNAUTHORIZED', api(service.url)('/v1/orders', { body: big })],
+      ['INSUFFICIENT_SCOPE', api(service.url, await fetchToken('reporting'))('/v1/orders', { body: '{' })],
+    ];
+    for (const [code, answer] of cases) expect((await answer).body.error.code).toBe(code);
+  });
+
+  it('refuses a body that is no UTF-8 instead of mending it', async () => {
+    const bytes = Buffer.from(JSON.stringify(anOrder({ customerId: 'caf\u00e9' })), 'latin1');
+    const response = await fetch(`${service.url}/v1/orders`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${await fetchToken('order-orchestrator')}`,
+        'content-type': 'application/json',
+      },
+      body: bytes,
+    });
+    expect([response.status, ((await response.json()) as { error: { code: string } }).error.code]).toEqual([
+      400,
+      'MALFORMED_JSON',
+    ]);
+  });
+
+  it('refuses a body that is announced too large without waiting for it', async () => {
+    const token = await fetchToken('order-orchestrator');
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    socket.write(
+      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: 99999999\r\n\r\n{`,
+    );
+    const [chunk] = (await once(socket, 'data')) as [Buffer];
+    expect(chunk.toString()).toMatch(/^HTTP\/1\.1 413 /);
+    socket.destroy();
+  });
+
+  it('takes no notice of an expectation that it does not know', async () => {
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    socket.write('GET /nope HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n');
+    const [chunk] = (await once(socket, 'data')) as [Buffer];
+    expect(chunk.toString()).toContain('"code":"ROUTE_NOT_FOUND"');
+    socket.destroy();
+  });
+
   it('names the methods that a route has', async () => {
     expect((await call('/v1/orders', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, POST');
     expect((await call('/v1/orders/ord_x', { method: 'POST' })).headers.get('allow')).toBe('GET, HEAD');

@@ -93,6 +93,7 @@ describe('POST /v1/orders', () => {
     ['items that are no list', { items: { 0: unpriced[0] } }, 'items'],
     ['a list within items', { items: [[{ sku: 'A', quantity: 1 }]] }, 'items'],
     ['an empty list within items', { items: [[]] }, 'items'],
+    ['1,001 items', { items: Array.from({ length: 1_001 }, () => unpriced[0]) }, 'items'],
     ['an item that is null', { items: [null] }, 'items[0]'],
     ['an item that is text', { items: ['x'] }, 'items[0]'],
     ['an item without sku', { items: [{ quantity: 1 }] }, 'items[0].sku'],
@@ -135,6 +136,7 @@ describe('POST /v1/orders', () => {
     ['metadata that is null', { metadata: null }, 'metadata'],
     ['metadata of 6 levels', { metadata: { a: { b: { c: { d: { e: {} } } } } } }, 'metadata'],
     ['metadata over 16 KiB', { metadata: { a: 'x'.repeat(16 * 1024 - 7) } }, 'metadata'],
+    ['an integer in metadata that JavaScript cannot hold', { metadata: { id: 2 ** 53 } }, 'metadata'],
     ['NUL in metadata', { metadata: { a: ['x\0'] } }, 'metadata'],
     ['a lone surrogate in a key of metadata', { metadata: { '\udc00': 1 } }, 'metadata'],
     ['an unknown field', { isAdmin: true }, 'isAdmin'],
@@ -147,6 +149,21 @@ describe('POST /v1/orders', () => {
     const fields = body.error.details.map((detail: { field: string }) => detail.field);
     expect(fields).toContain(field);
     expect(body.error.details[0].message).toEqual(expect.any(String));
+  });
+
+  it('refuses what is far too much without delay', async () => {
+    const deep = `{"items":${'['.repeat(6_000)}${']'.repeat(6_000)}}`;
+    const names = JSON.stringify(Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`f${i}`, 0])));
+    const empty = `{"items":[${'{},'.repeat(80_000)}{}]}`;
+    for (const body of [deep, names, empty]) {
+      const start = performance.now();
+      const { status, body: answer } = await orders('/v1/orders', { body });
+      expect([status, answer.error.code]).toEqual([400, 'ORDER_VALIDATION_FAILED']);
+      expect(answer.error.details).toHaveLength(1);
+      expect(performance.now() - start).toBeLessThan(500);
+    }
+    const { body: many } = await orders('/v1/orders', { body: { items: Array.from({ length: 600 }, () => ({})) } });
+    expect(many.error.details).toHaveLength(100);
   });
 
   it('names all faults at once', async () => {

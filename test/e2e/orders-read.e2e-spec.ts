@@ -131,6 +131,23 @@ describe('GET /v1/orders', () => {
     ).toEqual([ids[1]]);
   });
 
+  it('takes instants finer than milliseconds as what they are', async () => {
+    const { body } = await orders(`/v1/orders/${await place('cust_fine')}`);
+    const finer = body.createdAt.replace('Z', '5Z') as string; // half a millisecond after it
+    expect((await list(`?customerId=cust_fine&createdBefore=${finer}`)).data).toHaveLength(1);
+    expect((await list(`?customerId=cust_fine&createdAfter=${finer}`)).data).toHaveLength(0);
+    const same = body.createdAt.replace('Z', '000Z') as string;
+    expect((await list(`?customerId=cust_fine&createdBefore=${same}`)).data).toHaveLength(0);
+    expect((await list(`?customerId=cust_fine&createdAfter=${same}`)).data).toHaveLength(0);
+  });
+
+  it('takes a cursor whatever the order of the filters', async () => {
+    for (let i = 0; i < 3; i += 1) await place('cust_swap');
+    const { links } = await list('?customerId=cust_swap&status=PENDING&limit=1');
+    const cursor = new URL(links.next ?? '', service.url).searchParams.get('cursor');
+    expect((await list(`?cursor=${cursor}&status=PENDING&customerId=cust_swap`)).data).toHaveLength(2);
+  });
+
   it('takes time zones as what they are', async () => {
     const orderId = await place('cust_zone');
     const { body } = await orders(`/v1/orders/${orderId}`);

@@ -46,6 +46,25 @@ describe('SIGTERM', () => {
     expect(await database.query("SELECT FROM orders WHERE customer_id = 'cust_in_flight'")).toHaveLength(1);
   });
 
+  it('does not wait for ever for a request that never ends', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    const token = await fetchToken('order-orchestrator');
+    // A keep-alive connection whose request began before the signal, and one whose request never ends.
+    const idle = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    idle.write(`GET /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`);
+    await once(idle, 'data');
+    const endless = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    endless.on('error', () => undefined);
+    endless.write(
+      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: 100\r\n\r\n{`,
+    );
+    await delay(200);
+    const start = performance.now();
+    expect(await service.end()).toBe(0);
+    expect(performance.now() - start).toBeLessThan(33_000);
+  }, 45_000);
+
   it('ends a worker with code 0 too', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'worker' });
     expect(await service.end()).toBe(0);
@@ -131,6 +150,21 @@ describe('Logs', () => {
       expect(all).not.toContain(secret);
     }
     expect(service.lines.map(({ msg }) => msg)).toContain('closed');
+  });
+});
+
+describe('A database that is away at the start', () => {
+  it('is told of in JSON from the first line on', async () => {
+    const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {
+      env: environment({ DATABASE_URL: 'postgres://user:canary@127.0.0.1:9/none', LOG_LEVEL: 'info' }),
+    });
+    let output = '';
+    program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await until('the first retry', () => output.includes('Unable to connect'), 10_000);
+    program.kill('SIGKILL');
+    await once(program, 'close');
+    for (const line of output.trim().split('\n')) expect(JSON.parse(line)).toHaveProperty('level');
+    expect(output).not.toContain('canary');
   });
 });
 

@@ -6,7 +6,7 @@ import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/messaging';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
-import { canStartKafka, startKafka } from '../../apps/sandbox/src/kafka';
+import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
@@ -37,6 +37,7 @@ export default async function globalSetup(): Promise<void> {
     issuer: identityProvider.url,
     paymentApi: paymentApi.url,
     kafkaBrokers,
+    canStartBroker: await canStartKafkaOnJvm(),
   });
 }
 

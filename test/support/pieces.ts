@@ -6,6 +6,8 @@ export interface Pieces {
   readonly paymentApi: string;
   /** Undefined only where no broker can be had. */
   readonly kafkaBrokers: string | undefined;
+  /** Whether a test can start a broker of its own, to stop and kill it: that takes the JVM. */
+  readonly canStartBroker: boolean;
 }
 
 const VARIABLE = 'TEST_PIECES';

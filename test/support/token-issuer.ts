@@ -59,11 +59,11 @@ export class TokenIssuer {
   }
 
   private async answer(url: string, res: http.ServerResponse): Promise<void> {
+    if (url === '/keys') this.jwksRequests += 1;
     if (this.isDown) {
       res.writeHead(503).end();
       return;
     }
-    if (url === '/keys') this.jwksRequests += 1;
     const body = url === '/keys' ? { keys: await this.jwks() } : { issuer: this.url, jwks_uri: `${this.url}/keys` };
     res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   }

@@ -51,3 +51,6 @@ export class Topic {
 
 /** `describe`, where a broker can be had. */
 export const describeWithKafka = pieces().kafkaBrokers ? describe : describe.skip;
+
+/** `describe`, where a test can start a broker of its own. */
+export const describeWithOwnBroker = pieces().canStartBroker ? describe : describe.skip;

@@ -5,15 +5,16 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { createLogger } from '@platform/observability';
 import { AppModule } from './app.module';
-import { configureApp } from './configure-app';
+import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
 
 async function main(): Promise<void> {
   const config = loadConfig();
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
     bodyParser: false,
-    bufferLogs: true,
     abortOnError: false,
+    logger: createLogger(config),
   });
   await configureApp(app, config);
   shutDownOnSignal(app, config);
@@ -31,7 +32,13 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     logger.log(`${signal}: draining for ${config.shutdownDelayMs} ms`);
     app.get(HealthChecks).drain();
     await delay(config.shutdownDelayMs);
+    // Node closes idle connections when it stops listening, but not those that become idle later, and it forgets its
+    // own request timeout.
+    const server = app.getHttpServer();
+    server.keepAliveTimeout = 1;
+    const timer = setTimeout(() => server.closeAllConnections(), REQUEST_TIMEOUT_MS);
     await app.close();
+    clearTimeout(timer);
     logger.log('closed');
   };
   let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short

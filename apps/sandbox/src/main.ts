@@ -7,7 +7,7 @@ import pretty from 'pino-pretty';
 import { startIdentityProvider } from './identity-provider';
 import { startPaymentApi } from './payment-api';
 import { assertFree } from './ports';
-import { startPostgres } from './postgres';
+import { assertNotRunning, startPostgres } from './postgres';
 import { runProgram, startProgram } from './program';
 import { stopOnSignal } from './signals';
 import { AUDIENCE, CLIENT_SECRET, readSettings, TENANT_CLAIM } from './settings';
@@ -41,9 +41,12 @@ function start<T extends { stop(): Promise<void> }>(starter: () => Promise<T>): 
   return starting;
 }
 
+const postgresDir = (settings: Settings) => path.join(settings.dataDir, 'postgres');
+
 /** Starts the pieces that are not given from outside and tells the service where all of them are. */
 async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv; addresses: [string, string][] }> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
+  if (postgres) assertNotRunning(postgresDir(settings));
   for (const port of [servicePort, postgres, identityProvider, payments]) if (port) await assertFree(port);
 
   const env: NodeJS.ProcessEnv = {
@@ -56,7 +59,7 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
     PORT: String(servicePort.value),
   };
   if (postgres) {
-    const dataDir = path.join(settings.dataDir, 'postgres');
+    const dataDir = postgresDir(settings);
     const server = await start(() => startPostgres({ dataDir, port: postgres.value }));
     await server.createDatabase('orders');
     env['DATABASE_URL'] = server.url('orders');
@@ -91,8 +94,8 @@ async function startService(settings: Settings, env: NodeJS.ProcessEnv): Promise
   });
   const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : process.stdout;
   service.stdout?.pipe(output, { end: false });
-  const exited = once(service, 'exit').then(([code]) => {
-    if (!stopping) throw new Error(`The service ended by itself with exit code ${code}.`);
+  const exited = once(service, 'exit').then(([code, signal]) => {
+    if (!stopping) throw new Error(`The service ended by itself with ${signal ?? `exit code ${code}`}.`);
   });
   await Promise.race([exited, untilReady(`http://127.0.0.1:${settings.servicePort.value}/health/ready`)]);
   exited.catch(fail);

@@ -32,7 +32,6 @@ interface PostgresOptions {
  */
 export async function startPostgres({ dataDir, port, settings = [] }: PostgresOptions): Promise<PostgresServer> {
   const home = await placeFor(dataDir, await findBinaries());
-  assertNotRunning(home.dataDir, dataDir);
   if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
 
   const options = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', ...settings];
@@ -118,7 +117,8 @@ function isOpenToAll(directory: string): boolean {
   return (statSync(directory).mode & 0o001) !== 0 && (parent === directory || isOpenToAll(parent));
 }
 
-function assertNotRunning(dataDir: string, shownDir: string): void {
+/** @throws {Error} when a server runs on this directory, perhaps left behind by a sandbox that was killed */
+export function assertNotRunning(dataDir: string): void {
   const pidFile = path.join(dataDir, 'postmaster.pid');
   if (!existsSync(pidFile)) return;
   const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
@@ -127,7 +127,9 @@ function assertNotRunning(dataDir: string, shownDir: string): void {
   } catch {
     return; // it died without tidying up; PostgreSQL recovers by itself
   }
-  throw new Error(`PostgreSQL already runs on ${relative(shownDir)} as process ${pid}: stop the other sandbox first.`);
+  throw new Error(
+    `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} is process ${pid}. Stop that sandbox first; if it was killed, stop what it left behind.`,
+  );
 }
 
 async function initialise(home: Home, shownDir: string): Promise<void> {

@@ -9,9 +9,6 @@ import { SigningKeys } from './signing-keys';
 const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'];
 const CLOCK_TOLERANCE_S = 5;
 
-/** What `jose` reports when the provider's keys cannot be fetched or read; no fault of the token. */
-const PROVIDER_FAULTS = new Set(['ERR_JOSE_GENERIC', 'ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID']);
-
 /** Verifies access tokens of the JWT kind (RFC 7519, RFC 9068) and says whose they are. */
 @Injectable()
 export class AccessTokenVerifier {
@@ -39,9 +36,7 @@ export class AccessTokenVerifier {
       return this.toPrincipal(await this.verifySignature(token));
     } catch (error) {
       if (error instanceof ServiceError) throw error;
-      if (!(error instanceof errors.JOSEError) || PROVIDER_FAULTS.has(error.code)) {
-        throw ServiceError.unavailable(error);
-      }
+      if (!(error instanceof errors.JOSEError)) throw ServiceError.unavailable(error);
       throw new InvalidToken(reasonOf(error), error);
     }
   }
@@ -68,25 +63,27 @@ export class AccessTokenVerifier {
     header.alg === 'HS256' && this.sharedSecret ? this.sharedSecret : this.signingKeys.get(header, token);
 
   private toPrincipal(claims: JWTPayload): Principal {
-    const clientId = [claims['client_id'], claims['azp'], claims.sub].find(isNonEmptyString);
-    if (clientId === undefined) throw new InvalidToken('claims');
+    const clientId = claims['client_id'] ?? claims['azp'] ?? claims.sub;
     const { tenantClaim } = this.config.oidc;
     const tenant = tenantClaim === undefined ? undefined : claims[tenantClaim];
+    if (!isName(clientId) || (tenant !== undefined && !isName(tenant))) throw new InvalidToken('claims');
     return {
       clientId,
       // The prefix keeps a client from choosing an id that is another tenant's name.
-      tenantId: isNonEmptyString(tenant) ? tenant : `client:${clientId}`,
+      tenantId: tenant ?? `client:${clientId}`,
       scopes: new Set(scopesOf(claims)),
     };
   }
 }
 
-const isNonEmptyString = (value: unknown): value is string => typeof value === 'string' && value !== '';
+/** 1 to 255 characters, none of them a control character or half of one. */
+const isName = (value: unknown): value is string =>
+  typeof value === 'string' && value.isWellFormed() && /^\P{Cc}{1,255}$/u.test(value);
 
 /** `scope` is a space-separated string (RFC 8693 section 4.2); some providers send an array `scp` instead. */
 function scopesOf(claims: JWTPayload): string[] {
-  if (typeof claims['scope'] === 'string') return claims['scope'].split(' ').filter(isNonEmptyString);
-  return Array.isArray(claims['scp']) ? claims['scp'].filter(isNonEmptyString) : [];
+  if (typeof claims['scope'] === 'string') return claims['scope'].split(' ');
+  return Array.isArray(claims['scp']) ? claims['scp'].filter((scope) => typeof scope === 'string') : [];
 }
 
 function reasonOf(error: InstanceType<typeof errors.JOSEError>): AuthFailureReason {

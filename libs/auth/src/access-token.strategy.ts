@@ -25,7 +25,9 @@ export class AccessTokenStrategy extends Strategy implements OnModuleInit {
     const token = bearerToken(req);
     if (token === null) {
       const message = 'Missing or invalid Authorization header';
-      this.error(new ServiceError('UNAUTHORIZED', message, { headers: { 'WWW-Authenticate': 'Bearer' } }));
+      this.error(
+        new ServiceError('UNAUTHORIZED', message, { headers: { 'WWW-Authenticate': 'Bearer realm="orders"' } }),
+      );
       return;
     }
     this.verifier.verify(token).then(

@@ -22,5 +22,6 @@ import { SigningKeys } from './signing-keys';
       labelNames: ['reason'],
     }),
   ],
+  exports: [SigningKeys],
 })
 export class AuthModule {}

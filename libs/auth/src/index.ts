@@ -1,3 +1,4 @@
 export { AuthModule } from './auth.module';
+export { SigningKeys } from './signing-keys';
 export { CurrentPrincipal } from './current-principal.decorator';
 export { ACCESS_TOKEN_SCHEME, Public, RequireScopes, type Scope } from './route-access.decorators';

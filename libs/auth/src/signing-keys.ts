@@ -1,13 +1,14 @@
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
-import { createRemoteJWKSet, type JWTVerifyGetKey } from 'jose';
+import { createRemoteJWKSet, errors, type JWTVerifyGetKey } from 'jose';
 import { z } from 'zod';
 
-const FETCH_TIMEOUT_MS = 2_000;
+/** Of discovery and of the keys each, so that a request hears within 2 s that the provider is away. */
+const FETCH_TIMEOUT_MS = 900;
 /** After this age the keys are fetched again, behind the requests that go on using the ones at hand. */
 const REFRESH_AFTER_MS = 10 * 60_000;
-/** An unknown key id, or a provider that failed, causes at most one fetch in this time. */
+/** However many unknown key ids come, and whether or not the provider answers: one fetch in this time. */
 const COOLDOWN_MS = 30_000;
 /** How soon discovery is tried again while no keys are known at all. */
 const DISCOVERY_RETRY_MS = 1_000;
@@ -18,14 +19,21 @@ type RemoteKeys = ReturnType<typeof createRemoteJWKSet>;
 
 /** The provider's public keys, found by OpenID Connect Discovery 1.0 and kept while the provider is away. */
 @Injectable()
-export class SigningKeys {
+export class SigningKeys implements OnApplicationBootstrap {
   private readonly logger = new Logger(SigningKeys.name);
   private keys: RemoteKeys | undefined;
   private loading: Promise<RemoteKeys> | undefined;
   private failedAt = -Infinity;
-  private refreshedAt = 0;
+  private reloading: Promise<void> | undefined;
+  private reloadedAt = -Infinity;
+  private failure: string | undefined = 'not asked yet';
 
   constructor(@Inject(CONFIG) private readonly config: Config) {}
+
+  /** The first request shall not wait for the keys. */
+  onApplicationBootstrap(): void {
+    this.load().catch((error: unknown) => this.logger.warn({ err: error }, 'The identity provider does not answer'));
+  }
 
   /**
    * The key that a token's header asks for, as `jose` calls it.
@@ -33,17 +41,31 @@ export class SigningKeys {
    */
   readonly get: JWTVerifyGetKey = async (header, token) => {
     const keys = this.keys ?? (await this.load());
-    this.refreshWhenOld(keys);
-    return keys(header, token);
+    if (performance.now() - this.reloadedAt > REFRESH_AFTER_MS) void this.reload(keys);
+    try {
+      return await keys(header, token);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      const isRecent = performance.now() - this.reloadedAt < COOLDOWN_MS;
+      if (isRecent && !this.reloading) throw error;
+      await this.reload(keys);
+      return keys(header, token);
+    }
   };
 
-  private load(): Promise<RemoteKeys> {
+  /** @throws {Error} when the provider did not answer the last time that it was asked */
+  assertAnswered(): void {
+    if (this.failure !== undefined) throw new Error(this.failure);
+  }
+
+  private async load(): Promise<RemoteKeys> {
     if (performance.now() - this.failedAt < DISCOVERY_RETRY_MS) {
       throw ServiceError.unavailable(new Error('The identity provider did not answer a moment ago'));
     }
     this.loading ??= this.discover()
       .catch((error: unknown) => {
         this.failedAt = performance.now();
+        this.failure = 'no keys are known: tokens cannot be verified';
         throw ServiceError.unavailable(error);
       })
       .finally(() => {
@@ -63,23 +85,33 @@ export class SigningKeys {
     if (document.issuer !== issuer) throw new Error(`Discovery names another issuer than OIDC_ISSUER`);
     const keys = createRemoteJWKSet(new URL(document.jwks_uri), {
       timeoutDuration: FETCH_TIMEOUT_MS,
-      cooldownDuration: COOLDOWN_MS,
+      // When to fetch again is decided here: jose counts from the last fetch that succeeded.
+      cooldownDuration: Infinity,
       cacheMaxAge: Infinity,
     });
     await keys.reload();
-    this.refreshedAt = performance.now();
+    this.reloadedAt = performance.now();
     this.keys = keys;
+    this.failure = undefined;
     return keys;
   }
 
-  private refreshWhenOld(keys: RemoteKeys): void {
-    if (performance.now() - this.refreshedAt < REFRESH_AFTER_MS) return;
-    this.refreshedAt = performance.now() - REFRESH_AFTER_MS + COOLDOWN_MS;
-    keys.reload().then(
-      () => {
-        this.refreshedAt = performance.now();
-      },
-      (error: unknown) => this.logger.warn({ err: error }, 'The identity provider did not give its keys anew'),
-    );
+  /** Joins the fetch under way, or begins one. Never rejects: the keys at hand go on. */
+  private reload(keys: RemoteKeys): Promise<void> {
+    if (this.reloading) return this.reloading;
+    this.reloadedAt = performance.now();
+    this.reloading = keys
+      .reload()
+      .then(() => {
+        this.failure = undefined;
+      })
+      .catch((error: unknown) => {
+        this.failure = 'did not give its keys anew; those at hand go on';
+        this.logger.warn({ err: error }, 'The identity provider did not give its keys anew');
+      })
+      .finally(() => {
+        this.reloading = undefined;
+      });
+    return this.reloading;
   }
 }

@@ -133,7 +133,7 @@ type DeepReadonly<T> = T extends (infer U)[]
     ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
     : T;
 
-/** The whole configuration, typed and frozen. `docs/configuration.md` lists the variables behind it. */
+/** The whole configuration, typed and frozen. `docs/operations.md` lists the variables behind it. */
 export type Config = DeepReadonly<ReturnType<typeof toConfig>>;
 
 function deepFreeze<T>(value: T): T {

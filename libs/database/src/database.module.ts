@@ -10,7 +10,8 @@ import { FailFastClient } from './fail-fast-client';
 type Schema = Pick<DataSourceOptions, 'entities' | 'migrations'>;
 
 /**
- * Connecting and answering together stay below the 2 s within which a request must hear that the database is away.
+ * Getting a connection and having the answer together stay below the 2 s within which a request must hear that the
+ * database is away.
  * The server gives up first (`statement_timeout`), so that an abandoned statement does not run on.
  */
 const CONNECT_TIMEOUT_MS = 700;
@@ -45,7 +46,6 @@ export class DatabaseModule implements OnModuleInit {
               keepAlive: true,
               query_timeout: ANSWER_TIMEOUT_MS,
               statement_timeout: STATEMENT_TIMEOUT_MS,
-              lock_timeout: STATEMENT_TIMEOUT_MS,
               idle_in_transaction_session_timeout: 5_000,
             },
           }),
@@ -58,7 +58,7 @@ export class DatabaseModule implements OnModuleInit {
 
   onModuleInit(): void {
     let migrated = false;
-    this.checks.deciding.set('database', async () => {
+    this.checks.required.set('database', async () => {
       await this.dataSource.query('SELECT 1');
       migrated ||= await this.isMigrated();
       if (!migrated) throw new Error('migrations are missing: run `npm run migrate`');

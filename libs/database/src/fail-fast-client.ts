@@ -1,4 +1,5 @@
 import { Client } from 'pg';
+import { closeAtOnce } from './end-connection';
 
 /**
  * A pooled connection that does not outlive a query timeout. node-postgres gives the caller an error when the server
@@ -10,13 +11,9 @@ export class FailFastClient extends Client {
     const result = (super.query as (...args: unknown[]) => unknown).apply(this, args);
     if (result instanceof Promise) {
       result.catch((error: unknown) => {
-        if (error instanceof Error && error.message === 'Query read timeout') this.closeAtOnce();
+        if (error instanceof Error && error.message === 'Query read timeout') closeAtOnce(this);
       });
     }
     return result as never;
-  }
-
-  private closeAtOnce(): void {
-    (this as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
   }
 }

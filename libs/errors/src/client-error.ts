@@ -1,19 +1,26 @@
-import type { Server } from 'node:http';
+import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { STATUS_CODES } from 'node:http';
-import { newContext } from '@platform/request-context';
+import { Logger } from '@nestjs/common';
+import { newContext, runInContext } from '@platform/request-context';
 import { errorBody } from './error-response';
 import { ServiceError } from './service-error';
+
+const logger = new Logger('http');
 
 /** Answers what Node's HTTP parser refuses, before there is a request, in the shape of all other errors. */
 export function answerClientErrors(server: Server): void {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) {
+    // As Node does by default: nothing can be said into a connection that is gone or in the middle of an answer.
+    const { _httpMessage: answer } = socket as { _httpMessage?: { _headerSent?: boolean } };
+    if (error.code === 'ECONNRESET' || !socket.writable || answer?._headerSent) {
       socket.destroy();
       return;
     }
     const refusal = toRefusal(error.code);
-    const { requestId } = newContext();
+    const context = newContext();
+    const { requestId } = context;
+    const line = { statusCode: refusal.status, code: refusal.code };
+    runInContext(context, () => logger.warn(line, 'request refused by the HTTP parser'));
     const body = JSON.stringify(errorBody(refusal, requestId));
     socket.end(
       [

@@ -1,5 +1,4 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
-import { currentContext } from '@platform/request-context';
 import type { Request, Response } from 'express';
 import type { ILayer } from 'express-serve-static-core';
 import { errorBody, problemBody } from './error-response';
@@ -14,7 +13,7 @@ export class ErrorFilter implements ExceptionFilter {
     const req = host.switchToHttp().getRequest<Request>();
     const res = host.switchToHttp().getResponse<Response>();
     const error = toServiceError(thrown, req);
-    const requestId = currentContext()?.requestId ?? String(res.getHeader('X-Request-Id'));
+    const requestId = String(res.getHeader('X-Request-Id'));
 
     if (error.status >= 500) this.logger.error({ err: error.cause ?? error, code: error.code }, error.message);
     else this.logger.debug({ code: error.code }, error.message);

@@ -3,6 +3,13 @@ import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
 import { type ErrorDetail, ServiceError } from './service-error';
 
+/** Bounds of what is validated at all; every DTO asks for less. */
+const DEEPEST = 16;
+const LONGEST_LIST = 1_000;
+const MOST_VALUES = 5_000;
+/** A client that got this many things wrong does not read on. */
+const MOST_DETAILS = 100;
+
 class InvalidRequest extends Error {
   constructor(readonly details: ErrorDetail[]) {
     super();
@@ -24,54 +31,68 @@ export class RequestValidationPipe extends ValidationPipe {
 
   override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
     if (!this.toValidate(metadata)) return value;
-    const { ruled, freeForm, details } = takeApart(value ?? {}, metadata.metatype);
-    const dto = await this.validateRuled(ruled, metadata, details);
-    if (details.length === 0) return Object.assign(dto as object, freeForm);
+    const { ruled, freeForm, details, isExcessive } = takeApart(value ?? {}, metadata.metatype);
+    const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
+    if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);
+    const all = found instanceof InvalidRequest ? details.concat(found.details) : details;
     const { code, message } = refusalOf(metadata.metatype);
-    throw new ServiceError(code, message, { details });
+    throw new ServiceError(code, message, { details: all.slice(0, MOST_DETAILS) });
   }
 
-  private async validateRuled(value: unknown, metadata: ArgumentMetadata, details: ErrorDetail[]): Promise<unknown> {
+  private async validateRuled(value: object, metadata: ArgumentMetadata): Promise<object> {
     try {
-      return (await super.transform(value, metadata)) as unknown;
+      return (await super.transform(value, metadata)) as object;
     } catch (error) {
-      if (!(error instanceof InvalidRequest)) throw error;
-      details.push(...error.details);
-      return undefined;
+      if (error instanceof InvalidRequest) return error;
+      throw error;
     }
   }
 }
 
 /** Separates the properties that class-validator knows from the free-form ones, whose faults are found here. */
 function takeApart(value: unknown, dto: object | undefined) {
-  const details: ErrorDetail[] = [];
   const freeForm: Record<string, unknown> = {};
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    details.push({ field: '', message: 'must be a JSON object' });
-    return { ruled: {}, freeForm, details };
+    return { ruled: {}, freeForm, details: [{ field: '', message: 'must be a JSON object' }], isExcessive: true };
   }
   const ruled: Record<string, unknown> = { ...value };
+  const faults: ErrorDetail[] = [];
   for (const [property, { isValid, message }] of freeFormRules(dto)) {
     if (ruled[property] === undefined) continue;
-    if (!isValid(ruled[property])) details.push({ field: property, message: `${property} ${message}` });
+    if (!isValid(ruled[property])) faults.push({ field: property, message: `${property} ${message}` });
     freeForm[property] = ruled[property];
     delete ruled[property];
   }
-  details.push(...inheritedNames(ruled));
-  return { ruled, freeForm, details };
+  const { details, isExcessive } = survey(ruled);
+  return { ruled, freeForm, details: [...faults, ...details], isExcessive };
 }
 
 /**
- * Fields named like what every object inherits (`__proto__`, `toString`). They are unknown fields as others are, but
- * class-transformer drops some of them without a word and class-validator takes others for known.
+ * Looks a request over before class-validator does, which would take seconds for a body of many thousand values.
+ * Finds also fields named like what every object inherits (`__proto__`, `toString`): they are unknown fields as others
+ * are, but class-transformer drops some of them without a word and class-validator takes others for known.
+ * @returns `isExcessive` when the request is beyond what any DTO asks for and must not be looked at further
  */
-function inheritedNames(value: unknown, parent = ''): ErrorDetail[] {
-  if (typeof value !== 'object' || value === null) return [];
-  return Object.entries(value).flatMap(([name, child]) => {
-    const field = join(parent, name);
-    if (name in Object.prototype) return [{ field, message: `property ${name} should not exist` }];
-    return inheritedNames(child, field);
-  });
+function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean } {
+  const details: ErrorDetail[] = [];
+  let values = 0;
+  const visit = (value: unknown, field: string, depth: number): ErrorDetail | undefined => {
+    if (typeof value !== 'object' || value === null) return undefined;
+    if (depth > DEEPEST) return { field, message: `must not be more than ${DEEPEST} levels deep` };
+    if (Array.isArray(value) && value.length > LONGEST_LIST) {
+      return { field, message: `${field} must not have more than ${LONGEST_LIST} entries` };
+    }
+    for (const [name, child] of Object.entries(value)) {
+      const path = join(field, name);
+      if (name in Object.prototype) details.push({ field: path, message: `property ${name} should not exist` });
+      if ((values += 1) > MOST_VALUES) return { field, message: `must not have more than ${MOST_VALUES} values` };
+      const excess = visit(child, path, depth + 1);
+      if (excess) return excess;
+    }
+    return undefined;
+  };
+  const excess = visit(request, '', 1);
+  return excess ? { details: [excess], isExcessive: true } : { details, isExcessive: false };
 }
 
 function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {

@@ -34,10 +34,10 @@ export class ServiceError extends Error {
     return ERROR_STATUS[this.code];
   }
 
-  /** A dependency is away. A client may try again after the given seconds. */
-  static unavailable(cause: unknown, retryAfterSeconds = 1): ServiceError {
+  /** A dependency is away. A client may try again soon. */
+  static unavailable(cause: unknown): ServiceError {
     return new ServiceError('SERVICE_UNAVAILABLE', 'The service cannot answer right now; try again', {
-      headers: { 'Retry-After': String(retryAfterSeconds) },
+      headers: { 'Retry-After': '1' },
       cause,
     });
   }

@@ -7,7 +7,7 @@ type Check = () => Promise<void>;
 @Injectable()
 export class HealthChecks {
   /** Without these the process is not ready. */
-  readonly deciding = new Map<string, Check>();
+  readonly required = new Map<string, Check>();
   /** These are shown and do not decide: requests are served without them. */
   readonly reported = new Map<string, Check>();
   private draining = false;

@@ -32,7 +32,7 @@ export class HealthController {
           const process = this.indicators.check('process');
           return this.checks.isDraining ? process.down('shutting down') : process.up();
         },
-        ...[...this.checks.deciding].map(
+        ...[...this.checks.required].map(
           ([name, check]) =>
             () =>
               this.attempt(name, check),

@@ -1,7 +1,7 @@
 import type { Config } from '@platform/config';
 import type { KafkaConfig, SASLOptions } from 'kafkajs';
 
-/** How every Kafka client of the service connects. Fails within seconds: who calls it decides when to try again. */
+/** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
 export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
   return {
     clientId: 'order-service',

@@ -1,6 +1,8 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { ClientKafka } from '@nestjs/microservices';
+import type { RecordMetadata } from 'kafkajs';
 import { lastValueFrom } from 'rxjs';
+import { ChosenPartitions } from './chosen-partitions';
 import { EventPublisher, EventRefused } from './event-publisher';
 import { type StoredEvent, toMessage } from './stored-event';
 import { ORDERS_TOPIC } from './topics';
@@ -13,7 +15,10 @@ const REFUSALS = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID
 
 @Injectable()
 export class KafkaPublisher extends EventPublisher {
-  constructor(@Inject(KAFKA_CLIENT) private readonly client: ClientKafka) {
+  constructor(
+    @Inject(KAFKA_CLIENT) private readonly client: ClientKafka,
+    private readonly partitions: ChosenPartitions,
+  ) {
     super();
   }
 
@@ -24,12 +29,17 @@ export class KafkaPublisher extends EventPublisher {
   /** One request at a time: kafkajs numbers an idempotent producer's batches wrongly when sends overlap (kafkajs#598). */
   async publish(events: readonly StoredEvent[]): Promise<void> {
     try {
-      await lastValueFrom(this.client.emitBatch(ORDERS_TOPIC, { messages: events.map(toMessage) }));
+      this.partitions.clear();
+      const batch = { messages: events.map(toMessage) };
+      const acknowledged = await lastValueFrom(this.client.emitBatch<RecordMetadata[]>(ORDERS_TOPIC, batch));
+      this.partitions.assertAcknowledged(acknowledged);
     } catch (error) {
-      if (isRefusal(error)) throw new EventRefused('Kafka refuses the event', { cause: error });
-      // A producer that failed may have lost count of its sequence numbers. A new one starts afresh.
+      // A producer that failed has lost count of its sequence numbers, also those of partitions that took their part:
+      // whatever it sent next would be out of sequence. A new one starts afresh.
       await this.client.close().catch(() => undefined);
-      throw error;
+      if (!isRefusal(error)) throw error;
+      await this.connect();
+      throw new EventRefused('Kafka refuses the event', { cause: error });
     }
   }
 }

@@ -2,7 +2,7 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { ClientsModule, Transport } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
-import { Partitioners } from 'kafkajs';
+import { ChosenPartitions } from './chosen-partitions';
 import { EventPublisher } from './event-publisher';
 import { InProcessPublisher } from './in-process-publisher';
 import { InProcessServer } from './in-process-server';
@@ -13,7 +13,7 @@ import { OutboxRelay } from './outbox-relay';
 const metrics = [
   makeGaugeProvider({ name: 'outbox_backlog', help: 'Events that wait in the outbox' }),
   makeGaugeProvider({ name: 'outbox_oldest_age_seconds', help: 'Age of the oldest event that waits in the outbox' }),
-  makeGaugeProvider({ name: 'outbox_parked', help: 'Aggregates set aside because an event of theirs was refused' }),
+  makeGaugeProvider({ name: 'outbox_parked', help: 'Aggregates parked because an event of theirs was refused' }),
   makeCounterProvider({
     name: 'events_published_total',
     help: 'Events that arrived at their destination',
@@ -37,6 +37,7 @@ export class MessagingModule {
         ],
       };
     }
+    const partitions = new ChosenPartitions();
     return {
       module: MessagingModule,
       imports: [
@@ -51,14 +52,19 @@ export class MessagingModule {
                 idempotent: true,
                 maxInFlightRequests: 1,
                 allowAutoTopicCreation: false,
-                createPartitioner: Partitioners.DefaultPartitioner,
+                createPartitioner: partitions.createPartitioner,
               },
               send: { acks: -1 },
             },
           },
         ]),
       ],
-      providers: [...metrics, OutboxRelay, { provide: EventPublisher, useClass: KafkaPublisher }],
+      providers: [
+        ...metrics,
+        OutboxRelay,
+        { provide: ChosenPartitions, useValue: partitions },
+        { provide: EventPublisher, useClass: KafkaPublisher },
+      ],
     };
   }
 }

@@ -5,6 +5,7 @@ import {
   Injectable,
   Logger,
   type OnApplicationBootstrap,
+  type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
@@ -18,6 +19,7 @@ import type { StoredEvent } from './stored-event';
 const POLL_MS = 100;
 /** How often lanes are shared out and the backlog is measured. */
 const UPKEEP_MS = 1_000;
+const LAST_BATCH_MS = 3_000;
 const LONGEST_BACKOFF_MS = 5_000;
 
 /**
@@ -25,7 +27,7 @@ const LONGEST_BACKOFF_MS = 5_000;
  * marked only after it arrived, so a process that dies in between sends it again, with the same id.
  */
 @Injectable()
-export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShutdown {
+export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
   private readonly logger = new Logger(OutboxRelay.name);
   private readonly stop = new AbortController();
   private running: Promise<void> | undefined;
@@ -37,22 +39,30 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     private readonly checks: HealthChecks,
     @InjectMetric('outbox_backlog') private readonly backlog: Gauge,
     @InjectMetric('outbox_oldest_age_seconds') private readonly oldestAge: Gauge,
-    @InjectMetric('outbox_parked') private readonly parked: Gauge,
+    @InjectMetric('outbox_parked') private readonly parkedAggregates: Gauge,
     @InjectMetric('events_published_total') private readonly published: Counter<'type'>,
   ) {}
 
   onApplicationBootstrap(): void {
     if (!this.config.outboxRelay) return;
-    this.checks.reported.set('outbox-relay', () =>
+    if (!this.config.kafka) {
+      const isIntended = this.config.env !== 'production';
+      this.logger[isIntended ? 'log' : 'warn']('Without KAFKA_BROKERS events go to the handlers in this process only');
+    }
+    this.checks.reported.set(this.config.kafka ? 'kafka' : 'outbox-relay', () =>
       this.failure === undefined ? Promise.resolve() : Promise.reject(new Error(this.failure)),
     );
     this.running = this.run();
   }
 
-  /** After the API stopped its intake: what it accepted last is relayed by whoever holds the lane next. */
-  async beforeApplicationShutdown(): Promise<void> {
+  /** What is accepted from here on is relayed by whoever holds the lane next. */
+  beforeApplicationShutdown(): void {
     this.stop.abort();
-    await this.running;
+  }
+
+  /** A batch under way may finish, but not for long: what is not marked is sent again. */
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.race([this.running, delay(LAST_BATCH_MS, undefined, { ref: false })]);
   }
 
   private async run(): Promise<void> {
@@ -94,8 +104,8 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     }
   }
 
-  /** Publishes and marks. What the destination refuses is found by halving, and set aside with its aggregate. */
-  private async deliver(session: OutboxSession, events: StoredEvent[], setAside = new Set<string>()): Promise<void> {
+  /** Publishes and marks. What the destination refuses is found by halving, and parked with its aggregate. */
+  private async deliver(session: OutboxSession, events: StoredEvent[], parked = new Set<string>()): Promise<void> {
     const [first] = events;
     if (!first) return;
     try {
@@ -103,15 +113,15 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     } catch (error) {
       if (!(error instanceof EventRefused)) throw error;
       if (events.length === 1) {
-        setAside.add(first.aggregateid);
+        parked.add(first.aggregateid);
         this.logger.error({ err: error, eventId: first.id, type: first.type }, 'An event was refused for good');
         await session.park(first, error.message);
         return;
       }
       const middle = Math.ceil(events.length / 2);
-      await this.deliver(session, events.slice(0, middle), setAside);
-      const rest = events.slice(middle).filter(({ aggregateid }) => !setAside.has(aggregateid));
-      await this.deliver(session, rest, setAside);
+      await this.deliver(session, events.slice(0, middle), parked);
+      const rest = events.slice(middle).filter(({ aggregateid }) => !parked.has(aggregateid));
+      await this.deliver(session, rest, parked);
       return;
     }
     await session.markPublished(events);
@@ -122,7 +132,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     const { backlog, oldestAge, parked } = await session.measure();
     this.backlog.set(backlog);
     this.oldestAge.set(oldestAge);
-    this.parked.set(parked);
+    this.parkedAggregates.set(parked);
   }
 
   private async pause(ms: number): Promise<void> {

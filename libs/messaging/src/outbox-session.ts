@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { directConnection } from '@platform/database';
+import { directConnection, endConnection } from '@platform/database';
 import type { Client } from 'pg';
 import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
@@ -8,12 +8,16 @@ const QUERY_TIMEOUT_MS = 30_000;
 const BATCH_ROWS = 500;
 /** A batch can end up in one partition, and a broker's default limit for that is 1 MiB (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
+/** What a message takes beside its payload: key, headers and record, rounded up. */
+const ENVELOPE_BYTES = 500;
 
 /**
  * The relay's connection to the outbox. Locks, reads and marks share it, so that a process which lost its lanes to
  * another can neither read nor mark.
  */
 export class OutboxSession {
+  private rows = BATCH_ROWS;
+
   private constructor(
     private readonly client: Client,
     readonly lanes: OutboxLanes,
@@ -28,13 +32,13 @@ export class OutboxSession {
       await client.query('SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3');
       return new OutboxSession(client, await OutboxLanes.join(client));
     } catch (error) {
-      await client.end();
+      await endConnection(client);
       throw error;
     }
   }
 
   async close(): Promise<void> {
-    await this.client.end();
+    await endConnection(this.client);
   }
 
   /**
@@ -49,11 +53,14 @@ export class OutboxSession {
        WHERE published_at IS NULL AND lane = ANY($1)
          AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
        ORDER BY position LIMIT $2`,
-      [this.lanes.held, BATCH_ROWS],
+      [this.lanes.held, this.rows],
     );
     let bytes = 0;
-    const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload)) > BATCH_BYTES);
-    return end === -1 ? rows : rows.slice(0, Math.max(end, 1));
+    const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload) + ENVELOPE_BYTES) > BATCH_BYTES);
+    const batch = end === -1 ? rows : rows.slice(0, Math.max(end, 1));
+    // Where events are large, the next read does not fetch hundreds of them to send a few.
+    this.rows = end === -1 ? BATCH_ROWS : 2 * batch.length;
+    return batch;
   }
 
   async markPublished(events: readonly StoredEvent[]): Promise<void> {
@@ -61,7 +68,7 @@ export class OutboxSession {
     await this.client.query('UPDATE outbox SET published_at = now() WHERE position = ANY($1::bigint[])', [positions]);
   }
 
-  /** Sets an aggregate aside: its events wait, all others go on. `docs/runbooks/outbox-parked.md` says what to do. */
+  /** Parks an aggregate: its events wait, all others go on. `docs/runbooks/outbox-parked.md` says what to do. */
   async park(event: StoredEvent, reason: string): Promise<void> {
     await this.client.query(
       `INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
@@ -69,12 +76,14 @@ export class OutboxSession {
     );
   }
 
-  /** @returns events that wait, age of the oldest in seconds, and aggregates set aside */
+  /** @returns events that wait to be sent, age of the oldest in seconds, and aggregates parked */
   async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(
       `SELECT count(*)::int AS backlog, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS "oldestAge",
               (SELECT count(*)::int FROM outbox_parked) AS parked
-       FROM outbox WHERE published_at IS NULL`,
+       FROM outbox
+       WHERE published_at IS NULL
+         AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)`,
     );
     return rows[0] ?? { backlog: 0, oldestAge: 0, parked: 0 };
   }

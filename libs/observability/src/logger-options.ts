@@ -1,17 +1,20 @@
 import type { Config } from '@platform/config';
 import { currentContext } from '@platform/request-context';
-import { type LoggerOptions, stdTimeFunctions } from 'pino';
+import { stdTimeFunctions } from 'pino';
+import type { Options } from 'pino-http';
 
 /** One JSON object a line on standard output; every line inside a request, job or event says whose it is. */
-export function loggerOptions(config: Config): LoggerOptions {
+export function loggerOptions(config: Config) {
   return {
     level: config.logLevel,
     base: undefined,
     timestamp: stdTimeFunctions.isoTime,
-    formatters: { level: (label) => ({ level: label }) },
+    formatters: { level: (level: string) => ({ level }) },
     mixin: contextFields,
-    serializers: { err: (error) => errorFields(error), error: (error) => errorFields(error) },
-  };
+    // Our serializers shall see errors as they are, not as pino-http's have already made them.
+    wrapSerializers: false,
+    serializers: { err: (error: unknown) => errorFields(error), error: (error: unknown) => errorFields(error) },
+  } satisfies Options;
 }
 
 function contextFields(): object {

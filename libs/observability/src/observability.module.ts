@@ -10,11 +10,7 @@ import { MetricsController } from './metrics.controller';
   imports: [
     LoggerModule.forRootAsync({
       inject: [CONFIG],
-      useFactory: (config: Config) => ({
-        // Our serializers shall see errors as they are, not as pino-http's have already made them.
-        pinoHttp: { ...loggerOptions(config), wrapSerializers: false },
-        forRoutes: [],
-      }),
+      useFactory: (config: Config) => ({ pinoHttp: loggerOptions(config), forRoutes: [] }),
     }),
     PrometheusModule.register({ controller: MetricsController }),
   ],

@@ -9,7 +9,6 @@ import {
   IsNotEmpty,
   IsObject,
   IsString,
-  Length,
   Matches,
   Max,
   MaxLength,
@@ -59,7 +58,7 @@ export class MoneyDto {
 
   @ApiProperty({
     pattern: DECIMAL.source,
-    example: '129.99',
+    example: '99.98',
     description: 'No decimals, or exactly as many as ISO 4217 gives the currency',
   })
   @IsString()
@@ -80,8 +79,6 @@ export class CreateOrderDto {
   })
   @IsAbsentOr()
   @IsString()
-  @Length(10, 255)
-  @Matches(/^[\x21-\x7e]*$/, { message: '$property must have visible ASCII characters only' })
   readonly idempotencyKey?: string;
 
   @ApiProperty({ minLength: 1, maxLength: 128, example: 'cust_123' })

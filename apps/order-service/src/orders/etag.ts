@@ -1,4 +1,4 @@
-/** The ETag of a version of an order: strong, because a version is one sequence of bytes. */
+/** The ETag of a version of an order. */
 export const etagOf = (version: number) => `"${version}"`;
 
 /**

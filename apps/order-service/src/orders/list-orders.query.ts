@@ -38,7 +38,10 @@ export class ListOrdersQuery {
   @Max(200)
   readonly limit: number = 50;
 
-  @ApiPropertyOptional({ description: 'From `links.next` of the page before; good with the same filters only' })
+  @ApiPropertyOptional({
+    minLength: 1,
+    description: 'From `links.next` of the page before; good with the same filters only',
+  })
   @IsOptional()
   @IsString()
   @MaxLength(200)

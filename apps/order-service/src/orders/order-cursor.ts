@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
-import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
+import { OrderStore } from './order-store';
 
 const ID_BYTES = 16;
 const MAC_BYTES = 16;
@@ -14,7 +14,7 @@ const MAC_BYTES = 16;
 export class OrderCursor {
   private key: Promise<Buffer> | undefined;
 
-  constructor(private readonly database: Database) {}
+  constructor(private readonly store: OrderStore) {}
 
   /** @param list what the list was asked for, apart from its page */
   async encode(uuid: string, list: string): Promise<string> {
@@ -42,21 +42,11 @@ export class OrderCursor {
   }
 
   private async mac(id: Buffer, list: string): Promise<Buffer> {
-    this.key ??= this.readKey();
-    const key = await this.key;
-    return createHmac('sha256', key).update(id).update(list).digest().subarray(0, MAC_BYTES);
-  }
-
-  private async readKey(): Promise<Buffer> {
-    try {
-      return await this.database.run(async (manager) => {
-        const [row] = await manager.query<{ key: Buffer }[]>("SELECT key FROM signing_keys WHERE purpose = 'cursor'");
-        if (!row) throw new Error('The table signing_keys has no key for cursors');
-        return row.key;
-      });
-    } catch (error) {
+    this.key ??= this.store.cursorKey().catch((error: unknown) => {
       this.key = undefined;
       throw error;
-    }
+    });
+    const key = await this.key;
+    return createHmac('sha256', key).update(id).update(list).digest().subarray(0, MAC_BYTES);
   }
 }

@@ -3,12 +3,12 @@ import { fromString, fromUUID, toUUID, typeidUnboxed } from 'typeid-js';
 
 const PREFIX = 'ord';
 
-/** A new order's id, as it is kept (UUIDv7) and as clients see it (TypeID `ord_…`). */
-export function newOrderId(): { uuid: string; orderId: string } {
-  const orderId = typeidUnboxed(PREFIX);
-  return { uuid: toUUID(orderId), orderId };
+/** A new order's id as it is kept: a UUIDv7, later than all that this process made before. */
+export function newOrderUuid(): string {
+  return toUUID(typeidUnboxed(PREFIX));
 }
 
+/** The id as clients see it: a TypeID, `ord_…`. */
 export function toOrderId(uuid: string): string {
   return fromUUID(uuid, PREFIX);
 }

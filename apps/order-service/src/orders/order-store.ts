@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
+import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore } from '@platform/idempotency';
 import { type OutboxRow } from '@platform/messaging';
 import { Order } from './order.entity';
@@ -12,7 +13,7 @@ export interface NewOrder {
   readonly scope: IdempotencyScope;
   readonly key: string;
   readonly fingerprint: Buffer;
-  readonly answer: { readonly status: number; readonly body: string };
+  readonly answer: string;
 }
 
 export interface OrderFilter {
@@ -27,21 +28,23 @@ export interface OrderFilter {
 /** One statement is one transaction and one round trip. The unique key judges who was first. */
 const INSERT = `
   WITH remembered AS (
-    INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_status, response_body)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
+    VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT DO NOTHING
     RETURNING 1
   ), kept AS (
     INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
                         event_sequence, created_at, updated_at)
-    SELECT $8::uuid, $1, $2, $9, $10, $11, $12::numeric, $13::jsonb, $14::jsonb, $15::integer, $16::integer,
-           $17::timestamptz, $17::timestamptz
+    SELECT $7::uuid, $1, $2, $8, $9, $10, $11::numeric, $12::jsonb, $13::jsonb, $14::integer, $15::integer,
+           $16::timestamptz, $16::timestamptz
     FROM remembered
   ), told AS (
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
-    SELECT $18::uuid, $19, $20, $21, $22::json, $16::integer, $23, $24 FROM remembered
+    SELECT $17::uuid, $18, $19, $20, $21::json, $15::integer, $22, $23 FROM remembered
   )
   SELECT count(*)::integer AS inserted FROM remembered`;
+
+const MOST_ROUNDS = 3;
 
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read. */
 @Injectable()
@@ -59,16 +62,17 @@ export class OrderStore {
   async insert(newOrder: NewOrder): Promise<string | undefined> {
     const { scope, key, fingerprint } = newOrder;
     // A key can vanish between the two statements, when its time is up. Then it is free, and the insert goes again.
-    for (;;) {
+    for (let round = 1; round <= MOST_ROUNDS; round += 1) {
       if (await this.tryInsert(newOrder)) return undefined;
       const answer = await this.idempotency.recall(scope, key, fingerprint);
       if (answer !== undefined) return answer;
     }
+    throw ServiceError.unavailable(new Error('An idempotency key was taken and freed again and again'));
   }
 
   private async tryInsert({ order, event, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
     const values = [
-      ...[scope.tenantId, scope.clientId, scope.route, key, fingerprint, answer.status, answer.body],
+      ...[scope.tenantId, scope.clientId, scope.route, key, fingerprint, answer],
       ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
       ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
       ...[order.version, order.eventSequence, order.createdAt],
@@ -81,6 +85,15 @@ export class OrderStore {
 
   find(tenantId: string, uuid: string): Promise<Order | null> {
     return this.database.run((manager) => manager.findOneBy(Order, { id: uuid, tenantId }));
+  }
+
+  /** The key that signs page cursors, the same for every process. */
+  cursorKey(): Promise<Buffer> {
+    return this.database.run(async (manager) => {
+      const [row] = await manager.query<{ key: Buffer }[]>('SELECT key FROM cursor_keys');
+      if (!row) throw new Error('The table cursor_keys is empty');
+      return row.key;
+    });
   }
 
   /** Newest first: ids are in the order of creation. */

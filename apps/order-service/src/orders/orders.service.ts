@@ -8,7 +8,7 @@ import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderCursor } from './order-cursor';
-import { createdAtOf, firstUuidOf, newOrderId, toOrderUuid } from './order-id';
+import { createdAtOf, firstUuidOf, newOrderUuid, toOrderUuid } from './order-id';
 import { type OrderFilter, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
@@ -56,7 +56,7 @@ export class OrdersService {
       scope: { tenantId, clientId, route: CREATE_ROUTE },
       key,
       fingerprint: fingerprint({ ...request, idempotencyKey: undefined }),
-      answer: { status: 201, body },
+      answer: body,
     });
     if (firstAnswer !== undefined) {
       this.replays.inc();
@@ -79,14 +79,14 @@ export class OrdersService {
 
   async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
     const { limit, cursor, ...asked } = query;
-    const parameters = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== undefined));
-    const list = `${tenantId}?${parameters}`;
+    const { status, customerId, createdAfter, createdBefore } = asked;
+    const list = JSON.stringify([tenantId, status, customerId, createdAfter, createdBefore]);
     const filter = toFilter(query, cursor === undefined ? undefined : await this.cursor.decode(cursor, list));
     // One more than asked tells whether there is another page.
     const orders = await this.store.list(tenantId, filter, limit + 1);
     const page = orders.slice(0, limit);
     const last = orders.length > limit ? page.at(-1) : undefined;
-    parameters.set('limit', String(limit));
+    const parameters = new URLSearchParams({ ...asked, limit: String(limit) });
     const link = (at?: string) => `/v1/orders?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
     return {
       data: page.map(toOrderView),
@@ -96,10 +96,10 @@ export class OrdersService {
 }
 
 function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): Order {
-  const { uuid } = newOrderId();
-  const createdAt = createdAtOf(uuid);
+  const id = newOrderUuid();
+  const createdAt = createdAtOf(id);
   return Object.assign(new Order(), {
-    id: uuid,
+    id,
     tenantId,
     clientId,
     customerId: request.customerId,
@@ -117,9 +117,15 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
 
 /** Ranges of time are ranges of ids, because an id carries the millisecond of its creation. */
 function toFilter({ status, customerId, createdAfter, createdBefore }: ListOrdersQuery, pageEnd?: string): OrderFilter {
-  const before = createdBefore && firstUuidOf(new Date(createdBefore));
-  const fromId = createdAfter && firstUuidOf(new Date(Math.floor(Date.parse(createdAfter)) + 1));
+  const before = createdBefore === undefined ? undefined : firstUuidOf(nextMillisecond(createdBefore, 0));
+  const fromId = createdAfter === undefined ? undefined : firstUuidOf(nextMillisecond(createdAfter, 1));
   return { status, customerId, fromId, beforeId: pageEnd ?? before };
+}
+
+/** The first millisecond at or after an instant, which may be finer than milliseconds; for one that is not, `step` later. */
+function nextMillisecond(timestamp: string, step: 0 | 1): Date {
+  const isFiner = /\.\d{3}\d*[1-9]/.test(timestamp);
+  return new Date(Date.parse(timestamp) + (isFiner ? 1 : step));
 }
 
 function noteOrder(orderId: string): void {

@@ -60,7 +60,7 @@ export const IsTimestamp = validator('isTimestamp', 'must be an RFC 3339 timesta
 
 /** A JSON object of at most 16 KiB and 5 levels, itself included, that the database keeps as it is. */
 export const METADATA_RULE: FreeFormRule = {
-  message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL or lone surrogates`,
+  message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL, lone surrogates or integers beyond 2^53`,
   isValid: (value) =>
     typeof value === 'object' &&
     value !== null &&
@@ -71,7 +71,8 @@ export const METADATA_RULE: FreeFormRule = {
 
 function isStorableJson(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value);
-  if (typeof value === 'number') return Number.isFinite(value);
+  // JSON.parse has rounded larger integers already.
+  if (typeof value === 'number') return Number.isInteger(value) ? Number.isSafeInteger(value) : Number.isFinite(value);
   if (typeof value !== 'object' || value === null) return true;
   if (levels === 0) return false;
   return Object.entries(value).every(([key, child]) => isStorable(key) && isStorableJson(child, levels - 1));

@@ -32,7 +32,6 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         route           text NOT NULL,
         key             text NOT NULL,
         fingerprint     bytea NOT NULL,
-        response_status smallint NOT NULL,
         response_body   text NOT NULL,            -- text, not jsonb: a replay gives the same bytes
         created_at      timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (tenant_id, client_id, route, key)
@@ -62,18 +61,17 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         parked_at   timestamptz NOT NULL DEFAULT now()
       );
 
-      -- Keys that all processes share and nobody configures. They keep clients from forging what we hand out
-      -- (page cursors); they protect no data.
-      CREATE TABLE signing_keys (
-        purpose text PRIMARY KEY,
-        key     bytea NOT NULL
+      -- One key that all processes share and nobody configures. It keeps clients from forging page cursors; it
+      -- protects no data.
+      CREATE TABLE cursor_keys (
+        key bytea NOT NULL
       );
-      INSERT INTO signing_keys (purpose, key)
-      VALUES ('cursor', sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
+      INSERT INTO cursor_keys (key)
+      VALUES (sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
     `);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE orders, idempotency_keys, outbox, outbox_parked, signing_keys');
+    await runner.query('DROP TABLE orders, idempotency_keys, outbox, outbox_parked, cursor_keys');
   }
 }

@@ -1,0 +1,66 @@
+import { isUtf8 } from 'node:buffer';
+import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
+import { ServiceError } from '@platform/errors';
+import { json, type Request, type Response } from 'express';
+import type { Observable } from 'rxjs';
+
+const BODY_BYTES = 256 * 1024;
+
+const parse = json({
+  limit: BODY_BYTES,
+  type: () => true,
+  // The decoder would put U+FFFD in the place of what is no UTF-8.
+  verify: (_req, _res, bytes) => {
+    if (!isUtf8(bytes)) throw new Error('The request body is not UTF-8');
+  },
+});
+
+/**
+ * Reads JSON bodies and refuses all others, each fault with a code of its own. An interceptor, because those run after
+ * the guards: nobody makes us read a body who may not call the route.
+ */
+@Injectable()
+export class JsonBodyInterceptor implements NestInterceptor {
+  async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+    if (context.getType() === 'http') {
+      const http = context.switchToHttp();
+      await readBody(http.getRequest<Request>(), http.getResponse<Response>());
+    }
+    return next.handle();
+  }
+}
+
+async function readBody(req: Request, res: Response): Promise<void> {
+  const length = Number(req.get('content-length'));
+  // `is` gives null where there is no body, but takes a length of 0 for one.
+  if (length !== 0 && req.is('application/json') === false) {
+    throw new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The request body must be application/json');
+  }
+  // body-parser would first read it all.
+  if (length > BODY_BYTES) throw tooLarge();
+  await new Promise<void>((resolve, reject) => {
+    parse(req, res, (error?: unknown) => (error === undefined ? resolve() : reject(refusalOf(error))));
+  });
+}
+
+const tooLarge = (cause?: unknown) =>
+  new ServiceError('PAYLOAD_TOO_LARGE', `The request body exceeds ${BODY_BYTES} bytes`, {
+    headers: { Connection: 'close' },
+    cause,
+  });
+
+/** body-parser tells its faults apart by `type`; what has none went wrong in the connection. */
+function refusalOf(cause: unknown): ServiceError {
+  switch ((cause as { type?: string }).type) {
+    case 'entity.too.large':
+      return tooLarge(cause);
+    case 'charset.unsupported':
+    case 'encoding.unsupported':
+      return new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The encoding of the request body is not supported', { cause });
+    case 'entity.parse.failed':
+    case 'entity.verify.failed':
+      return new ServiceError('MALFORMED_JSON', 'The request body is not a JSON object in UTF-8', { cause });
+    default:
+      return new ServiceError('MALFORMED_REQUEST', 'The request body cannot be read', { cause });
+  }
+}
