@@ -1,16 +1,10 @@
 import { fromUUID } from 'typeid-js';
+import type { OutboxRow } from './outbox-row';
 
 /** An event as the relay reads it from the table `outbox`. */
-export interface StoredEvent {
+export interface StoredEvent extends OutboxRow {
+  /** In the order of the outbox; a `bigint`, so a string. */
   readonly position: string;
-  readonly id: string;
-  readonly aggregatetype: string;
-  readonly aggregateid: string;
-  readonly type: string;
-  readonly payload: string;
-  readonly sequence: number;
-  readonly traceparent: string | null;
-  readonly request_id: string | null;
   readonly created_at: Date;
 }
 
