@@ -40,7 +40,7 @@ export async function spawnService(overrides: NodeJS.ProcessEnv): Promise<Servic
       return child.exitCode;
     },
   };
-  await until('readiness', async () => {
+  await until('the service', async () => {
     if (child.exitCode !== null) throw new Error(`The service ended with ${child.exitCode}`);
     return (await fetch(`${url}/health/live`).catch(() => undefined))?.ok;
   });

@@ -22,10 +22,8 @@ const parse = json({
 @Injectable()
 export class JsonBodyInterceptor implements NestInterceptor {
   async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
-    if (context.getType() === 'http') {
-      const http = context.switchToHttp();
-      await readBody(http.getRequest<Request>(), http.getResponse<Response>());
-    }
+    const http = context.switchToHttp();
+    await readBody(http.getRequest<Request>(), http.getResponse<Response>());
     return next.handle();
   }
 }

@@ -11,8 +11,7 @@ type Schema = Pick<DataSourceOptions, 'entities' | 'migrations'>;
 
 /**
  * Getting a connection and having the answer together stay below the 2 s within which a request must hear that the
- * database is away.
- * The server gives up first (`statement_timeout`), so that an abandoned statement does not run on.
+ * database is away. The server gives up first (`statement_timeout`), so that an abandoned statement does not run on.
  */
 const CONNECT_TIMEOUT_MS = 700;
 const STATEMENT_TIMEOUT_MS = 1_000;

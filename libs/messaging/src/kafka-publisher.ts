@@ -35,11 +35,9 @@ export class KafkaPublisher extends EventPublisher {
       this.partitions.assertAcknowledged(acknowledged);
     } catch (error) {
       // A producer that failed has lost count of its sequence numbers, also those of partitions that took their part:
-      // whatever it sent next would be out of sequence. A new one starts afresh.
+      // whatever it sent next would be out of sequence. The next send makes a new one.
       await this.client.close().catch(() => undefined);
-      if (!isRefusal(error)) throw error;
-      await this.connect();
-      throw new EventRefused('Kafka refuses the event', { cause: error });
+      throw isRefusal(error) ? new EventRefused('Kafka refuses the event', { cause: error }) : error;
     }
   }
 }
