@@ -6,14 +6,19 @@ const LIBS = [
   'auth',
   'observability',
   'health',
+  'resilience',
   'database',
   'idempotency',
   'messaging',
+  'jobs',
 ];
 
 const FEATURES = '^apps/order-service/src/';
 const LIB_INDEX = '^libs/[^/]+/src/index\\.ts$';
-const ENTRY_POINTS = ['^apps/[^/]+/src/([^/]+-)?main\\.ts$', '^apps/order-service/src/(topics|database/migrate)\\.ts$'];
+const ENTRY_POINTS = [
+  '^apps/[^/]+/src/([^/]+-)?main\\.ts$',
+  '^apps/order-service/src/(topics|dlq|database/migrate)\\.ts$',
+];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -13,7 +13,13 @@ describe('The API description', () => {
     const { status, body } = await api(service.url)('/openapi.json');
     expect(status).toBe(200);
     expect(body.openapi).toBe('3.1.0');
-    expect(Object.keys(body.paths).sort()).toEqual(['/v1/orders', '/v1/orders/{orderId}']);
+    expect(Object.keys(body.paths).sort()).toEqual([
+      '/v1/orders',
+      '/v1/orders/{orderId}',
+      '/v1/orders/{orderId}/cancel',
+    ]);
+    expect(body.paths['/v1/orders/{orderId}/cancel'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
+    expect(body.paths['/v1/orders/{orderId}/cancel'].post.requestBody.required).toBe(false);
     expect(body.paths['/v1/orders'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
     expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual(['201', '4XX', '5XX']);
     expect(body.paths['/v1/orders/{orderId}'].get.security).toEqual([{ accessToken: ['orders:read'] }]);

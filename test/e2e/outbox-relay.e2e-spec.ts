@@ -29,7 +29,7 @@ describeWithKafka('OutboxRelay with Kafka', () => {
   let topic: Topic;
 
   beforeAll(async () => {
-    service = await startService({ KAFKA_BROKERS: pieces().kafkaBrokers });
+    service = await startService({ ROLES: 'worker,api', KAFKA_BROKERS: pieces().kafkaBrokers });
     orders = api(service.url, await fetchToken('order-orchestrator'));
     topic = await Topic.read();
   });
@@ -170,7 +170,7 @@ describeWithKafka('npm run topics', () => {
     let output = '';
     child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
     const [code] = (await once(child, 'close')) as [number];
-    expect([code, output]).toEqual([0, 'orders.events has 6 partitions\n']);
+    expect([code, output]).toEqual([0, 'orders.events has 6 partitions\norders.events.dlq has 6 partitions\n']);
     await expect(runProgram('topics', env)).rejects.toThrow('topics failed');
   });
 });
@@ -182,18 +182,18 @@ describe('OutboxRelay without Kafka', () => {
   @Controller()
   class Consumer {
     @EventPattern('orders.events')
-    consume(@Payload() data: unknown, @Ctx() context: unknown): void {
+    consume(@Payload() value: unknown, @Ctx() context: unknown): void {
       const { key, headers } = (context as KafkaContext).getMessage();
       const id = String(key);
       if (failing.delete(id)) throw new Error('the consumer fails once');
-      received.push({ id, data, sequence: String(headers?.['ce_sequence']) });
+      received.push({ id, data: JSON.parse(String(value)), sequence: String(headers?.['ce_sequence']) });
     }
   }
 
   let service: TestService;
 
   beforeAll(async () => {
-    service = await startService({}, (appModule) => {
+    service = await startService({ ROLES: 'api,worker' }, (appModule) => {
       @Module({ imports: [appModule as never], controllers: [Consumer] })
       class WithConsumer {}
       return WithConsumer;
@@ -224,7 +224,7 @@ describe('OutboxRelay without Kafka', () => {
 
 describe('OUTBOX_RELAY=off', () => {
   it('leaves the outbox to change data capture', async () => {
-    const service = await startService({ OUTBOX_RELAY: 'off' });
+    const service = await startService({ ROLES: 'api,worker', OUTBOX_RELAY: 'off' });
     const { body } = await api(service.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: anOrder() });
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(await unpublished(service)).toBe(1);

@@ -6,6 +6,7 @@ import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 
 let database: TestDatabase;
@@ -68,6 +69,20 @@ describe('SIGTERM', () => {
   it('ends a worker with code 0 too', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'worker' });
     expect(await service.end()).toBe(0);
+  });
+
+  it('finishes the payment that is under way', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
+    const orders = api(service.url, await fetchToken('order-orchestrator'));
+    const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });
+    const payments = api(pieces().paymentApi);
+    await until(
+      'the call',
+      async () => (await payments(`/v1/payments?orderId=${body.orderId}`)).body.data.length === 1,
+    );
+    expect(await service.end()).toBe(0);
+    const rows = await database.query("SELECT status FROM orders WHERE customer_id = 'cust_slow'");
+    expect(rows).toEqual([{ status: 'CONFIRMED' }]);
   });
 });
 

@@ -12,6 +12,9 @@ export function environment(overrides: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     OIDC_ISSUER: pieces().issuer,
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
+    PAYMENT_API_URL: pieces().paymentApi,
+    // Services of one test share their consumer group as they share their database, and no other's.
+    KAFKA_CONSUMER_GROUP: overrides['DATABASE_URL']?.replace(/^.*\//, ''),
     ...overrides,
   };
 }

@@ -17,7 +17,8 @@ export interface TestService {
 type RootModule = Parameters<typeof NestFactory.create>[0];
 
 /**
- * The real application in this process, on a database of its own.
+ * The real application in this process, on a database of its own. In the role `api`, so that orders stay as a test left
+ * them, unless the test asks for another.
  * @param overrides environment variables that differ from the tests' usual ones
  * @param rootModule wraps the application's module where a test adds controllers of its own
  */
@@ -26,7 +27,7 @@ export async function startService(
   rootModule: (appModule: RootModule) => RootModule = (appModule) => appModule,
 ): Promise<TestService> {
   const database = await createDatabase();
-  const config = loadConfig(environment({ DATABASE_URL: database.url, ...overrides }));
+  const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }));
   try {
     const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
       bodyParser: false,

@@ -9,13 +9,13 @@ export interface TopicMessage {
   readonly headers: Record<string, string>;
 }
 
-/** Everything in `orders.events`, as a consumer of its own sees it. */
+/** Everything in a topic, as a consumer of its own sees it. */
 export class Topic {
   readonly messages: TopicMessage[] = [];
   private consumer: Consumer;
 
   /** Reads from the beginning, so that nothing is missed while the group forms. */
-  static async read(brokers = pieces().kafkaBrokers): Promise<Topic> {
+  static async read(brokers = pieces().kafkaBrokers, name = ORDERS_TOPIC): Promise<Topic> {
     const topic = new Topic();
     const kafka = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
     topic.consumer = kafka.consumer({
@@ -25,7 +25,7 @@ export class Topic {
       retry: { retries: 60, maxRetryTime: 1_000 },
     });
     await topic.consumer.connect();
-    await topic.consumer.subscribe({ topics: [ORDERS_TOPIC], fromBeginning: true });
+    await topic.consumer.subscribe({ topics: [name], fromBeginning: true });
     await topic.consumer.run({
       eachMessage: async ({ partition, message }) => {
         const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)] as const);

@@ -1,10 +1,11 @@
 import { VersioningType } from '@nestjs/common';
+import type { CustomTransportStrategy } from '@nestjs/microservices';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { SigningKeys } from '@platform/auth';
 import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter, RequestValidationPipe } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
-import { InProcessServer } from '@platform/messaging';
+import { EVENT_SERVER } from '@platform/messaging';
 import { httpTelemetry } from '@platform/observability';
 import { requestContextMiddleware } from '@platform/request-context';
 import { JsonBodyInterceptor } from './json-body.interceptor';
@@ -44,8 +45,8 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
 
-  if (config.roles.includes('worker') && !config.kafka) {
-    app.connectMicroservice({ strategy: app.get(InProcessServer) });
+  if (config.roles.includes('worker')) {
+    app.connectMicroservice({ strategy: app.get<CustomTransportStrategy>(EVENT_SERVER) });
     await app.startAllMicroservices();
   }
 }

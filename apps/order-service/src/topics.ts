@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { loadConfig } from '@platform/config';
-import { createTopics, ORDERS_TOPIC } from '@platform/messaging';
+import { createTopics } from '@platform/messaging';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 
@@ -14,10 +14,11 @@ async function main(): Promise<void> {
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
   const { kafka } = loadConfig();
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
-  const standing = await createTopics(kafka, { partitions, replicationFactor });
-  console.log(`${ORDERS_TOPIC} has ${standing} partitions`);
-  if (standing !== partitions) {
-    console.warn(`It stood before and is left as it is: other partitions would break the order of events.`);
+  for (const [topic, standing] of await createTopics(kafka, { partitions, replicationFactor })) {
+    console.log(`${topic} has ${standing} partitions`);
+    if (standing !== partitions) {
+      console.warn(`It stood before and is left as it is: other partitions would break the order of events.`);
+    }
   }
 }
 

@@ -36,6 +36,19 @@ const EVERYTHING = {
   KAFKA_BROKERS: 'kafka-1.example:9092, 127.0.0.1:9093,',
   KAFKA_SSL: 'true',
   ...SASL,
+  KAFKA_CONSUMER_GROUP: 'orders-blue',
+  PAYMENT_API_URL: 'https://payments.example/api',
+  PAYMENT_API_ATTEMPT_TIMEOUT_MS: '1',
+  PAYMENT_API_DEADLINE_MS: '2',
+  PAYMENT_API_MAX_ATTEMPTS: '3',
+  PAYMENT_API_BACKOFF_MS: '4',
+  PAYMENT_API_BACKOFF_MAX_MS: '5',
+  PAYMENT_API_MAX_CONCURRENT: '6',
+  PAYMENT_API_BREAKER_FAILURE_PERCENT: '7',
+  PAYMENT_API_BREAKER_MIN_CALLS: '8',
+  PAYMENT_API_BREAKER_WINDOW_MS: '9000',
+  PAYMENT_API_BREAKER_OPEN_MS: '1000',
+  PAYMENT_GIVE_UP_HOURS: '0.5',
 };
 
 const load = (variables: Record<string, string | undefined> = {}) => loadConfig({ ...REQUIRED, ...variables });
@@ -78,6 +91,8 @@ describe('loadConfig', () => {
       idempotencyTtlHours: 168,
       outboxRelay: true,
       kafka: undefined,
+      paymentApi: undefined,
+      paymentGiveUpMs: 24 * 3_600_000,
     });
   });
 
@@ -106,7 +121,32 @@ describe('loadConfig', () => {
         brokers: ['kafka-1.example:9092', '127.0.0.1:9093'],
         ssl: true,
         sasl: { mechanism: 'scram-sha-512', username: 'user', password: 'password' },
+        consumerGroup: 'orders-blue',
       },
+      paymentApi: {
+        url: 'https://payments.example/api',
+        attemptTimeoutMs: 1,
+        deadlineMs: 2,
+        maxAttempts: 3,
+        backoffMs: 4,
+        backoffMaxMs: 5,
+        maxConcurrent: 6,
+        breaker: { failurePercent: 7, minCalls: 8, windowMs: 9_000, openMs: 1_000 },
+      },
+      paymentGiveUpMs: 1_800_000,
+    });
+  });
+
+  it('has a default for how the payment API is called', () => {
+    expect(load({ PAYMENT_API_URL: 'http://127.0.0.1:4100' }).paymentApi).toStrictEqual({
+      url: 'http://127.0.0.1:4100',
+      attemptTimeoutMs: 2_000,
+      deadlineMs: 7_000,
+      maxAttempts: 3,
+      backoffMs: 100,
+      backoffMaxMs: 2_000,
+      maxConcurrent: 20,
+      breaker: { failurePercent: 50, minCalls: 20, windowMs: 10_000, openMs: 5_000 },
     });
   });
 
@@ -129,7 +169,7 @@ describe('loadConfig', () => {
   });
 
   it('uses Kafka without SASL and SSL where only brokers are given', () => {
-    const kafka = { brokers: ['127.0.0.1:9092'], ssl: false, sasl: undefined };
+    const kafka = { brokers: ['127.0.0.1:9092'], ssl: false, sasl: undefined, consumerGroup: 'order-service' };
     expect(load({ KAFKA_BROKERS: '127.0.0.1:9092' }).kafka).toStrictEqual(kafka);
   });
 
@@ -181,6 +221,11 @@ describe('loadConfig', () => {
     ['KAFKA_BROKERS', 'kafka.example:9092,kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka://kafka.example:9092', 'must be a comma-separated list of host:port'],
     ['KAFKA_SSL', '1', 'must be one of: true, false'],
+    ['PAYMENT_API_URL', '127.0.0.1:4100', 'must be a URL that begins with http:// or https://'],
+    ['PAYMENT_API_MAX_ATTEMPTS', '0', 'must be an integer from 1 to 10'],
+    ['PAYMENT_API_BREAKER_FAILURE_PERCENT', '101', 'must be an integer from 1 to 100'],
+    ['PAYMENT_GIVE_UP_HOURS', '0', 'must be a number from 0.001 to 8760'],
+    ['PAYMENT_GIVE_UP_HOURS', '1h', 'must be a number from 0.001 to 8760'],
   ])('refuses %s=%s', (name, value, message) => {
     expect(faultsOf({ [name]: value })).toEqual([`${name} ${message}`]);
   });

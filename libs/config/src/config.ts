@@ -35,7 +35,36 @@ const isHostAndPort = (value: string) => {
   return port !== undefined && Number(port) <= 65_535;
 };
 
+const decimal = (min: number, max: number) =>
+  z.string().transform((value, ctx) => {
+    const number = /^\d+(\.\d+)?$/.test(value) ? Number(value) : NaN;
+    if (number >= min && number <= max) return number;
+    ctx.addIssue({ code: 'custom', message: `must be a number from ${min} to ${max}` });
+    return z.NEVER;
+  });
+
 const required = { error: 'is required' };
+
+/** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
+const OUTBOUND = {
+  URL: url('http:', 'https:').optional(),
+  ATTEMPT_TIMEOUT_MS: integer(1, 60_000).default(2_000),
+  DEADLINE_MS: integer(1, 120_000).default(7_000),
+  MAX_ATTEMPTS: integer(1, 10).default(3),
+  BACKOFF_MS: integer(1, 60_000).default(100),
+  BACKOFF_MAX_MS: integer(1, 60_000).default(2_000),
+  MAX_CONCURRENT: integer(1, 1_000).default(20),
+  BREAKER_FAILURE_PERCENT: integer(1, 100).default(50),
+  BREAKER_MIN_CALLS: integer(1, 10_000).default(20),
+  BREAKER_WINDOW_MS: integer(1_000, 600_000).default(10_000),
+  BREAKER_OPEN_MS: integer(100, 600_000).default(5_000),
+};
+
+type Prefixed<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
+
+function prefixed<const P extends string, T extends object>(prefix: P, shape: T) {
+  return Object.fromEntries(Object.entries(shape).map(([name, type]) => [`${prefix}_${name}`, type])) as Prefixed<P, T>;
+}
 
 const environment = z.object({
   NODE_ENV: oneOf('development', 'test', 'production').default('development'),
@@ -72,6 +101,10 @@ const environment = z.object({
   KAFKA_SASL_MECHANISM: oneOf('plain', 'scram-sha-256', 'scram-sha-512').optional(),
   KAFKA_SASL_USERNAME: z.string().optional(),
   KAFKA_SASL_PASSWORD: z.string().optional(),
+  KAFKA_CONSUMER_GROUP: z.string().max(200).default('order-service'),
+
+  ...prefixed('PAYMENT_API', OUTBOUND),
+  PAYMENT_GIVE_UP_HOURS: decimal(0.001, 8_760).default(24),
 });
 
 type Environment = z.infer<typeof environment>;
@@ -90,6 +123,27 @@ function faultsBetween(env: Record<string, string>): string[] {
     }
   }
   return faults;
+}
+
+function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
+  return {
+    url,
+    /** After this an attempt is aborted, answer and all. Milliseconds, as all that end in `Ms`. */
+    attemptTimeoutMs: env[`${dependency}_ATTEMPT_TIMEOUT_MS`],
+    /** For all attempts and the pauses between them. */
+    deadlineMs: env[`${dependency}_DEADLINE_MS`],
+    maxAttempts: env[`${dependency}_MAX_ATTEMPTS`],
+    /** Upper bound of the first pause; it doubles with each, up to `backoffMaxMs`. */
+    backoffMs: env[`${dependency}_BACKOFF_MS`],
+    backoffMaxMs: env[`${dependency}_BACKOFF_MAX_MS`],
+    maxConcurrent: env[`${dependency}_MAX_CONCURRENT`],
+    breaker: {
+      failurePercent: env[`${dependency}_BREAKER_FAILURE_PERCENT`],
+      minCalls: env[`${dependency}_BREAKER_MIN_CALLS`],
+      windowMs: env[`${dependency}_BREAKER_WINDOW_MS`],
+      openMs: env[`${dependency}_BREAKER_OPEN_MS`],
+    },
+  };
 }
 
 function toConfig(env: Environment) {
@@ -123,7 +177,12 @@ function toConfig(env: Environment) {
         username: env.KAFKA_SASL_USERNAME ?? '',
         password: env.KAFKA_SASL_PASSWORD ?? '',
       },
+      consumerGroup: env.KAFKA_CONSUMER_GROUP,
     },
+    /** Given wherever the process is a worker. */
+    paymentApi: env.PAYMENT_API_URL === undefined ? undefined : outbound(env, env.PAYMENT_API_URL, 'PAYMENT_API'),
+    /** How long a payment may stay unknown before its order is rejected, in milliseconds. */
+    paymentGiveUpMs: env.PAYMENT_GIVE_UP_HOURS * 3_600_000,
   };
 }
 
@@ -135,6 +194,9 @@ type DeepReadonly<T> = T extends (infer U)[]
 
 /** The whole configuration, typed and frozen. `docs/operations.md` lists the variables behind it. */
 export type Config = DeepReadonly<ReturnType<typeof toConfig>>;
+
+/** How another service is called. */
+export type OutboundSettings = NonNullable<Config['paymentApi']>;
 
 function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);

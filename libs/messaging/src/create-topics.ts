@@ -1,7 +1,17 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
-import { Kafka, logLevel } from 'kafkajs';
+import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
-import { ORDERS_TOPIC } from './topics';
+import { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
+
+/** Long enough that somebody looks: what was not replayed by then is gone. */
+const DEAD_LETTER_RETENTION_MS = 30 * 24 * 3_600_000;
+/**
+ * Twice the broker's default. A letter is its message and some headers more: a message that just fits into its own topic
+ * would not fit here, and its consumer would stand still.
+ */
+const DEAD_LETTER_BYTES = 2 * 1_048_588;
+const READY_WITHIN_MS = 10_000;
 
 interface TopicLayout {
   /** Fixed for the life of the topic: adding partitions later would move keys and so break the order of events. */
@@ -12,21 +22,48 @@ interface TopicLayout {
 
 /**
  * Creates the topics that the service publishes to, where they do not stand yet.
- * @returns partitions of the topic as it stands afterwards
+ * @returns partitions of each topic as it stands afterwards, by its name
  */
-export async function createTopics(kafka: NonNullable<Config['kafka']>, layout: TopicLayout): Promise<number> {
+export async function createTopics(
+  kafka: NonNullable<Config['kafka']>,
+  { partitions, replicationFactor }: TopicLayout,
+): Promise<Map<string, number>> {
+  const layout = { numPartitions: partitions, replicationFactor };
+  const topics = [
+    { topic: ORDERS_TOPIC, ...layout },
+    {
+      topic: deadLetterTopicOf(ORDERS_TOPIC),
+      ...layout,
+      configEntries: [
+        { name: 'cleanup.policy', value: 'delete' },
+        { name: 'retention.ms', value: String(DEAD_LETTER_RETENTION_MS) },
+        { name: 'max.message.bytes', value: String(DEAD_LETTER_BYTES) },
+      ],
+    },
+  ];
   const admin = new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
   try {
-    const topic = {
-      topic: ORDERS_TOPIC,
-      numPartitions: layout.partitions,
-      replicationFactor: layout.replicationFactor,
-    };
-    await admin.createTopics({ topics: [topic], waitForLeaders: true });
-    const { topics } = await admin.fetchTopicMetadata({ topics: [ORDERS_TOPIC] });
-    return topics[0]?.partitions.length ?? 0;
+    await admin.createTopics({ topics, waitForLeaders: false });
+    const standing = new Map<string, number>();
+    for (const { topic } of topics) standing.set(topic, await untilReady(admin, topic));
+    return standing;
   } finally {
     await admin.disconnect();
+  }
+}
+
+/**
+ * Brokers take up a new topic a moment after the controller made it. kafkajs waits for leaders to be named, but not until
+ * they serve, and it takes a broker that does not know the topic at all for an error.
+ * @returns partitions of the topic
+ */
+async function untilReady(admin: Admin, topic: string): Promise<number> {
+  for (const deadline = performance.now() + READY_WITHIN_MS; ; await delay(100)) {
+    try {
+      return (await admin.fetchTopicOffsets(topic)).length;
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+    }
   }
 }

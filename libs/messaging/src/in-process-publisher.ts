@@ -4,6 +4,9 @@ import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
 import { ORDERS_TOPIC } from './topics';
 
+/** Aggregates whose events are handled at once. Each takes a connection of the pool, and requests need some too. */
+const CONCURRENT_AGGREGATES = 4;
+
 @Injectable()
 export class InProcessPublisher extends EventPublisher {
   constructor(private readonly server: InProcessServer) {
@@ -13,6 +16,14 @@ export class InProcessPublisher extends EventPublisher {
   async connect(): Promise<void> {}
 
   async publish(events: readonly StoredEvent[]): Promise<void> {
-    for (const event of events) await this.server.deliver(ORDERS_TOPIC, toMessage(event));
+    const aggregates = Map.groupBy(events, ({ aggregateid }) => aggregateid).values();
+    const deliverEach = async () => {
+      for (const ofOne of aggregates) {
+        for (const event of ofOne) await this.server.deliver(ORDERS_TOPIC, toMessage(event));
+      }
+    };
+    const results = await Promise.allSettled(Array.from({ length: CONCURRENT_AGGREGATES }, deliverEach));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 }

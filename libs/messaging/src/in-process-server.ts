@@ -27,10 +27,15 @@ export class InProcessServer extends Server implements CustomTransportStrategy {
   async deliver(topic: string, { key, value, headers }: ReturnType<typeof toMessage>): Promise<void> {
     const handler = this.getHandlerByPattern(topic);
     if (!handler) return;
-    const data = JSON.parse(value) as unknown;
-    const message = { key, value: data, headers } as unknown as ConstructorParameters<typeof KafkaContext>[0][0];
+    const bytes = Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)]);
+    const message = {
+      key: Buffer.from(key),
+      value: Buffer.from(value),
+      headers: Object.fromEntries(bytes) as Record<string, Buffer>,
+      offset: '0',
+    };
     const context = new KafkaContext([message, 0, topic, undefined, undefined, undefined] as never);
-    const result = this.transformToObservable(await handler(data, context));
+    const result = this.transformToObservable(await handler(message.value, context));
     await lastValueFrom(result, { defaultValue: undefined });
   }
 }

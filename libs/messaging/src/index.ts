@@ -1,5 +1,10 @@
 export { createTopics } from './create-topics';
-export { InProcessServer } from './in-process-server';
-export { MessagingModule } from './messaging.module';
+export { DeadLetterBox, type OpenLetter } from './dead-letter-box';
+export { headerText, oneLine } from './dead-letter-headers';
+export { type DeadLetter } from './dead-letters';
+export { type ConsumedEvent } from './consumed-event';
+export { EventConsumer, type EventHandlers } from './event-consumer';
+export { KafkaDeadLetters } from './kafka-dead-letters';
+export { EVENT_SERVER, MessagingModule } from './messaging.module';
 export { type OutboxRow, outboxRow } from './outbox-row';
-export { ORDERS_TOPIC } from './topics';
+export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';

@@ -1,11 +1,17 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { ClientsModule, Transport } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
+import { HealthChecks } from '@platform/health';
 import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { ChosenPartitions } from './chosen-partitions';
+import { DeadLetterParking } from './dead-letter-parking';
+import { DeadLetters } from './dead-letters';
+import { EventConsumer } from './event-consumer';
 import { EventPublisher } from './event-publisher';
 import { InProcessPublisher } from './in-process-publisher';
 import { InProcessServer } from './in-process-server';
+import { KafkaDeadLetters } from './kafka-dead-letters';
+import { KafkaEventServer } from './kafka-event-server';
 import { kafkaOptions } from './kafka-options';
 import { KAFKA_CLIENT, KafkaPublisher } from './kafka-publisher';
 import { OutboxRelay } from './outbox-relay';
@@ -19,9 +25,17 @@ const metrics = [
     help: 'Events that arrived at their destination',
     labelNames: ['type'],
   }),
+  makeCounterProvider({
+    name: 'events_consumed_total',
+    help: 'Events that a consumer has dealt with',
+    labelNames: ['type', 'outcome'],
+  }),
 ];
 
-/** Relays the outbox: to Kafka where brokers are configured, else to the handlers in the same process. */
+/** Injection token of the transport that brings events to `@EventPattern` handlers. */
+export const EVENT_SERVER = Symbol('EVENT_SERVER');
+
+/** Relays the outbox, and brings events to consumers: through Kafka where brokers are configured, else in the process. */
 @Module({})
 export class MessagingModule {
   static forRoot(config: Config): DynamicModule {
@@ -29,17 +43,23 @@ export class MessagingModule {
     if (!kafka) {
       return {
         module: MessagingModule,
+        global: true,
         providers: [
           ...metrics,
           OutboxRelay,
+          EventConsumer,
           InProcessServer,
+          { provide: EVENT_SERVER, useExisting: InProcessServer },
           { provide: EventPublisher, useClass: InProcessPublisher },
+          { provide: DeadLetters, useClass: DeadLetterParking },
         ],
+        exports: [EventConsumer],
       };
     }
     const partitions = new ChosenPartitions();
     return {
       module: MessagingModule,
+      global: true,
       imports: [
         ClientsModule.register([
           {
@@ -62,9 +82,17 @@ export class MessagingModule {
       providers: [
         ...metrics,
         OutboxRelay,
+        EventConsumer,
         { provide: ChosenPartitions, useValue: partitions },
+        {
+          provide: EVENT_SERVER,
+          inject: [HealthChecks],
+          useFactory: (checks: HealthChecks) => new KafkaEventServer(kafka, checks),
+        },
         { provide: EventPublisher, useClass: KafkaPublisher },
+        { provide: DeadLetters, useFactory: () => new KafkaDeadLetters(kafka) },
       ],
+      exports: [EventConsumer],
     };
   }
 }

@@ -1,5 +1,6 @@
 import { type Config, loadConfig } from '@platform/config';
 import { directConnection } from '@platform/database';
+import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { schema } from './schema';
 
@@ -16,6 +17,7 @@ export async function migrate(config: Config): Promise<string[]> {
   await lock.connect();
   try {
     await lock.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await migrateJobs(config); // first: when ours are made, the service takes the database for ready
     const dataSource = new DataSource({
       ...schema,
       type: 'postgres',

@@ -13,17 +13,13 @@ import {
   Max,
   MaxLength,
   Min,
-  ValidateIf,
   ValidateNested,
 } from 'class-validator';
-import { FitsCurrency, IsCurrency, IsStorableText, METADATA_RULE } from './validators';
+import { FitsCurrency, IsAbsentOr, IsCurrency, IsStorableText, METADATA_RULE } from './validators';
 
 /** A decimal number of at most 18 digits before the point. How many come after it is the currency's matter. */
 const DECIMAL = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
 const decimal = { message: '$property must be a decimal string such as "129.99"' };
-
-/** Optional means absent: `null` is a value, and not one of the type asked for. */
-const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
 
 export class OrderItemDto {
   @ApiProperty({ minLength: 1, maxLength: 64, example: 'ABC-001' })

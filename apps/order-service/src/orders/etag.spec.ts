@@ -1,4 +1,4 @@
-import { etagOf, matchesNone } from './etag';
+import { etagOf, matchesAny, matchesNone } from './etag';
 
 describe('etagOf', () => {
   it.each([
@@ -33,5 +33,27 @@ describe('matchesNone', () => {
     ['any version is named', '*'],
   ])('is false when %s', (_, header) => {
     expect(matchesNone(header, '"2"')).toBe(false);
+  });
+});
+
+describe('matchesAny', () => {
+  it.each([
+    ['there is no header', undefined],
+    ['the version is named', '"2"'],
+    ['the version stands in a list', '"1", "2"'],
+    ['white space surrounds the version', '  "2"\t'],
+    ['any version will do', '*'],
+  ])('is true when %s', (_, header) => {
+    expect(matchesAny(header, '"2"')).toBe(true);
+  });
+
+  it.each([
+    ['the header is empty', ''],
+    ['another version is named', '"1"'],
+    ['the version is named weakly', 'W/"2"'],
+    ['the version stands without its quotes', '2'],
+    ['the version is a part of the one named', '"12"'],
+  ])('is false when %s', (_, header) => {
+    expect(matchesAny(header, '"2"')).toBe(false);
   });
 });

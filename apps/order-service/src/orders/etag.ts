@@ -9,6 +9,15 @@ export const etagOf = (version: number) => `"${version}"`;
 export function matchesNone(header: string | undefined, etag: string): boolean {
   if (header === undefined) return true;
   if (header.trim() === '*') return false;
-  const named: string[] = header.match(/(?<![^\s,])(?:W\/)?"[^"]*"/g) ?? [];
-  return !named.some((tag) => tag.replace(/^W\//, '') === etag);
+  return !tagsIn(header).some((tag) => tag.replace(/^W\//, '') === etag);
 }
+
+/**
+ * Whether the order may be changed, because `If-Match` is absent or names this ETag; compared strongly as RFC 9110
+ * section 13.1.1 says, so that a weak tag never matches.
+ */
+export function matchesAny(header: string | undefined, etag: string): boolean {
+  return header === undefined || header.trim() === '*' || tagsIn(header).includes(etag);
+}
+
+const tagsIn = (header: string): string[] => header.match(/(?<![^\s,])(?:W\/)?"[^"]*"/g) ?? [];

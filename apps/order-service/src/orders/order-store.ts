@@ -5,6 +5,7 @@ import { type IdempotencyScope, IdempotencyStore } from '@platform/idempotency';
 import { type OutboxRow } from '@platform/messaging';
 import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
+import type { EntityManager } from 'typeorm';
 
 /** An order to be kept, the event that tells of it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
@@ -43,6 +44,16 @@ const INSERT = `
     SELECT $17::uuid, $18, $19, $20, $21::json, $15::integer, $22, $23 FROM remembered
   )
   SELECT count(*)::integer AS inserted FROM remembered`;
+
+const UPDATE = `
+  WITH told AS (
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
+    SELECT $9::uuid, $10, $11, $12, $13::json, $3, $14, $15 WHERE $9 IS NOT NULL
+  )
+  UPDATE orders
+  SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
+      payment_status = $7, reason = $8
+  WHERE id = $1::uuid`;
 
 const MOST_ROUNDS = 3;
 
@@ -85,6 +96,29 @@ export class OrderStore {
 
   find(tenantId: string, uuid: string): Promise<Order | null> {
     return this.database.run((manager) => manager.findOneBy(Order, { id: uuid, tenantId }));
+  }
+
+  /**
+   * For the service's own work, whoever the order belongs to; never for an id that a client gave.
+   */
+  findAnyones(uuid: string): Promise<Order | null> {
+    return this.database.run((manager) => manager.findOneBy(Order, { id: uuid }));
+  }
+
+  /** The order, which nobody else changes until `tx` ends. Without a tenant as {@link findAnyones}. */
+  lock(tx: EntityManager, uuid: string, tenantId?: string): Promise<Order | null> {
+    const where = tenantId === undefined ? { id: uuid } : { id: uuid, tenantId };
+    return tx.findOne(Order, { where, lock: { mode: 'pessimistic_write' } });
+  }
+
+  /** Writes what changes in the life of an order that `tx` has locked, and the event that tells of it, if any does. */
+  async update(tx: EntityManager, order: Order, event: OutboxRow | undefined): Promise<void> {
+    await tx.query(UPDATE, [
+      ...[order.id, order.version, order.eventSequence, order.updatedAt],
+      ...[order.status, order.paymentId, order.paymentStatus, order.reason],
+      ...[event?.id, event?.aggregatetype, event?.aggregateid, event?.type, event?.payload],
+      ...[event?.traceparent, event?.request_id],
+    ]);
   }
 
   /** The key that signs page cursors, the same for every process. */

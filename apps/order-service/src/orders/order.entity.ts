@@ -1,6 +1,9 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { OrderStatus } from './order-status';
 
+/** As the payment API says it. */
+export type PaymentStatus = 'AUTHORIZED' | 'DECLINED' | 'VOIDED';
+
 export interface OrderItem {
   readonly sku: string;
   readonly quantity: number;
@@ -49,4 +52,15 @@ export class Order {
 
   @Column('timestamptz', { name: 'updated_at' })
   updatedAt: Date;
+
+  /** Null until the payment API has answered. */
+  @Column('text', { name: 'payment_id', nullable: true })
+  paymentId: string | null;
+
+  @Column('text', { name: 'payment_status', nullable: true })
+  paymentStatus: PaymentStatus | null;
+
+  /** Why the order was rejected or cancelled. */
+  @Column('text', { nullable: true })
+  reason: string | null;
 }

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
-import type { Order } from './order.entity';
+import type { Order, PaymentStatus } from './order.entity';
 import { toOrderId } from './order-id';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
@@ -24,6 +24,14 @@ export class OrderReceipt {
   readonly links: OrderLinks;
 }
 
+class PaymentView {
+  @ApiProperty({ example: 'pay_5b0cf4d2' })
+  readonly paymentId: string;
+
+  @ApiProperty({ enum: ['AUTHORIZED', 'DECLINED', 'VOIDED'] satisfies PaymentStatus[] })
+  readonly status: PaymentStatus;
+}
+
 /** The whole order, as clients see it. */
 export class OrderView extends OrderReceipt {
   @ApiProperty({ example: 'cust_123' })
@@ -37,6 +45,9 @@ export class OrderView extends OrderReceipt {
 
   @ApiPropertyOptional({ type: 'object', additionalProperties: true })
   readonly metadata?: Record<string, unknown>;
+
+  @ApiPropertyOptional({ description: 'Once the payment API has answered' })
+  readonly payment?: PaymentView;
 
   @ApiProperty({ format: 'date-time' })
   readonly updatedAt: string;
@@ -68,6 +79,8 @@ export function toEventData(order: Order): Omit<OrderView, 'links'> {
     items: order.items,
     totalAmount: { currency: order.currency, value: order.totalValue },
     ...(order.metadata !== null && { metadata: order.metadata }),
+    ...(order.paymentId !== null &&
+      order.paymentStatus !== null && { payment: { paymentId: order.paymentId, status: order.paymentStatus } }),
     createdAt: order.createdAt.toISOString(),
     updatedAt: order.updatedAt.toISOString(),
     version: order.version,

@@ -1,10 +1,11 @@
-import { Body, Controller, Get, Headers, Param, Post, Query, Res } from '@nestjs/common';
-import { ApiHeader, ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
+import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { refusalOf } from '@platform/errors';
 import { idempotencyKey } from '@platform/idempotency';
 import type { Principal } from '@platform/request-context';
 import type { Response } from 'express';
+import { CancelOrderDto } from './cancel-order.dto';
 import { CreateOrderDto } from './create-order.dto';
 import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
@@ -57,6 +58,29 @@ export class OrdersController {
     const etag = etagOf(order.version);
     res.set('ETag', etag);
     if (!matchesNone(known, etag)) res.status(304); // Express then sends no body
+    return order;
+  }
+
+  @Post(':orderId/cancel')
+  @HttpCode(200)
+  @RequireScopes('orders:write')
+  @ApiOperation({
+    summary: 'Cancel an order',
+    operationId: 'cancelOrder',
+    description: 'A payment that was authorised is voided. To cancel what is cancelled changes nothing.',
+  })
+  @ApiBody({ type: CancelOrderDto, required: false })
+  @ApiHeader({ name: 'If-Match', required: false, description: 'An `ETag`; answers 412 when the order has changed.' })
+  @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
+  async cancel(
+    @CurrentPrincipal() principal: Principal,
+    @Param('orderId') orderId: string,
+    @Headers('if-match') ifMatch: string | undefined,
+    @Body() { reason }: CancelOrderDto,
+    @Res({ passthrough: true }) res: Response,
+  ): Promise<OrderView> {
+    const order = await this.orders.cancel(principal, orderId, reason, ifMatch);
+    res.set('ETag', etagOf(order.version));
     return order;
   }
 

@@ -8,6 +8,7 @@ import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderCursor } from './order-cursor';
+import { OrderLifecycleService } from './order-lifecycle.service';
 import { createdAtOf, firstUuidOf, newOrderUuid, toOrderUuid } from './order-id';
 import { type OrderFilter, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
@@ -29,6 +30,7 @@ export class OrdersService {
   constructor(
     private readonly store: OrderStore,
     private readonly cursor: OrderCursor,
+    private readonly lifecycle: OrderLifecycleService,
     @InjectMetric('orders_created_total') private readonly created: Counter,
     @InjectMetric('idempotent_replays_total') private readonly replays: Counter,
   ) {}
@@ -77,6 +79,21 @@ export class OrdersService {
     return toOrderView(order);
   }
 
+  /**
+   * @param ifMatch the header, where the client sent one
+   * @throws {ServiceError} ORDER_NOT_FOUND, PRECONDITION_FAILED, ORDER_STATUS_CONFLICT
+   */
+  async cancel(
+    { tenantId }: Principal,
+    orderId: string,
+    reason: string,
+    ifMatch: string | undefined,
+  ): Promise<OrderView> {
+    const order = await this.lifecycle.cancel(tenantId, orderId, reason, ifMatch);
+    noteOrder(orderId);
+    return toOrderView(order);
+  }
+
   async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
     const { limit, cursor, ...asked } = query;
     const { status, customerId, createdAfter, createdBefore } = asked;
@@ -112,6 +129,9 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
     eventSequence: 1,
     createdAt,
     updatedAt: createdAt,
+    paymentId: null,
+    paymentStatus: null,
+    reason: null,
   } satisfies Order);
 }
 

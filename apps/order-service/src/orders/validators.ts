@@ -1,5 +1,5 @@
 import type { FreeFormRule } from '@platform/errors';
-import { ValidateBy, type ValidationArguments, type ValidationOptions } from 'class-validator';
+import { ValidateBy, ValidateIf, type ValidationArguments, type ValidationOptions } from 'class-validator';
 import { minorDigits } from './currencies';
 import { fitsCurrency } from './order-total';
 
@@ -19,6 +19,9 @@ const validator = (name: string, message: string, validate: (value: unknown, obj
       options,
     );
 };
+
+/** Optional means absent: `null` is a value, and not one of the type asked for. */
+export const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
 
 /** PostgreSQL keeps no NUL, and UTF-8 has no lone surrogates. */
 const isStorable = (text: string) => !text.includes('\0') && text.isWellFormed();

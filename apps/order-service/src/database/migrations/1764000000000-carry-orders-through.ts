@@ -1,0 +1,36 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/** What consumers have dealt with, what payments are under way, and how orders ended. */
+export class CarryOrdersThrough1764000000000 implements MigrationInterface {
+  readonly name = 'CarryOrdersThrough1764000000000';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE inbox (
+        consumer    text NOT NULL,
+        event_id    text NOT NULL,                -- ce_id: the same on every redelivery
+        consumed_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (consumer, event_id)
+      );
+
+      ALTER TABLE orders
+        ADD COLUMN payment_id     text,
+        ADD COLUMN payment_status text CHECK (payment_status IN ('AUTHORIZED', 'DECLINED', 'VOIDED')),
+        ADD COLUMN reason         text;           -- why it was rejected or cancelled
+
+      CREATE TABLE payments (
+        order_id   uuid PRIMARY KEY REFERENCES orders (id) ON DELETE CASCADE,
+        asked_at   timestamptz,                   -- from then on the payment API may hold a payment
+        attempts   integer NOT NULL DEFAULT 0,    -- runs that ended without an answer
+        created_at timestamptz NOT NULL DEFAULT now()
+      );
+    `);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      DROP TABLE inbox, payments;
+      ALTER TABLE orders DROP COLUMN payment_id, DROP COLUMN payment_status, DROP COLUMN reason;
+    `);
+  }
+}

@@ -1,0 +1,21 @@
+import { ApiPropertyOptional } from '@nestjs/swagger';
+import { RefusedAs } from '@platform/errors';
+import { IsNotEmpty, IsString, MaxLength } from 'class-validator';
+import { IsAbsentOr, IsStorableText } from './validators';
+
+/** The request of `POST /v1/orders/{orderId}/cancel`, which may have no body at all. */
+@RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid cancellation' })
+export class CancelOrderDto {
+  @ApiPropertyOptional({
+    minLength: 1,
+    maxLength: 200,
+    default: 'cancelled_by_client',
+    description: 'For those who read `order.cancelled`',
+  })
+  @IsAbsentOr()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(200)
+  @IsStorableText()
+  readonly reason: string = 'cancelled_by_client';
+}

@@ -1,0 +1,21 @@
+import { Module } from '@nestjs/common';
+import { IdempotencyModule } from '@platform/idempotency';
+import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
+import { OrderLifecycleService } from './order-lifecycle.service';
+import { OrderStore } from './order-store';
+
+/** Orders without their routes: for whatever moves them on, in any role. */
+@Module({
+  imports: [IdempotencyModule],
+  providers: [
+    OrderStore,
+    OrderLifecycleService,
+    makeCounterProvider({
+      name: 'order_transitions_total',
+      help: 'Orders that moved to another status',
+      labelNames: ['to'],
+    }),
+  ],
+  exports: [OrderStore, OrderLifecycleService],
+})
+export class OrderLifecycleModule {}

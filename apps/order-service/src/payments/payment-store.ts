@@ -1,0 +1,52 @@
+import { Injectable } from '@nestjs/common';
+import { Database } from '@platform/database';
+import { fromString, toUUID } from 'typeid-js';
+import type { EntityManager } from 'typeorm';
+
+/** A payment that is being carried on. */
+export interface DuePayment {
+  readonly wasAsked: boolean;
+  /** Runs that ended without an answer. */
+  readonly attempts: number;
+  readonly ageMs: number;
+}
+
+const toUuid = (orderId: string) => toUUID(fromString(orderId, 'ord'));
+
+/** The only place that reads and writes the table `payments`. */
+@Injectable()
+export class PaymentStore {
+  constructor(private readonly database: Database) {}
+
+  /** @throws {Error} with SQLSTATE 23503 when there is no such order */
+  async add(tx: EntityManager, orderId: string): Promise<void> {
+    await tx.query('INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING', [toUuid(orderId)]);
+  }
+
+  async find(orderId: string): Promise<DuePayment> {
+    const [payment] = await this.database.run((manager) =>
+      manager.query<DuePayment[]>(
+        `SELECT asked_at IS NOT NULL AS "wasAsked", attempts,
+                (extract(epoch FROM now() - created_at) * 1000)::float AS "ageMs"
+         FROM payments WHERE order_id = $1`,
+        [toUuid(orderId)],
+      ),
+    );
+    if (!payment) throw new Error('There is no payment for the order');
+    return payment;
+  }
+
+  /**
+   * Before the payment API is asked: from here on it may hold a payment. Never taken back, not even when nothing was sent:
+   * another run may have sent something meanwhile.
+   */
+  async markAsked(orderId: string): Promise<void> {
+    await this.database.run((manager) =>
+      manager.query('UPDATE payments SET asked_at = now() WHERE order_id = $1', [toUuid(orderId)]),
+    );
+  }
+
+  async countAttempt(tx: EntityManager, orderId: string): Promise<void> {
+    await tx.query('UPDATE payments SET attempts = attempts + 1 WHERE order_id = $1', [toUuid(orderId)]);
+  }
+}

@@ -1,0 +1,21 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, KafkaContext } from '@nestjs/microservices';
+import { EventConsumer, ORDERS_TOPIC } from '@platform/messaging';
+import { PaymentsService } from './payments.service';
+
+/** Hears of orders, and has them looked at. The payment itself is a job, so that nobody behind it waits. */
+@Controller()
+export class PaymentsConsumer {
+  constructor(
+    private readonly events: EventConsumer,
+    private readonly payments: PaymentsService,
+  ) {}
+
+  @EventPattern(ORDERS_TOPIC)
+  consume(@Ctx() context: KafkaContext): Promise<void> {
+    return this.events.consume('payments', context, {
+      'order.created': (tx, { subject }) => this.payments.begin(tx, subject),
+      'order.cancelled': (tx, { subject }) => this.payments.lookAt(tx, subject),
+    });
+  }
+}

@@ -1,0 +1,140 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
+import { Database } from '@platform/database';
+import { JobQueue, JobRunner, type JobSignals } from '@platform/jobs';
+import { currentContext } from '@platform/request-context';
+import { OutboundFailure } from '@platform/resilience';
+import type { EntityManager } from 'typeorm';
+import { OrderLifecycleService, type PayableOrder } from '../orders/order-lifecycle.service';
+import { nextStep } from './next-step';
+import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
+import { type DuePayment, PaymentStore } from './payment-store';
+
+const TASK = 'carry-payment-on';
+
+/** A job that waits for the payment API looks this often whether the order is still to be paid. */
+const LOOK_AGAIN_MS = 10_000;
+/** How long a job stands back when all connections to the payment API are in use. */
+const BUSY_MS = 500;
+const FIRST_BACKOFF_MS = 1_000;
+const LONGEST_BACKOFF_MS = 300_000;
+/** An API that is merely slow is given more time from run to run, up to this. */
+const LONGEST_PATIENCE_MS = 30_000;
+
+interface Job {
+  readonly orderId: string;
+}
+
+/**
+ * Carries payments on, each until it is known how it ended. A run does whatever {@link nextStep} says until there is
+ * nothing left to do, or until there is no answer: then another run follows later.
+ */
+@Injectable()
+export class PaymentsService {
+  private readonly logger = new Logger(PaymentsService.name);
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly database: Database,
+    private readonly orders: OrderLifecycleService,
+    private readonly payments: PaymentStore,
+    private readonly api: PaymentApi,
+    private readonly jobs: JobQueue,
+    runner: JobRunner,
+  ) {
+    runner.handle<Job>(TASK, ({ orderId }, signals) => this.carryOn(orderId, signals));
+  }
+
+  /** The order is to be paid: in the transaction in which that is learnt. */
+  async begin(tx: EntityManager, orderId: string): Promise<void> {
+    await this.payments.add(tx, orderId);
+    await this.lookAt(tx, orderId);
+  }
+
+  /** The order has changed, and with it perhaps what is to be done for its payment. */
+  async lookAt(tx: EntityManager, orderId: string, delayMs = 0): Promise<void> {
+    await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job, { key: `${TASK}:${orderId}`, delayMs });
+  }
+
+  private async carryOn(orderId: string, signals: JobSignals): Promise<void> {
+    const context = currentContext();
+    if (context) context.orderId = orderId;
+    for (;;) {
+      const order = await this.orders.find(orderId);
+      const payment = await this.payments.find(orderId);
+      const step = nextStep({ ...order, ...payment }, this.config.paymentGiveUpMs);
+      if (step === 'nothing') return;
+      if (step === 'give-up') {
+        this.logger.warn({ attempts: payment.attempts }, 'The payment stayed unknown; the order is rejected');
+        await this.orders.reject(orderId, 'payment_unknown');
+        continue;
+      }
+      if (signals.stopping.aborted) return this.later(orderId, 0);
+      if (!(await this.isReady(signals.stopping))) continue;
+      if (!(await this.attempt(orderId, step, order, payment, signals.abort))) return;
+    }
+  }
+
+  /** @returns false when the circuit is still open, or when the process stops */
+  private async isReady(stopping: AbortSignal): Promise<boolean> {
+    const signal = AbortSignal.any([stopping, AbortSignal.timeout(LOOK_AGAIN_MS)]);
+    return this.api.ready(signal).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** @returns whether the run goes on; else another will */
+  private async attempt(
+    orderId: string,
+    step: 'ask' | 'void',
+    order: PayableOrder,
+    payment: DuePayment,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (!payment.wasAsked) await this.payments.markAsked(orderId);
+    const answer = await this.call(orderId, step, order, { attemptTimeoutMs: this.patience(payment), signal }).catch(
+      (error: unknown) => {
+        if (error instanceof OutboundFailure || error instanceof UnexpectedAnswer) return error;
+        throw error;
+      },
+    );
+    if (!(answer instanceof Error)) {
+      await (answer === 'voided' ? this.orders.markVoided(orderId) : this.orders.applyPayment(orderId, answer));
+      return true;
+    }
+    const { kind, wasSent } = answer instanceof OutboundFailure ? answer : { kind: undefined, wasSent: true };
+    if (!wasSent && (kind === 'circuit_open' || kind === 'bulkhead_full')) {
+      await delay(BUSY_MS * (0.5 + Math.random()));
+      return true; // it was not an attempt
+    }
+    if (kind === 'aborted') {
+      await this.later(orderId, 0);
+      return false;
+    }
+    const { attempts } = payment;
+    this.logger.warn({ err: answer, step, attempts: attempts + 1 }, 'The payment is unknown; it is asked for again');
+    const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
+    await this.later(orderId, backoffMs, (tx) => this.payments.countAttempt(tx, orderId));
+    return false;
+  }
+
+  private async call(orderId: string, step: 'ask' | 'void', order: PayableOrder, options: CallOptions) {
+    if (step === 'ask') return this.api.authorize({ orderId, ...order }, options);
+    await this.api.void(orderId, order.paymentId ?? '', options);
+    return 'voided' as const;
+  }
+
+  private patience({ attempts }: DuePayment): number {
+    const { attemptTimeoutMs = 0 } = this.config.paymentApi ?? {};
+    return Math.max(attemptTimeoutMs, Math.min(LONGEST_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
+  }
+
+  private async later(orderId: string, delayMs: number, also?: (tx: EntityManager) => Promise<void>): Promise<void> {
+    await this.database.inTransaction(async (tx) => {
+      await also?.(tx);
+      await this.lookAt(tx, orderId, delayMs);
+    });
+  }
+}

@@ -1,0 +1,192 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type BeforeApplicationShutdown,
+  Inject,
+  Injectable,
+  Logger,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
+import { Database } from '@platform/database';
+import { HealthChecks } from '@platform/health';
+import { newContext, runInContext } from '@platform/request-context';
+import { Logger as WorkerLogger, runTaskList, type Task, type TaskList } from 'graphile-worker';
+import { Pool } from 'pg';
+import type { JobOrigin } from './job-queue';
+
+/** How many jobs one process runs at once. Most of their time they wait for others. */
+const CONCURRENT_JOBS = 20;
+/** One says that the runner lives, one listens for new jobs, the others fetch and complete them. */
+const CONNECTIONS = 6;
+/** New jobs are announced; those whose time has come are found by looking. */
+const POLL_MS = 1_000;
+/** How long a job may go on after SIGTERM before its `abort` fires. */
+const GRACE_MS = 10_000;
+const RECOVERY_MS = 5_000;
+const LONGEST_BACKOFF_MS = 5_000;
+
+/** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
+const LOCK_CLASS = 1_297_041_905;
+
+/** Tells a job that the process shuts down. */
+export interface JobSignals {
+  /** Fires at once: do not begin to wait for anything. */
+  readonly stopping: AbortSignal;
+  /** Fires when the time for finishing what is under way is up. */
+  readonly abort: AbortSignal;
+}
+
+export type JobHandler<T> = (payload: T, signals: JobSignals) => Promise<void>;
+
+/**
+ * Runs the jobs of the queue (Graphile Worker). A job is run at least once: of a process that died, the jobs are run again
+ * by another as soon as PostgreSQL has noticed the death. A handler that throws is run again after a growing pause.
+ */
+@Injectable()
+export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+  private readonly logger = new Logger(JobRunner.name);
+  private readonly tasks: TaskList = {};
+  private readonly stop = new AbortController();
+  private running: Promise<unknown> | undefined;
+  private failure: string | undefined = 'not started';
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly database: Database,
+    private readonly checks: HealthChecks,
+  ) {}
+
+  /** Says who runs the jobs of a task. To be called before the application has started. */
+  handle<T extends object>(task: string, handler: JobHandler<T>): void {
+    this.tasks[task] = this.toTask(task, handler);
+  }
+
+  onApplicationBootstrap(): void {
+    this.checks.reported.set('jobs', async () => {
+      if (this.failure !== undefined) throw new Error(this.failure);
+    });
+    this.running = Promise.all([this.run(), this.recover()]);
+  }
+
+  beforeApplicationShutdown(): void {
+    this.stop.abort();
+  }
+
+  /** The jobs under way are finished. What they depend on is closed after this: Nest goes from the top down. */
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.race([this.running, delay(GRACE_MS + 5_000, undefined, { ref: false })]);
+  }
+
+  private toTask<T extends object>(task: string, handler: JobHandler<T>): Task {
+    return async (payload, helpers) => {
+      const { origin, ...rest } = payload as T & { origin: JobOrigin };
+      const signals = { stopping: this.stop.signal, abort: helpers.abortSignal ?? this.stop.signal };
+      await runInContext(newContext(origin), async () => {
+        try {
+          await handler(rest as unknown as T, signals);
+        } catch (error) {
+          this.logger.error({ err: error, task, run: helpers.job.attempts }, 'A job failed; it is run again');
+          throw error;
+        }
+      });
+    };
+  }
+
+  /** A runner ends when it loses the database with a job in hand. Then there is a new one. */
+  private async run(): Promise<void> {
+    for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
+      try {
+        await this.runUntilFailure(() => {
+          failures = 0;
+          this.failure = undefined;
+        });
+      } catch (error) {
+        this.failure = 'jobs cannot be run at the moment; they wait in the database';
+        this.logger.warn({ err: error, failures }, 'The job runner failed; it starts anew');
+        await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  private async runUntilFailure(onProgress: () => void): Promise<void> {
+    const pool = new Pool({
+      connectionString: this.config.database.directUrl,
+      application_name: 'order-service jobs',
+      max: CONNECTIONS,
+      connectionTimeoutMillis: 5_000,
+      query_timeout: 10_000,
+      keepAlive: true,
+    });
+    pool.on('error', () => undefined); // whoever needs a connection next hears of it
+    pool.on('connect', (client) => client.on('error', () => undefined)); // and whoever has one, by its query
+    try {
+      await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
+      const presence = await pool.connect();
+      const runner = runTaskList(
+        {
+          concurrency: CONCURRENT_JOBS,
+          pollInterval: POLL_MS,
+          noHandleSignals: true,
+          logger: new WorkerLogger(
+            () => (level, message, meta) => this.log(level, message, meta?.['failure'] === true),
+          ),
+          preset: { worker: { gracefulShutdownAbortTimeout: GRACE_MS } },
+        },
+        this.tasks,
+        pool,
+      );
+      const stop = () => void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
+      this.stop.signal.addEventListener('abort', stop);
+      if (this.stop.signal.aborted) stop();
+      // The lock goes when the process does; a runner that has lost it counts as dead.
+      presence.once('end', stop);
+      presence
+        .query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id])
+        .then(onProgress, stop);
+      await runner.promise.finally(() => {
+        this.stop.signal.removeEventListener('abort', stop);
+        presence.release(true);
+      });
+      if (!this.stop.signal.aborted) throw new Error('The job runner ended by itself');
+    } finally {
+      // It waits for connections that are in use, and a runner that failed may keep one.
+      await Promise.race([pool.end(), delay(2_000)]);
+    }
+  }
+
+  /** Frees the jobs of runners that are dead. Graphile Worker by itself would do that after four hours. */
+  private async recover(): Promise<void> {
+    while (!this.stop.signal.aborted) {
+      await this.pause(RECOVERY_MS * (0.5 + Math.random()));
+      if (this.stop.signal.aborted) return;
+      await this.database
+        .run((manager) =>
+          manager.query(
+            `SELECT graphile_worker.force_unlock_workers(array_agg(runner))
+             FROM (SELECT DISTINCT locked_by AS runner FROM graphile_worker._private_jobs
+                   WHERE locked_at < now() - interval '5 seconds') AS busy
+             WHERE NOT EXISTS (
+               SELECT FROM pg_locks
+               WHERE locktype = 'advisory' AND granted AND classid = $1 AND objsubid = 2
+                 AND objid::bigint = hashtext(runner)::bigint & 4294967295
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+             HAVING count(*) > 0`,
+            [LOCK_CLASS],
+          ),
+        )
+        .catch((error: unknown) => this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed'));
+    }
+  }
+
+  private log(level: string, message: string, isFailedJob: boolean): void {
+    if (isFailedJob) return; // logged where it failed, with its context
+    if (level === 'error') this.logger.error(message);
+    else if (level === 'warning') this.logger.warn(message);
+    else this.logger.debug(message);
+  }
+
+  private async pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
+  }
+}

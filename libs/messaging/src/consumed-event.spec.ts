@@ -1,0 +1,38 @@
+import type { IHeaders } from 'kafkajs';
+import { MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
+
+const headers = (changes: object = {}): IHeaders => ({
+  ce_id: Buffer.from('evt_1'),
+  ce_type: Buffer.from('order.created'),
+  ce_subject: Buffer.from('ord_1'),
+  ...changes,
+});
+
+describe('textHeader', () => {
+  it.each<[string, unknown, string | undefined]>([
+    ['bytes', Buffer.from('späte'), 'späte'],
+    ['text', 'text', 'text'],
+    ['nothing', undefined, undefined],
+    ['null', null, undefined],
+    ['no bytes', Buffer.alloc(0), undefined],
+    ['two values', [Buffer.from('1'), Buffer.from('2')], undefined],
+  ])('reads %s', (_, value, text) => {
+    expect(textHeader({ name: value } as IHeaders, 'name')).toBe(text);
+  });
+});
+
+describe('toConsumedEvent', () => {
+  it('returns the attributes and the data', () => {
+    const event = toConsumedEvent(headers(), Buffer.from('{"a":[1]}'));
+    expect(event).toEqual({ id: 'evt_1', type: 'order.created', subject: 'ord_1', data: { a: [1] } });
+  });
+
+  it.each(['ce_id', 'ce_type', 'ce_subject'])('refuses an event without %s', (name) => {
+    const read = () => toConsumedEvent(headers({ [name]: undefined }), Buffer.from('{}'));
+    expect(read).toThrow(new MalformedEvent(`The header ${name} is missing`));
+  });
+
+  it.each([null, Buffer.alloc(0), Buffer.from('{'), Buffer.from([0, 1, 2])])('refuses the value %s', (value) => {
+    expect(() => toConsumedEvent(headers(), value)).toThrow(MalformedEvent);
+  });
+});

@@ -1,0 +1,44 @@
+import type { IHeaders } from 'kafkajs';
+
+/** An event as its consumer gets it: CloudEvents attributes, and the data as JSON says it. */
+export interface ConsumedEvent {
+  /** The same on every redelivery. */
+  readonly id: string;
+  readonly type: string;
+  /** What it is about, for example an order's id. */
+  readonly subject: string;
+  readonly data: unknown;
+}
+
+/** A message that can never be handled, whatever is done. */
+export class MalformedEvent extends Error {
+  override readonly name = 'MalformedEvent';
+}
+
+/** A header's text; undefined when it is missing, has no value or came more than once. */
+export function textHeader(headers: IHeaders, name: string): string | undefined {
+  const value = headers[name] as Buffer | string | (Buffer | string)[] | null | undefined; // kafkajs does give null
+  return Array.isArray(value) ? undefined : value?.toString() || undefined;
+}
+
+/**
+ * Reads a message in the Kafka protocol binding's binary mode, which `stored-event.ts` writes.
+ * @throws {MalformedEvent}
+ */
+export function toConsumedEvent(headers: IHeaders, value: Buffer | null): ConsumedEvent {
+  const attribute = (name: string) => {
+    const text = textHeader(headers, name);
+    if (text === undefined) throw new MalformedEvent(`The header ${name} is missing`);
+    return text;
+  };
+  const [id, type, subject] = ['ce_id', 'ce_type', 'ce_subject'].map(attribute) as [string, string, string];
+  return { id, type, subject, data: toData(value) };
+}
+
+function toData(value: Buffer | null): unknown {
+  try {
+    return JSON.parse(value?.toString() ?? '') as unknown;
+  } catch {
+    throw new MalformedEvent('The value is not JSON');
+  }
+}

@@ -1,0 +1,49 @@
+import type { IHeaders } from 'kafkajs';
+import type { DeadLetter } from './dead-letters';
+
+/** What begins so was added by us. A message's own headers have other names. */
+const PREFIX = 'dlq-';
+
+/** Characters of `dlq-reason`. */
+export const LONGEST_REASON = 1_000;
+
+/**
+ * Headers of a letter in the dead letter topic: the message's own, and who gave up on what, when and why. Those of an
+ * earlier letter, of which the message is a replay, are replaced.
+ */
+export function letterHeaders(letter: DeadLetter, time: Date, longestReason = LONGEST_REASON): IHeaders {
+  return {
+    ...originalHeaders(letter.message.headers),
+    'dlq-topic': letter.topic,
+    'dlq-partition': String(letter.partition),
+    'dlq-offset': letter.offset,
+    'dlq-consumer': letter.consumer,
+    'dlq-reason': oneLine(letter.reason).slice(0, longestReason).toWellFormed(),
+    'dlq-attempts': String(letter.attempts),
+    'dlq-time': time.toISOString(),
+  };
+}
+
+/** Headers of the record that says that a letter of the same partition needs nothing more. */
+export function markerHeaders(letterId: string, resolution: 'replayed' | 'dropped', time: Date): IHeaders {
+  return { 'dlq-resolves': letterId, 'dlq-resolution': resolution, 'dlq-time': time.toISOString() };
+}
+
+/**
+ * The headers that the message had before it became a letter. A header without a value, which Kafka knows and kafkajs
+ * reads as null but cannot write, gets an empty one.
+ */
+export function originalHeaders(headers: IHeaders): IHeaders {
+  const own = Object.entries(headers).filter(([name]) => !name.startsWith(PREFIX));
+  return Object.fromEntries(
+    own.map(([name, value]) => [name, Array.isArray(value) ? value.map((each) => each ?? '') : (value ?? '')]),
+  );
+}
+
+/** The text of a header; undefined when it is missing. Where it came more than once, the last counts. */
+export function headerText(headers: IHeaders, name: string): string | undefined {
+  return [headers[name]].flat().at(-1)?.toString();
+}
+
+/** The text without anything that moves the cursor: line ends, and what else a terminal would obey. */
+export const oneLine = (text: string) => text.replace(/[\s\p{Cc}]+/gu, ' ').trim();

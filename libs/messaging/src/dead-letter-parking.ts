@@ -1,0 +1,12 @@
+import { Injectable } from '@nestjs/common';
+import { type DeadLetter, DeadLetters } from './dead-letters';
+import { EventRefused } from './event-publisher';
+
+/** Without Kafka the outbox keeps the dead letters: the relay parks what is refused, with all that follows it. */
+@Injectable()
+export class DeadLetterParking extends DeadLetters {
+  /** @throws {EventRefused} always */
+  async send({ reason }: DeadLetter): Promise<never> {
+    throw new EventRefused(reason);
+  }
+}

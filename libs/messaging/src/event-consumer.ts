@@ -1,0 +1,119 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Injectable, Logger } from '@nestjs/common';
+import { type KafkaContext, RpcException } from '@nestjs/microservices';
+import { Database } from '@platform/database';
+import { ServiceError } from '@platform/errors';
+import { newContext, runInContext } from '@platform/request-context';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter } from 'prom-client';
+import type { EntityManager } from 'typeorm';
+import { type ConsumedEvent, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
+import { DeadLetters } from './dead-letters';
+
+const ATTEMPTS = 5;
+const FIRST_BACKOFF_MS = 100;
+
+/** What is done with an event, by its type, in the transaction in which it is noted as consumed. */
+export type EventHandlers = Readonly<Record<string, (tx: EntityManager, event: ConsumedEvent) => Promise<void>>>;
+
+type Outcome = 'processed' | 'duplicate' | 'ignored' | 'dead_lettered';
+
+/**
+ * Takes events from the transport to their handlers, so that each has one effect however often it is delivered: its id
+ * goes into the inbox in the transaction of its effect. One that fails for good goes to the dead letters, and those
+ * behind it go on.
+ */
+@Injectable()
+export class EventConsumer {
+  private readonly logger = new Logger(EventConsumer.name);
+
+  constructor(
+    private readonly database: Database,
+    private readonly deadLetters: DeadLetters,
+    @InjectMetric('events_consumed_total') private readonly consumed: Counter<'type' | 'outcome'>,
+  ) {}
+
+  /**
+   * To be called by an `@EventPattern` handler, with the context that it got. Types that have no handler are passed over.
+   * @param consumer who consumes: events are noted, and dead letters marked, with this name
+   * @throws {RpcException} around what keeps the event from being dealt with at all, for example a database that is away;
+   *   it is then delivered again. Any other error Nest would replace by one that says nothing.
+   */
+  async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
+    const { headers = {}, value } = context.getMessage();
+    const origin = { requestId: textHeader(headers, 'x-request-id'), traceparent: textHeader(headers, 'traceparent') };
+    const deal = async () => {
+      const type = textHeader(headers, 'ce_type');
+      // Whoever publishes can name types as it likes; a label must not.
+      const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
+      const outcome =
+        type !== undefined && label === 'other'
+          ? 'ignored'
+          : await this.handle(consumer, context, handlers, () => toConsumedEvent(headers, value));
+      this.consumed.inc({ type: label, outcome });
+    };
+    await runInContext(newContext(origin), deal).catch((error: unknown) => {
+      throw new RpcException(error as object);
+    });
+  }
+
+  private async handle(
+    consumer: string,
+    context: KafkaContext,
+    handlers: EventHandlers,
+    read: () => ConsumedEvent,
+  ): Promise<Outcome> {
+    for (let attempts = 1; ; attempts += 1) {
+      try {
+        const event = read();
+        return await this.database.inTransaction((tx) => this.once(tx, consumer, event, handlers));
+      } catch (error) {
+        if (isUnavailable(error)) throw error;
+        if (attempts < ATTEMPTS && !isFinal(error)) {
+          this.logger.warn({ err: error, consumer, attempts }, 'An event failed; it is tried again');
+          // Without a heartbeat the group would give the partition to another while we wait.
+          await context.getHeartbeat()?.();
+          await delay(FIRST_BACKOFF_MS * 2 ** attempts * Math.random());
+          continue;
+        }
+        await this.bury(consumer, context, error, attempts);
+        return 'dead_lettered';
+      }
+    }
+  }
+
+  private async once(
+    tx: EntityManager,
+    consumer: string,
+    event: ConsumedEvent,
+    handlers: EventHandlers,
+  ): Promise<Outcome> {
+    const noted = await tx.query<unknown[]>(
+      'INSERT INTO inbox (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1',
+      [consumer, event.id],
+    );
+    if (noted.length === 0) return 'duplicate';
+    await handlers[event.type]?.(tx, event);
+    return 'processed';
+  }
+
+  private async bury(consumer: string, context: KafkaContext, error: unknown, attempts: number): Promise<void> {
+    const { key, value, headers = {}, offset } = context.getMessage();
+    const reason = error instanceof Error ? error.message : String(error);
+    const origin = { topic: context.getTopic(), partition: context.getPartition(), offset };
+    await this.deadLetters.send({ message: { key, value, headers }, ...origin, consumer, reason, attempts });
+    const eventId = textHeader(headers, 'ce_id');
+    this.logger.error({ err: error, ...origin, eventId, consumer, attempts }, 'An event failed for good');
+  }
+}
+
+/** Not the event's fault, so it costs no attempt. */
+function isUnavailable(error: unknown): boolean {
+  return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
+}
+
+/** What no further attempt mends: PostgreSQL's data exceptions and violated constraints (SQLSTATE classes 22 and 23). */
+function isFinal(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return error instanceof MalformedEvent || (typeof code === 'string' && /^2[23]/.test(code));
+}

@@ -1,0 +1,53 @@
+import type { OnApplicationShutdown } from '@nestjs/common';
+import type { Config } from '@platform/config';
+import { type IHeaders, Kafka, logLevel, Partitioners, type Producer } from 'kafkajs';
+import { letterHeaders } from './dead-letter-headers';
+import { type DeadLetter, DeadLetters } from './dead-letters';
+import { kafkaOptions } from './kafka-options';
+import { deadLetterTopicOf } from './topics';
+
+/** Characters of the reason, when the letter would be too large with all of it. The log has the whole. */
+const SHORT_REASON = 40;
+
+/** Appends dead letters to the dead letter topic of the topic that they came from, under the key that they had. */
+export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdown {
+  private readonly producer: Producer;
+
+  constructor(kafka: NonNullable<Config['kafka']>) {
+    super();
+    this.producer = new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING }).producer({
+      allowAutoTopicCreation: false,
+      createPartitioner: Partitioners.DefaultPartitioner,
+    });
+  }
+
+  /** Rejects when Kafka does not take the letter. May be called again while a letter is under way. */
+  async send(letter: DeadLetter): Promise<void> {
+    const time = new Date();
+    try {
+      await this.append(letter, letterHeaders(letter, time), time);
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+      await this.append(letter, letterHeaders(letter, time, SHORT_REASON), time);
+    }
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.producer.disconnect();
+  }
+
+  private async append({ topic, message: { key, value } }: DeadLetter, headers: IHeaders, time: Date): Promise<void> {
+    // Does nothing while there is a connection.
+    await this.producer.connect();
+    await this.producer.send({
+      topic: deadLetterTopicOf(topic),
+      acks: -1,
+      messages: [{ key, value, headers, timestamp: String(time.getTime()) }],
+    });
+  }
+}
+
+/** https://kafka.apache.org/protocol#protocol_error_codes */
+function isTooLarge(error: unknown): boolean {
+  return ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE'].includes(String((error as { type?: unknown }).type));
+}

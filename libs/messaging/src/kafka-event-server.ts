@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import { ServerKafka } from '@nestjs/microservices';
+import type { Config } from '@platform/config';
+import type { HealthChecks } from '@platform/health';
+import type { Consumer } from 'kafkajs';
+import { kafkaOptions } from './kafka-options';
+
+/** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
+const SESSION_TIMEOUT_MS = 10_000;
+/** Messages of one partition are handled one after the other, those of this many partitions at once. */
+const CONCURRENT_PARTITIONS = 4;
+const LONGEST_BACKOFF_MS = 5_000;
+/** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
+const LAST_MESSAGES_MS = 5_000;
+
+/**
+ * Nest's Kafka transport, which starts without Kafka, and starts anew whenever its consumer has ended: kafkajs gives up
+ * for good after some errors, and a worker that runs and consumes nothing would go unnoticed.
+ */
+export class KafkaEventServer extends ServerKafka {
+  private readonly log = new Logger(KafkaEventServer.name);
+  private readonly stop = new AbortController();
+  private crashed: Promise<void> = Promise.resolve();
+  private running: Promise<void> | undefined;
+  private failure: string | undefined = 'not started';
+
+  constructor(kafka: NonNullable<Config['kafka']>, checks: HealthChecks) {
+    super({
+      client: kafkaOptions(kafka),
+      postfixId: '',
+      consumer: {
+        groupId: kafka.consumerGroup,
+        sessionTimeout: SESSION_TIMEOUT_MS,
+        heartbeatInterval: SESSION_TIMEOUT_MS / 4,
+        allowAutoTopicCreation: false,
+        retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
+      },
+      // What was published before the group was there is to be dealt with too.
+      subscribe: { fromBeginning: true },
+      run: { partitionsConsumedConcurrently: CONCURRENT_PARTITIONS },
+    });
+    // Handlers get the message as it came. Nest's parser would guess at JSON, in headers too, and dead letters must be
+    // what was sent.
+    this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
+    checks.reported.set('kafka-consumer', async () => {
+      if (this.failure !== undefined) throw new Error(this.failure);
+    });
+  }
+
+  override async listen(callback: (error?: unknown) => void): Promise<void> {
+    this.running = this.run();
+    callback();
+  }
+
+  override async close(): Promise<void> {
+    this.stop.abort();
+    await Promise.race([this.running, delay(LAST_MESSAGES_MS, undefined, { ref: false })]);
+  }
+
+  protected override registerConsumerEventListeners(): void {
+    super.registerConsumerEventListeners();
+    const consumer = this.consumer as unknown as Consumer;
+    this.crashed = new Promise((_, reject) => {
+      consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+        this.failure = 'events cannot be consumed at the moment; they wait in Kafka';
+        if (!restart) reject(error);
+      });
+      consumer.on(consumer.events.GROUP_JOIN, () => {
+        this.failure = undefined;
+      });
+    });
+    this.crashed.catch(() => undefined);
+  }
+
+  private async run(): Promise<void> {
+    const stopped = new Promise<void>((resolve) => this.stop.signal.addEventListener('abort', () => resolve()));
+    for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
+      try {
+        await this.connect();
+        failures = 0;
+        await Promise.race([this.crashed, stopped]);
+        await super.close();
+      } catch (error) {
+        this.failure = 'events cannot be consumed at the moment; they wait in Kafka';
+        this.log.warn({ err: error, failures }, 'The Kafka consumer failed; it starts anew');
+        await super.close().catch(() => undefined);
+        const pause = Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2);
+        await delay(pause, undefined, { signal: this.stop.signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  private async connect(): Promise<void> {
+    let failure: unknown;
+    await super.listen((error?: unknown) => {
+      failure = error;
+    });
+    if (failure !== undefined) throw failure as Error;
+  }
+}

@@ -1,0 +1,150 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { OnApplicationShutdown } from '@nestjs/common';
+import type { OutboundSettings } from '@platform/config';
+import { currentContext, newContext, type RequestContext, traceparent } from '@platform/request-context';
+import { OutboundCircuit } from './outbound-circuit';
+import { OutboundConnections, type OutboundMessage } from './outbound-connections';
+import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
+import type { OutboundMetrics, OutboundOutcome } from './outbound-metrics';
+import type { OutboundAnswer, OutboundRequest } from './outbound-request';
+import { parseRetryAfter, retryPauseMs } from './retry-pause';
+
+/** RFC 9110 section 9.2.2: to do it twice is to do it once. */
+const IDEMPOTENT_METHODS = new Set<OutboundRequest['method']>(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
+const RETRIED_KINDS = new Set<OutboundFailureKind>(['timeout', 'network', 'status']);
+/** "Not now": request timeout, too early, too many requests. All other 4xx are answers. */
+const NOT_NOW = new Set([408, 425, 429]);
+
+/** Calls one dependency over HTTP: within a deadline, again where that is safe, and not while it is down. */
+export class OutboundClient implements OnApplicationShutdown {
+  private readonly circuit: OutboundCircuit;
+  private readonly connections: OutboundConnections;
+  private readonly stop = new AbortController();
+  private attemptsUnderWay = 0;
+
+  constructor(
+    private readonly name: string,
+    private readonly settings: OutboundSettings,
+    private readonly metrics: OutboundMetrics,
+  ) {
+    this.circuit = new OutboundCircuit(name, settings.breaker, metrics.circuitState);
+    this.connections = new OutboundConnections(name, settings);
+  }
+
+  /**
+   * Resolves with every answer below 500 except 408, 425 and 429.
+   * @throws {OutboundFailure} for everything else, after the retries that are allowed and that fit into the deadline
+   */
+  async request(request: OutboundRequest): Promise<OutboundAnswer> {
+    const { signal, attemptTimeoutMs = this.settings.attemptTimeoutMs } = request;
+    const deadline = performance.now() + Math.max(this.settings.deadlineMs, request.attemptTimeoutMs ?? 0);
+    const mayRetry = IDEMPOTENT_METHODS.has(request.method) || request.idempotencyKey !== undefined;
+    const maxAttempts = mayRetry ? this.settings.maxAttempts : 1;
+    const body = request.body === undefined ? undefined : JSON.stringify(request.body);
+    const context = currentContext() ?? newContext();
+    let timeoutMs = Math.min(attemptTimeoutMs, deadline - performance.now());
+    let wasSent = false;
+    for (let attempts = 1; ; attempts += 1) {
+      const { method, path } = request;
+      const message = { method, path, headers: headersOf(request, context), body };
+      let failure: OutboundFailure;
+      try {
+        return await this.attempt(message, timeoutMs, signal);
+      } catch (error) {
+        if (!(error instanceof OutboundFailure)) throw error;
+        wasSent ||= error.wasSent;
+        failure = new OutboundFailure(this.name, error.kind, { ...error, wasSent });
+      }
+      if (attempts >= maxAttempts || !RETRIED_KINDS.has(failure.kind)) throw failure;
+      const pauseMs = retryPauseMs(attempts, this.settings, failure.retryAfterMs);
+      if (performance.now() + pauseMs >= deadline) throw failure;
+      const end = signal ? AbortSignal.any([signal, this.stop.signal]) : this.stop.signal;
+      await delay(pauseMs, undefined, { signal: end }).catch(() => undefined);
+      timeoutMs = Math.min(attemptTimeoutMs, deadline - performance.now());
+      if (timeoutMs <= 0) throw failure;
+    }
+  }
+
+  /**
+   * Resolves when a request would be let through, and waits while the circuit is open: for background jobs, whose
+   * attempts are better kept. It reserves nothing: of those who waited, one may make the probe, and the others may meet
+   * `circuit_open`.
+   * @throws the reason of `signal` when it aborts
+   * @throws {OutboundFailure} `aborted` when the process stops
+   */
+  async ready(signal?: AbortSignal): Promise<void> {
+    await this.circuit.ready(signal);
+  }
+
+  /** @throws {Error} while the circuit is open */
+  assertCircuitNotOpen(): void {
+    if (this.circuit.isOpen) throw new Error('the circuit is open: too many attempts failed');
+  }
+
+  /** From here on nothing is sent. */
+  async onApplicationShutdown(): Promise<void> {
+    this.stop.abort();
+    this.circuit.shutDown();
+    await this.connections.close();
+  }
+
+  private async attempt(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
+    try {
+      this.assertAdmitted(signal);
+      const answer = await this.circuit.run(async () => {
+        const answer = await this.exchange(message, timeoutMs, signal);
+        if (answer.status >= 500) throw this.statusFailure(answer);
+        return answer;
+      });
+      if (NOT_NOW.has(answer.status)) throw this.statusFailure(answer);
+      this.metrics.requests.inc({ outcome: answer.status < 400 ? 'success' : 'refused' });
+      return answer;
+    } catch (error) {
+      if (error instanceof OutboundFailure) this.metrics.requests.inc({ outcome: outcomeOf(error) });
+      throw error;
+    }
+  }
+
+  /** Before the circuit is asked to judge: what is refused here says nothing about the dependency. */
+  private assertAdmitted(signal?: AbortSignal): void {
+    const refuse = (kind: OutboundFailureKind) => new OutboundFailure(this.name, kind, { wasSent: false });
+    if (signal?.aborted || this.stop.signal.aborted) throw refuse('aborted');
+    if (!this.circuit.letsThrough) throw refuse('circuit_open');
+    if (this.attemptsUnderWay >= this.settings.maxConcurrent) throw refuse('bulkhead_full');
+  }
+
+  private async exchange(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
+    const observe = this.metrics.duration.startTimer();
+    this.attemptsUnderWay += 1;
+    try {
+      return await this.connections.exchange(message, timeoutMs, signal);
+    } finally {
+      this.attemptsUnderWay -= 1;
+      observe();
+    }
+  }
+
+  private statusFailure({ status, headers }: OutboundAnswer): OutboundFailure {
+    const retryAfterMs = parseRetryAfter(headers['retry-after']);
+    return new OutboundFailure(this.name, 'status', { wasSent: true, status, retryAfterMs });
+  }
+}
+
+/** Each attempt is a span of its own: the dependency's traces shall tell them apart. */
+function headersOf({ body, headers, idempotencyKey }: OutboundRequest, context: RequestContext) {
+  const { requestId, trace } = newContext({ requestId: context.requestId, traceparent: traceparent(context.trace) });
+  return {
+    accept: 'application/json',
+    ...(body && { 'content-type': 'application/json' }),
+    ...Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name.toLowerCase(), value])),
+    ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
+    traceparent: traceparent(trace),
+    'x-request-id': requestId,
+  };
+}
+
+function outcomeOf({ kind, status = 0 }: OutboundFailure): OutboundOutcome {
+  if (kind === 'network') return 'network_error';
+  if (kind === 'status') return status < 500 ? 'refused' : 'failed';
+  return kind;
+}

@@ -1,0 +1,663 @@
+import { spawn } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { loadConfig } from '@platform/config';
+import { type DeadLetter, DeadLetterBox, KafkaDeadLetters } from '@platform/messaging';
+import {
+  type Admin,
+  ConfigResourceTypes,
+  type Consumer,
+  type IHeaders,
+  Kafka,
+  type KafkaMessage,
+  logLevel,
+  type Producer,
+} from 'kafkajs';
+import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { environment } from '../support/environment';
+import { describeWithOwnBroker } from '../support/topic';
+import { until } from '../support/until';
+
+const ORIGIN = 'orders.events';
+const DLQ = 'orders.events.dlq';
+const NONE = 'There are no open letters in orders.events.dlq\n';
+const USAGE =
+  'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)\n';
+
+interface Run {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a compiled program of the service to its end, as its npm script does. */
+async function run(program: string, brokers: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
+  const file = path.resolve(`dist/apps/order-service/src/${program}.js`);
+  const child = spawn(process.execPath, ['--disable-warning=TimeoutNegativeWarning', file, ...args], {
+    env: environment({ DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers, ...env }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const closed = once(child, 'close') as Promise<[number]>;
+  const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return { code, out, err };
+}
+
+function settings(brokers: string) {
+  const { kafka } = loadConfig(environment({ DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers }));
+  if (!kafka) throw new Error('The environment names no Kafka');
+  return kafka;
+}
+
+/** On a broker of its own: these tests empty the topic, and what they replay is nothing for other tests' consumers. */
+describeWithOwnBroker('Dead letters', () => {
+  let broker: KafkaBroker;
+  let startBroker: () => Promise<void>;
+  let deadLetters: KafkaDeadLetters;
+  let admin: Admin;
+  let producer: Producer;
+  let consumer: Consumer;
+  /** What came to `orders.events`. */
+  const arrived: KafkaMessage[] = [];
+  let beforeTopics: Run;
+  let topics: Run;
+
+  const dlq = (...args: string[]) => run('dlq', broker.address, args);
+
+  beforeAll(async () => {
+    const options = {
+      port: await freePort(),
+      controllerPort: await freePort(),
+      dataDir: mkdtempSync(path.join(tmpdir(), 'order-dlq-')),
+      libDir: path.resolve('.sandbox/kafka-jars'),
+    };
+    chmodSync(options.dataDir, 0o755);
+    startBroker = async () => {
+      broker = await startKafkaOnJvm(options);
+    };
+    await startBroker();
+    beforeTopics = await dlq('list');
+    topics = await run('topics', broker.address, ['--partitions', '3', '--replication-factor', '1']);
+    const kafka = new Kafka({ brokers: [broker.address], logLevel: logLevel.NOTHING });
+    deadLetters = new KafkaDeadLetters(settings(broker.address));
+    admin = kafka.admin();
+    producer = kafka.producer();
+    consumer = kafka.consumer({ groupId: 'test', maxWaitTimeInMs: 100 });
+    await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
+    await consumer.subscribe({ topics: [ORIGIN], fromBeginning: true });
+    await consumer.run({
+      eachMessage: async ({ message }) => {
+        arrived.push(message);
+      },
+    });
+  }, 120_000);
+
+  afterAll(async () => {
+    await consumer.disconnect();
+    await Promise.all([admin.disconnect(), producer.disconnect(), deadLetters.onApplicationShutdown()]);
+    await broker.stop();
+  });
+
+  /** After it the offsets begin above 0, and some partitions are empty. */
+  async function empty(): Promise<void> {
+    await admin.fetchTopicOffsets(DLQ); // without it kafkajs does not know the topic
+    await admin.deleteTopicRecords({
+      topic: DLQ,
+      partitions: [0, 1, 2].map((partition) => ({ partition, offset: '-1' })),
+    });
+  }
+  beforeEach(empty);
+
+  interface Changes extends Partial<Omit<DeadLetter, 'message'>> {
+    readonly key?: Buffer | null;
+    readonly value?: Buffer | null;
+    readonly headers?: IHeaders;
+  }
+
+  /** Sends a letter as a consumer does. @returns its id */
+  async function bury({
+    key,
+    value = Buffer.from('{"n":1}'),
+    headers = {},
+    ...changes
+  }: Changes = {}): Promise<string> {
+    const before = new Set((await open()).map(({ id }) => id));
+    await deadLetters.send({
+      message: { key: key === undefined ? Buffer.from(`ord_${randomUUID()}`) : key, value, headers },
+      topic: ORIGIN,
+      partition: 1,
+      offset: '41',
+      consumer: 'payments',
+      reason: 'no luck',
+      attempts: 5,
+      ...changes,
+    });
+    const [letter, ...others] = (await open()).filter(({ id }) => !before.has(id));
+    if (!letter || others.length > 0) throw new Error('One letter was sent, and not one came');
+    return letter.id;
+  }
+
+  async function open() {
+    const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+    await box.close();
+    return box.letters;
+  }
+
+  const openIds = async () => (await open()).map(({ id }) => id);
+
+  /** Records that the partition of a letter still holds. */
+  async function held(id: string): Promise<number> {
+    const offsets = await admin.fetchTopicOffsets(DLQ);
+    const { low, high } = offsets.find(({ partition }) => partition === Number(id.split(':')[0])) ?? {
+      low: 0,
+      high: 0,
+    };
+    return Number(high) - Number(low);
+  }
+
+  const arrivedWith = (key: Buffer) => arrived.filter((message) => message.key?.equals(key));
+
+  describe('npm run topics', () => {
+    it('creates the topic and its dead letter topic, which keeps what comes for 30 days', async () => {
+      expect(topics).toEqual({
+        code: 0,
+        out: 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n',
+        err: '',
+      });
+      const { resources } = await admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: ConfigResourceTypes.TOPIC, name: DLQ }],
+      });
+      const entries = resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]);
+      expect(Object.fromEntries(entries ?? [])).toMatchObject({
+        'cleanup.policy': 'delete',
+        'retention.ms': '2592000000',
+        'max.message.bytes': '2097176',
+      });
+    });
+
+    it('leaves both as they are where they stand', async () => {
+      const { code, out, err } = await run('topics', broker.address, ['--partitions', '4']);
+      expect([code, out]).toEqual([0, 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n']);
+      expect(err.match(/It stood before and is left as it is/g)).toHaveLength(2);
+    });
+
+    it('creates the one that is missing', async () => {
+      await admin.deleteTopics({ topics: [DLQ] });
+      const { code, out } = await run('topics', broker.address, ['--partitions', '3', '--replication-factor', '1']);
+      expect([code, out]).toEqual([0, 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n']);
+    });
+  });
+
+  describe('list', () => {
+    it('says that the topic does not exist', () => {
+      expect(beforeTopics).toEqual({ code: 1, out: '', err: 'The topic orders.events.dlq does not exist\n' });
+    });
+
+    it('says that there is none, on standard error where standard output is for programs', async () => {
+      expect(await dlq('list')).toEqual({ code: 0, out: NONE, err: '' });
+      expect(await dlq('list', '--json')).toEqual({ code: 0, out: '', err: NONE });
+    });
+
+    it('has one line for each letter, newest last', async () => {
+      const headers = { ce_type: Buffer.from('order.created') };
+      const ids: string[] = [];
+      const keys = ['k2', 'k0', 'k3', 'k5']; // of several partitions
+      for (const key of keys) ids.push(await bury({ key: Buffer.from(key), headers }));
+      expect(new Set(ids.map((id) => id.split(':')[0])).size).toBeGreaterThan(1);
+      const { code, out, err } = await dlq('list');
+      const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/;
+      const lines = out.trim().split('\n');
+      expect(lines.map((line) => line.replace(time, 'TIME'))).toEqual(
+        ids.map((id, i) => `${id}  TIME  order.created  ${keys[i]}  payments  attempts=5  no luck`),
+      );
+      const times = lines.map((line) => time.exec(line)?.[0] ?? '');
+      expect(times).toEqual(times.toSorted());
+      expect(Date.now() - Date.parse(times[3] ?? '')).toBeLessThan(30_000);
+      expect([code, err]).toEqual([0, '']);
+    });
+
+    it('keeps to one line, whatever the reason, the key and the type are', async () => {
+      const id = await bury({
+        key: Buffer.from('two\nlines'),
+        headers: { ce_type: Buffer.from([0xff, 0]) },
+        reason: 'Line one\r\n  line two\u2028\u001b[31m é漢😀',
+      });
+      const { out } = await dlq('list');
+      expect(out.replace(/\S+Z/, 'TIME')).toBe(
+        `${id}  TIME  \ufffd  two lines  payments  attempts=5  Line one line two [31m é漢😀\n`,
+      );
+      const longId = await bury({ reason: `${'x'.repeat(999)}😀 and more` });
+      const letter = (await open()).find((each) => each.id === longId);
+      expect(String(letter?.headers['dlq-reason'])).toBe(`${'x'.repeat(999)}\ufffd`);
+    });
+
+    it('prints JSON for programs, null for what is missing', async () => {
+      const headers = { ce_type: Buffer.from('order.created') };
+      const id = await bury({ key: Buffer.from('ord_json'), headers });
+      await producer.send({ topic: DLQ, messages: [{ key: null, value: 'of another program' }] });
+      const lines = (await dlq('list', '--json')).out.trim().split('\n');
+      const time = expect.stringMatching(/Z$/) as string;
+      expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+        {
+          id,
+          time,
+          type: 'order.created',
+          key: 'ord_json',
+          topic: ORIGIN,
+          partition: 1,
+          offset: '41',
+          consumer: 'payments',
+          attempts: 5,
+          reason: 'no luck',
+        },
+        {
+          id: expect.stringMatching(/^\d:\d+$/),
+          time,
+          type: null,
+          key: null,
+          topic: null,
+          partition: null,
+          offset: null,
+          consumer: null,
+          attempts: null,
+          reason: null,
+        },
+      ]);
+    });
+
+    it('reads thousands of letters, in more bytes than one fetch brings', async () => {
+      const messages = Array.from({ length: 3_000 }, (_, i) => ({ key: `many-${i}`, value: 'x'.repeat(1_500) }));
+      for (let i = 0; i < 3_000; i += 500) await producer.send({ topic: DLQ, messages: messages.slice(i, i + 500) });
+      const { out } = await dlq('list', '--json');
+      const keys = out
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { key: string }).key);
+      expect(new Set(keys)).toEqual(new Set(messages.map(({ key }) => key)));
+      expect(keys).toHaveLength(3_000);
+    });
+
+    it('reads a letter that is larger than what a fetch asks for', async () => {
+      const id = await bury({ value: Buffer.alloc(1_500_000, 'x') });
+      expect(await openIds()).toEqual([id]);
+    });
+
+    it('comes to its end when what it is about to read is deleted', async () => {
+      for (const ms of [0, 10, 20, 40, 60, 80, 120]) {
+        await bury();
+        const reading = open();
+        await delay(ms);
+        await empty();
+        expect((await reading).length).toBeLessThanOrEqual(1);
+      }
+    });
+
+    it('leaves no consumer group behind', async () => {
+      await bury();
+      await dlq('list');
+      const { groups } = await admin.listGroups();
+      expect(groups.map(({ groupId }) => groupId)).toEqual(['test']);
+    });
+
+    it('comes to its end where a transaction has left a gap there', async () => {
+      const id = await bury();
+      const kafka = new Kafka({ brokers: [broker.address], logLevel: logLevel.NOTHING });
+      const other = kafka.producer({ transactionalId: randomUUID(), idempotent: true, maxInFlightRequests: 1 });
+      await other.connect();
+      for (const partition of [0, 1, 2]) {
+        const transaction = await other.transaction();
+        await transaction.send({ topic: DLQ, messages: [{ partition, value: 'undone' }] });
+        await transaction.abort();
+      }
+      await other.disconnect();
+      expect(await openIds()).toEqual([id]);
+    });
+  });
+
+  describe('show', () => {
+    it('shows JSON so that people can read it, and every header', async () => {
+      const headers = { ce_type: Buffer.from('order.created'), twice: [Buffer.from('one'), Buffer.from([0xff])] };
+      const value = Buffer.from('{"orderId":"ord_1","items":[{"name":"Käse"}]}');
+      const id = await bury({ key: Buffer.from('ord_1'), value, headers, reason: 'two\nlines' });
+      const { code, out, err } = await dlq('show', id);
+      expect([code, err]).toEqual([0, '']);
+      expect(out.replaceAll(/\S+Z\b/g, 'TIME')).toBe(`letter ${id} of TIME
+key: ord_1
+ce_type: order.created
+twice: one
+twice: base64:/w==
+dlq-topic: orders.events
+dlq-partition: 1
+dlq-offset: 41
+dlq-consumer: payments
+dlq-reason: two lines
+dlq-attempts: 5
+dlq-time: TIME
+
+value, 46 bytes:
+{
+  "orderId": "ord_1",
+  "items": [
+    {
+      "name": "Käse"
+    }
+  ]
+}
+`);
+    });
+
+    it('shows text as text, else base64, and that there is none', async () => {
+      const values = [
+        [Buffer.from('{"not": json\n'), 'value, 13 bytes:\n{"not": json\n\n'],
+        [Buffer.from([0xc3, 0x28, 0, 1]), 'value, 4 bytes:\nbase64:wygAAQ==\n'],
+        [Buffer.from('\u001b[2J'), 'value, 4 bytes:\nbase64:G1sySg==\n'], // a terminal would obey it
+        [Buffer.alloc(0), 'value, 0 bytes:\n\n'],
+        [null, 'no value\n'],
+      ] as const;
+      const ids: string[] = [];
+      for (const [value] of values) ids.push(await bury({ key: null, value }));
+      const shown = await Promise.all(ids.map((id) => dlq('show', id)));
+      expect(shown.map(({ out }) => out.slice(out.indexOf('\n\n') + 2))).toEqual(
+        values.map(([, expected]) => expected),
+      );
+      expect(shown[0]?.out).toContain('\nkey: none\n');
+    }, 60_000);
+  });
+
+  describe('replay', () => {
+    it('publishes what had come, byte for byte, and nothing that was added', async () => {
+      const key = Buffer.from([0, 0xff, ...randomBytes(8)]);
+      const value = Buffer.from([0xc3, 0x28, 0, 1]);
+      const headers = {
+        ce_type: Buffer.from('order.created'),
+        traceparent: Buffer.from('00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'),
+        binary: Buffer.from([0, 0xfe]),
+        twice: [Buffer.from('one'), Buffer.from('two')],
+      };
+      const other = await bury();
+      const id = await bury({ key, value, headers });
+      expect(await dlq('replay', id)).toEqual({ code: 0, out: `${id} replayed to orders.events\n`, err: '' });
+      const message = await until('the message', () => arrivedWith(key)[0] ?? false);
+      expect(message.value).toEqual(value);
+      expect(message.headers).toEqual(headers);
+      expect((await dlq('list')).out).toMatch(new RegExp(`^${other} .*\n$`));
+      expect(arrivedWith(key)).toHaveLength(1);
+    });
+
+    it('publishes a message without key, value and headers as one', async () => {
+      const before = arrived.length;
+      await dlq('replay', await bury({ key: null, value: null }));
+      await until('the message', () => arrived.length > before);
+      expect(arrived[before]).toMatchObject({ key: null, value: null, headers: {} });
+      expect(await openIds()).toEqual([]);
+    });
+
+    it('brings the messages of a key in their order, and each to the topic that it came from', async () => {
+      const topic = `t-${randomUUID()}`;
+      await admin.createTopics({ topics: [{ topic, numPartitions: 1, replicationFactor: 1 }], waitForLeaders: false });
+      const key = Buffer.from(randomUUID());
+      const ids: string[] = [];
+      for (const n of ['1', '2', '3']) ids.push(await bury({ key, value: Buffer.from(n) }));
+      await producer.send({ topic: DLQ, messages: [{ key, value: 'elsewhere', headers: { 'dlq-topic': topic } }] });
+      const { code, out } = await dlq('replay', '--all');
+      expect(code).toBe(0);
+      expect(out).toMatch(
+        new RegExp(`^${ids.map((id) => `${id} replayed to orders.events\n`).join('')}.* to ${topic}\n$`),
+      );
+      await until('the messages', () => arrivedWith(key).length === 3);
+      expect(arrivedWith(key).map(({ value }) => String(value))).toEqual(['1', '2', '3']);
+      expect(await admin.fetchTopicOffsets(topic)).toMatchObject([{ partition: 0, high: '1' }]);
+      expect(await openIds()).toEqual([]);
+    });
+
+    it('leaves the letter open when its message was not taken', async () => {
+      const headers = { 'dlq-topic': 'no-such-topic' };
+      await producer.send({ topic: DLQ, messages: [{ key: 'lost', value: '{}', headers }] });
+      const [id] = await openIds();
+      const { code, out, err } = await dlq('replay', String(id));
+      expect([code, out]).toEqual([1, '']);
+      expect(err).toMatch(new RegExp(`^${id} is still open: .*topic-partition\n$`));
+      expect(await openIds()).toEqual([id]);
+    });
+
+    it('refuses a letter that does not say where it came from, and does nothing', async () => {
+      const key = Buffer.from(randomUUID());
+      const good = await bury({ key });
+      await producer.send({ topic: DLQ, messages: [{ value: '{}' }] });
+      const bad = (await openIds()).find((id) => id !== good);
+      expect(await dlq('replay', '--all')).toEqual({
+        code: 1,
+        out: '',
+        err: `${bad} does not say where it came from (dlq-topic), so drop it; nothing was done\n`,
+      });
+      expect(await openIds()).toHaveLength(2);
+      expect((await dlq('drop', String(bad))).code).toBe(0);
+      expect(await openIds()).toEqual([good]);
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
+    it('says that there is none', async () => {
+      expect(await dlq('replay', '--all')).toEqual({ code: 0, out: NONE, err: '' });
+    });
+  });
+
+  describe('drop', () => {
+    it('does away with letters and publishes nothing', async () => {
+      const key = Buffer.from(randomUUID());
+      const [first, second] = [await bury({ key }), await bury({ key })];
+      expect(await dlq('drop', second, first, second)).toEqual({
+        code: 0,
+        out: `${first} dropped\n${second} dropped\n`,
+        err: '',
+      });
+      expect(await dlq('list')).toMatchObject({ code: 0, out: NONE });
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
+    it('deletes from the topic what is resolved, up to the first open letter', async () => {
+      const key = Buffer.from(randomUUID());
+      const [first, second, third] = [await bury({ key }), await bury({ key }), await bury({ key })];
+      expect(await held(first)).toBe(3);
+      await dlq('drop', second);
+      expect(await held(first)).toBe(4); // the marker came to it
+      await dlq('drop', first);
+      expect(await held(first)).toBe(3); // the third letter and two markers
+      expect(await openIds()).toEqual([third]);
+      await dlq('drop', third);
+      expect(await held(first)).toBe(0);
+      expect(await dlq('list')).toMatchObject({ code: 0, out: NONE });
+      const next = await bury({ key });
+      expect(await openIds()).toEqual([next]);
+    });
+
+    it('keeps a letter that came meanwhile', async () => {
+      const key = Buffer.from(randomUUID());
+      const first = await bury({ key });
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+      const meanwhile = await bury({ key });
+      for (const letter of box.letters) await box.drop(letter);
+      await box.deleteResolved();
+      await box.close();
+      expect(await openIds()).toEqual([meanwhile]);
+      expect(await held(first)).toBe(2); // with the marker of the first
+    });
+
+    it('finds resolved what a run resolved that was killed before it deleted', async () => {
+      const id = await bury();
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+      for (const letter of box.letters) await box.replay(letter);
+      await box.close();
+      expect(await held(id)).toBe(2);
+      expect(await dlq('list')).toMatchObject({ out: NONE });
+      const unknown = { code: 1, err: `There is no open letter ${id} in orders.events.dlq; nothing was done\n` };
+      expect(await dlq('replay', id)).toMatchObject(unknown);
+    });
+
+    it('warns when the broker does not let it delete', async () => {
+      const preload = path.join(mkdtempSync(path.join(tmpdir(), 'order-dlq-')), 'preload.cjs');
+      writeFileSync(
+        preload,
+        `const { Kafka } = require(${JSON.stringify(path.resolve('node_modules/kafkajs'))});
+         const { admin } = Kafka.prototype;
+         const deleteTopicRecords = async () => { throw new Error('not authorized'); };
+         Kafka.prototype.admin = function () { return { ...admin.call(this), deleteTopicRecords }; };`,
+      );
+      const id = await bury();
+      const NODE_OPTIONS = `--require ${preload}`;
+      expect(await run('dlq', broker.address, ['drop', id], { NODE_OPTIONS })).toEqual({
+        code: 0,
+        out: `${id} dropped\n`,
+        err: 'They are resolved, but orders.events.dlq still holds them; the next time is another try: Error: not authorized\n',
+      });
+      expect(await openIds()).toEqual([]);
+      expect(await held(id)).toBe(2);
+    });
+  });
+
+  describe('KafkaDeadLetters', () => {
+    it('replaces what an earlier letter had added', async () => {
+      const headers = {
+        ce_id: Buffer.from('evt_1'),
+        'dlq-consumer': Buffer.from('old'),
+        'dlq-resolves': Buffer.from('0:0'),
+      };
+      const id = await bury({ headers, value: null, consumer: 'new', attempts: 2 });
+      const letter = (await open()).find((each) => each.id === id);
+      expect(letter?.headers).toEqual({
+        ce_id: Buffer.from('evt_1'),
+        'dlq-topic': Buffer.from(ORIGIN),
+        'dlq-partition': Buffer.from('1'),
+        'dlq-offset': Buffer.from('41'),
+        'dlq-consumer': Buffer.from('new'),
+        'dlq-reason': Buffer.from('no luck'),
+        'dlq-attempts': Buffer.from('2'),
+        'dlq-time': Buffer.from(letter?.time.toISOString() ?? ''),
+      });
+    });
+
+    it('keeps a header that has no value, as an empty one', async () => {
+      const headers = { nothing: null, twice: [null, Buffer.from('a')] } as unknown as IHeaders;
+      const id = await bury({ headers });
+      const letter = (await open()).find((each) => each.id === id);
+      expect(letter?.headers).toMatchObject({ nothing: Buffer.alloc(0), twice: [Buffer.alloc(0), Buffer.from('a')] });
+    });
+
+    it('cuts the reason when the letter is too large with it, and rejects one that is too large without', async () => {
+      const limit = (value: string) =>
+        admin.alterConfigs({
+          validateOnly: false,
+          resources: [
+            { type: ConfigResourceTypes.TOPIC, name: DLQ, configEntries: [{ name: 'max.message.bytes', value }] },
+          ],
+        });
+      await limit('10000');
+      try {
+        const reason = 'The reason is long. '.repeat(50);
+        const id = await bury({ value: Buffer.alloc(9_300, 'x'), reason });
+        const letter = (await open()).find((each) => each.id === id);
+        expect(letter?.value).toHaveLength(9_300);
+        expect(String(letter?.headers['dlq-reason'])).toBe(reason.slice(0, 40));
+        await expect(bury({ value: Buffer.alloc(10_001, 'x') })).rejects.toThrow('larger than the max');
+        expect(await openIds()).toEqual([id]);
+      } finally {
+        await limit('2097176');
+      }
+    });
+
+    it('rejects when there is no dead letter topic', async () => {
+      await expect(bury({ topic: 'no-such-topic' })).rejects.toThrow('topic-partition');
+      expect(await openIds()).toEqual([]);
+    });
+
+    it('takes letters at once', async () => {
+      const message = { key: null, value: null, headers: {} };
+      const letter = { message, topic: ORIGIN, partition: 0, offset: '1', consumer: 'c', attempts: 1 };
+      const fresh = new KafkaDeadLetters(settings(broker.address));
+      await Promise.all(['a', 'b', 'c', 'd'].map((reason) => fresh.send({ ...letter, reason })));
+      await fresh.onApplicationShutdown();
+      const reasons = (await open()).map(({ headers }) => String(headers['dlq-reason']));
+      expect(reasons.toSorted()).toEqual(['a', 'b', 'c', 'd']);
+    });
+  });
+
+  describe('npm run dlq', () => {
+    it('explains itself when called otherwise', async () => {
+      const wrong = [
+        '',
+        'lost',
+        'list 0:1',
+        'show 0:1 0:2',
+        'replay',
+        'replay 0-1',
+        'replay 0:1 --all',
+        'drop --all --json',
+      ];
+      const runs = await Promise.all(wrong.map((line) => dlq(...line.split(' ').filter((word) => word !== ''))));
+      for (const each of runs) expect(each).toEqual({ code: 1, out: '', err: USAGE });
+    }, 60_000);
+
+    it.each(['show', 'replay', 'drop'])('%s names ids that are not there, and does nothing', async (command) => {
+      const key = Buffer.from(randomUUID());
+      const id = await bury({ key });
+      const args = command === 'show' ? ['7:1'] : [id, '7:1', '7:2'];
+      const missing = command === 'show' ? '7:1' : '7:1, 7:2';
+      expect(await dlq(command, ...args)).toEqual({
+        code: 1,
+        out: '',
+        err: `There is no open letter ${missing} in orders.events.dlq; nothing was done\n`,
+      });
+      expect(await openIds()).toEqual([id]);
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
+    it('needs to know where Kafka is', async () => {
+      expect(await run('dlq', '', ['list'])).toEqual({ code: 1, out: '', err: 'KAFKA_BROKERS is required\n' });
+    });
+
+    it('says that Kafka is away', async () => {
+      const address = `127.0.0.1:${await freePort()}`;
+      const { code, out, err } = await run('dlq', address, ['list']);
+      expect([code, out]).toEqual([1, '']);
+      expect(err).toBe(`Kafka cannot be reached at ${address}: Connection error: connect ECONNREFUSED ${address}\n`);
+    });
+
+    it('does not wait for a Kafka that is silent', async () => {
+      const silent = net.createServer().listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      const sockets = new Set<net.Socket>();
+      silent.on('connection', (socket) => sockets.add(socket));
+      const address = `127.0.0.1:${(silent.address() as net.AddressInfo).port}`;
+      const startedAt = performance.now();
+      expect(await run('dlq', address, ['drop', '--all'])).toEqual({
+        code: 1,
+        out: '',
+        err: `Kafka cannot be reached at ${address}: no answer for 6 s\n`,
+      });
+      expect(performance.now() - startedAt).toBeLessThan(20_000);
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
+  });
+
+  /** The last of all: it stops the broker. */
+  describe('While Kafka is away', () => {
+    it('a letter is rejected, and when Kafka is back the next is taken', async () => {
+      await bury();
+      await consumer.disconnect();
+      await broker.stop();
+      const letter = { message: { key: null, value: null, headers: {} }, topic: ORIGIN, partition: 0, offset: '1' };
+      const send = () => deadLetters.send({ ...letter, consumer: 'c', reason: 'r', attempts: 1 });
+      await expect(send()).rejects.toThrow('ECONNREFUSED');
+      await startBroker();
+      await send();
+      expect(await openIds()).toHaveLength(2);
+    }, 60_000);
+  });
+});

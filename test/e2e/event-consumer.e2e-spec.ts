@@ -1,0 +1,170 @@
+import { randomUUID } from 'node:crypto';
+import { Controller, Module } from '@nestjs/common';
+import { Ctx, EventPattern, KafkaContext } from '@nestjs/microservices';
+import { EventConsumer, ORDERS_TOPIC } from '@platform/messaging';
+import { type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
+import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { pieces } from '../support/pieces';
+import { startService, type TestService } from '../support/service';
+import { describeWithKafka, Topic } from '../support/topic';
+import { until } from '../support/until';
+
+const handled: string[] = [];
+const failures = new Map<string, number>();
+
+@Controller()
+class Listener {
+  constructor(private readonly events: EventConsumer) {}
+
+  @EventPattern(ORDERS_TOPIC)
+  consume(@Ctx() context: KafkaContext): Promise<void> {
+    return this.events.consume('listener', context, {
+      'test.told': async (tx, { id, subject, data }) => {
+        await tx.query(`INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, 0, 'an effect')`, [id]);
+        const left = failures.get(subject) ?? 0;
+        failures.set(subject, left - 1);
+        if (left > 0) throw new Error(`fails\n${left} times more`);
+        handled.push(`${subject} ${JSON.stringify(data)}`);
+      },
+    });
+  }
+}
+
+describeWithKafka('Events of Kafka', () => {
+  let service: TestService;
+  let orders: Api;
+  let topic: Topic;
+  let letters: Topic;
+  let producer: Producer;
+
+  beforeAll(async () => {
+    const kafka = new Kafka({ brokers: [pieces().kafkaBrokers ?? ''], logLevel: logLevel.NOTHING });
+    producer = kafka.producer();
+    await producer.connect();
+    [topic, letters] = await Promise.all([Topic.read(), Topic.read(undefined, `${ORDERS_TOPIC}.dlq`)]);
+    service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: pieces().kafkaBrokers }, (appModule) => {
+      @Module({ imports: [appModule as never], controllers: [Listener] })
+      class WithListener {}
+      return WithListener;
+    });
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+  }, 60_000);
+  afterAll(async () => {
+    await service.stop();
+    await Promise.all([topic.close(), letters.close(), producer.disconnect()]);
+  });
+
+  interface Message {
+    readonly id?: string;
+    readonly value?: string | null;
+    readonly headers?: IHeaders;
+  }
+  const tell = (subject: string, { id = randomUUID(), value = '{"a":1}', headers = {} }: Message = {}) =>
+    producer.send({
+      topic: ORDERS_TOPIC,
+      messages: [
+        { key: subject, value, headers: { ce_id: id, ce_type: 'test.told', ce_subject: subject, ...headers } },
+      ],
+    });
+  const letterOf = (subject: string, consumer = 'listener') =>
+    until('the dead letter', () => letters.about(subject).find(({ headers }) => headers['dlq-consumer'] === consumer));
+  const handledOf = (subject: string) => handled.filter((entry) => entry.startsWith(`${subject} `));
+  const metric = async (line: string) => {
+    const { text } = await api(service.url)('/metrics');
+    return Number(
+      text
+        .split('\n')
+        .find((entry) => entry.startsWith(`${line} `))
+        ?.split(' ')[1] ?? 0,
+    );
+  };
+
+  it('carry an order from its creation to its confirmation, in order', async () => {
+    const { body } = await orders('/v1/orders', { body: anOrder() });
+    await until('both events', () => topic.about(body.orderId).length === 2, 30_000);
+    const types = topic.about(body.orderId).map(({ headers }) => [headers['ce_type'], headers['ce_sequence']]);
+    expect(types).toEqual([
+      ['order.created', '1'],
+      ['order.confirmed', '2'],
+    ]);
+    expect((await orders(`/v1/orders/${body.orderId}`)).body.status).toBe('CONFIRMED');
+    expect((await orders('/health/ready')).body.details['kafka-consumer'].status).toBe('up');
+  }, 45_000);
+
+  it('have one effect each, for each consumer, however often they are delivered', async () => {
+    const id = randomUUID();
+    const subject = `once-${id}`;
+    const before = await metric('events_consumed_total{type="test.told",outcome="duplicate"}');
+    for (let n = 0; n < 3; n += 1) await tell(subject, { id });
+    await until('the duplicates', async () => {
+      return (await metric('events_consumed_total{type="test.told",outcome="duplicate"}')) === before + 2;
+    });
+    expect(handledOf(subject)).toEqual([`${subject} {"a":1}`]);
+    const noted = 'SELECT consumer FROM inbox WHERE event_id = $1';
+    expect(await service.database.query(noted, [id])).toEqual([{ consumer: 'listener' }]);
+  });
+
+  it('are tried again when they fail, without a trace of the attempts that failed', async () => {
+    const subject = `twice-${randomUUID()}`;
+    failures.set(subject, 2);
+    await tell(subject, { id: subject });
+    await until('the effect', () => handledOf(subject).length === 1);
+    const effects = 'SELECT FROM outbox_parked WHERE aggregateid = $1';
+    expect(await service.database.query(effects, [subject])).toHaveLength(1);
+  });
+
+  it('go to the dead letters when they fail for good, and those behind them go on', async () => {
+    const subject = `never-${randomUUID()}`;
+    failures.set(subject, 99);
+    const headers = { 'x-request-id': 'req-7', other: Buffer.from([0, 255]) };
+    await tell(subject, { id: subject, headers });
+    await tell(subject, { value: '{"a":2}' });
+    failures.set(subject, 5);
+    const letter = await letterOf(subject);
+    expect(letter.value).toBe('{"a":1}');
+    expect(letter.headers).toMatchObject({
+      ce_id: subject,
+      ce_type: 'test.told',
+      'x-request-id': 'req-7',
+      'dlq-topic': ORDERS_TOPIC,
+      'dlq-consumer': 'listener',
+      'dlq-attempts': '5',
+      'dlq-reason': expect.stringMatching(/^fails \d+ times more$/),
+    });
+    await until('the next event', () => handledOf(subject).includes(`${subject} {"a":2}`));
+    expect(await service.database.query('SELECT FROM inbox WHERE event_id = $1', [subject])).toEqual([]);
+    expect(await service.database.query('SELECT FROM outbox_parked WHERE aggregateid = $1', [subject])).toEqual([]);
+  });
+
+  it.each<[string, IHeaders, string | null, string]>([
+    ['without a type', { ce_type: '' }, '{}', 'The header ce_type is missing'],
+    ['without an id', { ce_id: '' }, '{}', 'The header ce_id is missing'],
+    ['with two ids', { ce_id: ['1', '2'] }, '{}', 'The header ce_id is missing'],
+    ['with a value that is no JSON', {}, '{"a":', 'The value is not JSON'],
+    ['without a value', {}, null, 'The value is not JSON'],
+  ])('go to the dead letters at once when they come %s', async (_, headers, value, reason) => {
+    const subject = `malformed-${randomUUID()}`;
+    await tell(subject, { value, headers });
+    await tell(subject, { value: '{"next":true}' });
+    const letter = await letterOf(subject);
+    expect(letter.headers).toMatchObject({ 'dlq-reason': reason, 'dlq-attempts': '1' });
+    await until('the next event', () => handledOf(subject).length === 1);
+  });
+
+  it('are passed over when nobody knows their type', async () => {
+    const subject = `unknown-${randomUUID()}`;
+    await tell(subject, { headers: { ce_type: 'toString' }, value: 'no JSON' });
+    await tell(subject, { headers: { ce_type: 'order.shipped' }, value: 'no JSON' });
+    await tell(subject);
+    await until('the next event', () => handledOf(subject).length === 1);
+    expect(letters.about(subject)).toEqual([]);
+    expect(await metric('events_consumed_total{type="other",outcome="ignored"}')).toBeGreaterThan(1);
+  });
+
+  it('of an order that is not there go to the dead letters', async () => {
+    const subject = 'ord_00000000000000000000000000';
+    await tell(subject, { headers: { ce_type: 'order.created' } });
+    const letter = await letterOf(subject, 'payments');
+    expect(letter.headers['dlq-reason']).toContain('foreign key');
+  });
+});

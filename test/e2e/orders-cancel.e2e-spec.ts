@@ -1,0 +1,158 @@
+import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
+import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { startService, type TestService } from '../support/service';
+
+describe('POST /v1/orders/{orderId}/cancel', () => {
+  let service: TestService;
+  let orders: Api;
+  let lifecycle: OrderLifecycleService;
+
+  beforeAll(async () => {
+    service = await startService();
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+    lifecycle = service.app.get(OrderLifecycleService, { strict: false });
+  });
+  afterAll(() => service.stop());
+
+  async function place(): Promise<string> {
+    return (await orders('/v1/orders', { body: anOrder() })).body.orderId as string;
+  }
+  const cancel = (orderId: string, headers: Record<string, string> = {}, body?: unknown) =>
+    orders(`/v1/orders/${orderId}/cancel`, { method: 'POST', headers, body });
+  const get = async (orderId: string) => (await orders(`/v1/orders/${orderId}`)).body;
+  const eventsOf = (orderId: string) =>
+    service.database.query<{ type: string; sequence: number; payload: Record<string, unknown>; request_id: string }>(
+      'SELECT type, sequence, payload, request_id FROM outbox WHERE aggregateid = $1 ORDER BY position',
+      [orderId],
+    );
+  const authorized = { paymentId: 'pay_1', status: 'AUTHORIZED' } as const;
+
+  it('answers with the whole order, cancelled, and its new ETag', async () => {
+    const orderId = await place();
+    const before = await get(orderId);
+    const { status, headers, body } = await cancel(orderId);
+    expect(status).toBe(200);
+    expect(body).toEqual({ ...before, status: 'CANCELLED', version: 2, updatedAt: expect.any(String) });
+    expect(Date.parse(body.updatedAt)).toBeGreaterThanOrEqual(Date.parse(before.createdAt));
+    expect(headers.get('etag')).toBe('"2"');
+    expect(await get(orderId)).toEqual(body);
+    expect((await orders('/v1/orders?status=CANCELLED&limit=1')).body.data[0]).toEqual(body);
+  });
+
+  it('tells of it once, with the next sequence, the whole order and a reason', async () => {
+    const orderId = await place();
+    const { links: _links, ...cancelled } = (await cancel(orderId, { 'x-request-id': 'the-cancel' })).body;
+    const [, event, ...others] = await eventsOf(orderId);
+    expect(event).toEqual({
+      type: 'order.cancelled',
+      sequence: 2,
+      payload: { ...cancelled, reason: 'cancelled_by_client' },
+      request_id: 'the-cancel',
+    });
+    expect(others).toEqual([]);
+  });
+
+  it('hands on the reason that the client gives', async () => {
+    const orderId = await place();
+    expect((await cancel(orderId, {}, { reason: 'out of stock' })).status).toBe(200);
+    expect((await eventsOf(orderId))[1]?.payload['reason']).toBe('out of stock');
+  });
+
+  it('answers 200 again for a cancelled order, and changes nothing, whatever ETag the client knows', async () => {
+    const orderId = await place();
+    const first = await cancel(orderId, { 'if-match': '"1"' });
+    for (const etag of ['*', '"1"', '"2"']) {
+      const again = await cancel(orderId, { 'if-match': etag });
+      expect([again.status, again.text]).toEqual([200, first.text]);
+    }
+    expect(await eventsOf(orderId)).toHaveLength(2);
+  });
+
+  it('cancels a confirmed order, and keeps showing its payment', async () => {
+    const orderId = await place();
+    await lifecycle.applyPayment(orderId, authorized);
+    expect(await get(orderId)).toMatchObject({ status: 'CONFIRMED', payment: authorized });
+    expect((await cancel(orderId)).body).toMatchObject({ status: 'CANCELLED', version: 3, payment: authorized });
+    expect((await eventsOf(orderId)).map(({ type }) => type)).toEqual([
+      'order.created',
+      'order.confirmed',
+      'order.cancelled',
+    ]);
+  });
+
+  it('refuses for a rejected order', async () => {
+    const orderId = await place();
+    await lifecycle.reject(orderId, 'payment_unknown');
+    const { status, body } = await cancel(orderId);
+    expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    expect(await get(orderId)).toMatchObject({ status: 'REJECTED', version: 2 });
+    expect(await eventsOf(orderId)).toHaveLength(2);
+  });
+
+  it.each(['"1"', '"7", "1"', '*'])('cancels when If-Match is %s and the version is 1', async (etag) => {
+    expect((await cancel(await place(), { 'if-match': etag })).status).toBe(200);
+  });
+
+  it.each(['"2"', 'W/"1"', '1', '"1x"'])('answers 412 when If-Match is %s and the version is 1', async (etag) => {
+    const orderId = await place();
+    const { status, body } = await cancel(orderId, { 'if-match': etag });
+    expect([status, body.error.code]).toEqual([412, 'PRECONDITION_FAILED']);
+    expect((await get(orderId)).status).toBe('PENDING');
+  });
+
+  it('answers 412 when the order was confirmed since the client looked', async () => {
+    const orderId = await place();
+    const seen = (await orders(`/v1/orders/${orderId}`)).headers.get('etag') ?? '';
+    await lifecycle.applyPayment(orderId, authorized);
+    expect((await cancel(orderId, { 'if-match': seen })).status).toBe(412);
+    expect((await get(orderId)).status).toBe('CONFIRMED');
+  });
+
+  it('cancels once when many ask at the same time', async () => {
+    const orderId = await place();
+    const answers = await Promise.all(Array.from({ length: 20 }, () => cancel(orderId)));
+    expect(new Set(answers.map(({ status, text }) => `${status} ${text}`)).size).toBe(1);
+    expect(answers[0]?.status).toBe(200);
+    expect(await eventsOf(orderId)).toHaveLength(2);
+  });
+
+  it("answers 404 for another tenant's order, and leaves it as it is", async () => {
+    const orderId = await place();
+    const foreign = api(service.url, await fetchToken('other-tenant'));
+    const { status, body } = await foreign(`/v1/orders/${orderId}/cancel`, { method: 'POST' });
+    expect([status, body.error.code]).toEqual([404, 'ORDER_NOT_FOUND']);
+    expect((await get(orderId)).status).toBe('PENDING');
+    for (const id of ['ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nothing']) expect((await cancel(id)).status).toBe(404);
+  });
+
+  it('asks for the scope orders:write', async () => {
+    const reporting = api(service.url, await fetchToken('reporting'));
+    const { status, body } = await reporting(`/v1/orders/${await place()}/cancel`, { method: 'POST' });
+    expect([status, body.error.code]).toEqual([403, 'INSUFFICIENT_SCOPE']);
+  });
+
+  it.each<[string, unknown]>([
+    ['an unknown field', { why: 'x' }],
+    ['an empty reason', { reason: '' }],
+    ['a reason that is no text', { reason: 7 }],
+    ['a reason that is too long', { reason: 'x'.repeat(201) }],
+    ['a list', []],
+  ])('refuses %s in the body', async (_, body) => {
+    const orderId = await place();
+    const { status, body: refusal } = await cancel(orderId, {}, body);
+    expect([status, refusal.error.code]).toEqual([400, 'ORDER_VALIDATION_FAILED']);
+    expect((await get(orderId)).status).toBe('PENDING');
+  });
+
+  it('counts what moved', async () => {
+    const count = async () => {
+      const { text } = await api(service.url)('/metrics');
+      return Number(/^order_transitions_total\{to="CANCELLED"\} (\d+)$/m.exec(text)?.[1] ?? 0);
+    };
+    const before = await count();
+    const orderId = await place();
+    await cancel(orderId);
+    await cancel(orderId);
+    expect(await count()).toBe(before + 1);
+  });
+});

@@ -1,0 +1,332 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { Payments } from '../support/payments';
+import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
+
+const directory = mkdtempSync(path.join(tmpdir(), 'order-payments-'));
+let payments: Payments;
+let token: string;
+
+beforeAll(async () => {
+  payments = await Payments.start(path.join(directory, 'payments.jsonl'));
+  token = await fetchToken('order-orchestrator');
+});
+afterAll(async () => {
+  await payments.goAway();
+  rmSync(directory, { recursive: true });
+});
+
+/** A service with both roles and without Kafka, and what tests ask of it. */
+class Scene {
+  private constructor(
+    readonly service: TestService,
+    readonly orders: Api,
+  ) {}
+
+  static async start(overrides: NodeJS.ProcessEnv = {}): Promise<Scene> {
+    const service = await startService({ ROLES: 'api,worker', PAYMENT_API_URL: payments.url, ...overrides });
+    return new Scene(service, api(service.url, token));
+  }
+
+  async place(customerId: string): Promise<string> {
+    const { status, body } = await this.orders('/v1/orders', { body: anOrder({ customerId }) });
+    expect(status).toBe(201);
+    return body.orderId as string;
+  }
+
+  async get(orderId: string) {
+    return (await this.orders(`/v1/orders/${orderId}`)).body;
+  }
+
+  cancel(orderId: string) {
+    return this.orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' });
+  }
+
+  ends(orderId: string, status: string, timeoutMs?: number) {
+    return until(`${status} of ${orderId}`, async () => (await this.get(orderId)).status === status, timeoutMs);
+  }
+
+  eventsOf(orderId: string) {
+    return this.service.database.query<{ type: string; sequence: number; payload: Record<string, unknown> }>(
+      'SELECT type, sequence, payload FROM outbox WHERE aggregateid = $1 ORDER BY position',
+      [orderId],
+    );
+  }
+
+  async metric(name: string): Promise<number> {
+    const { text } = await api(this.service.url)('/metrics');
+    const line = text.split('\n').find((entry) => entry.startsWith(`${name} `));
+    return Number(line?.split(' ')[1] ?? 0);
+  }
+
+  async attemptsOf(orderId: string): Promise<number> {
+    const [row] = await this.service.database.query<{ attempts: number }>(
+      `SELECT attempts FROM payments JOIN orders ON id = order_id
+       WHERE id = (SELECT id FROM orders WHERE id::text = $1)`,
+      [uuidOf(orderId)],
+    );
+    return row?.attempts ?? NaN;
+  }
+}
+
+/** The UUID inside a TypeID, found the slow way so that it is not the code under test that finds it. */
+function uuidOf(orderId: string): string {
+  const digits = '0123456789abcdefghjkmnpqrstvwxyz';
+  let number = 0n;
+  for (const digit of orderId.slice('ord_'.length)) number = number * 32n + BigInt(digits.indexOf(digit));
+  const hex = number.toString(16).padStart(32, '0');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+describe('An order and its payment', () => {
+  let scene: Scene;
+
+  beforeAll(async () => {
+    scene = await Scene.start({ PAYMENT_API_ATTEMPT_TIMEOUT_MS: '3000' });
+  });
+  afterAll(() => scene.service.stop());
+
+  it('ends CONFIRMED with one authorised payment of its total, and says so', async () => {
+    const orderId = await scene.place('cust_123');
+    await scene.ends(orderId, 'CONFIRMED');
+    const [payment, ...others] = await payments.of(orderId);
+    expect(others).toEqual([]);
+    expect(payment).toMatchObject({
+      orderId,
+      customerId: 'cust_123',
+      amount: { currency: 'USD', value: '129.99' },
+      status: 'AUTHORIZED',
+    });
+    const order = await scene.get(orderId);
+    expect(order).toMatchObject({ version: 2, payment: { paymentId: payment?.paymentId, status: 'AUTHORIZED' } });
+    const { links: _links, ...data } = order;
+    expect((await scene.eventsOf(orderId)).slice(1)).toEqual([{ type: 'order.confirmed', sequence: 2, payload: data }]);
+  });
+
+  it('ends REJECTED with the reason when the payment is declined', async () => {
+    const orderId = await scene.place('cust_declined');
+    await scene.ends(orderId, 'REJECTED');
+    const [payment] = await payments.of(orderId);
+    const order = await scene.get(orderId);
+    expect(order.payment).toEqual({ paymentId: payment?.paymentId, status: 'DECLINED' });
+    const { links: _links, ...data } = order;
+    expect((await scene.eventsOf(orderId)).slice(1)).toEqual([
+      { type: 'order.rejected', sequence: 2, payload: { ...data, reason: 'insufficient_funds' } },
+    ]);
+  });
+
+  it('ends CONFIRMED with one charge when the payment API fails twice', async () => {
+    const orderId = await scene.place('cust_flaky');
+    await scene.ends(orderId, 'CONFIRMED');
+    expect(await payments.of(orderId)).toHaveLength(1);
+  });
+
+  it('stays PENDING while the payment API is slow, and ends CONFIRMED with one charge', async () => {
+    const orderId = await scene.place('cust_slow');
+    await until('the charge', async () => (await payments.of(orderId)).length === 1);
+    await until('a first run without an answer', async () => (await scene.attemptsOf(orderId)) >= 1);
+    expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
+    await scene.ends(orderId, 'CONFIRMED', 30_000);
+    expect(await payments.of(orderId)).toHaveLength(1);
+    expect((await scene.eventsOf(orderId)).map(({ type }) => type)).toEqual(['order.created', 'order.confirmed']);
+  }, 45_000);
+
+  it('stays PENDING while the payment API fails, and is asked for again and again', async () => {
+    const orderId = await scene.place('cust_down');
+    await until('three runs', async () => (await scene.attemptsOf(orderId)) >= 3, 30_000);
+    expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
+    expect((await scene.get(orderId)).payment).toBeUndefined();
+    expect(await payments.of(orderId)).toEqual([]);
+    expect((await scene.cancel(orderId)).body.status).toBe('CANCELLED');
+  }, 45_000);
+
+  it('has one effect per event, however often it is delivered', async () => {
+    const orderId = await scene.place('cust_again');
+    await scene.ends(orderId, 'CONFIRMED');
+    const duplicates = 'events_consumed_total{type="order.created",outcome="duplicate"}';
+    const before = await scene.metric(duplicates);
+    for (let redelivery = 1; redelivery <= 3; redelivery += 1) {
+      await scene.service.database.query('UPDATE outbox SET published_at = NULL WHERE aggregateid = $1', [orderId]);
+      await until('the redelivery', async () => (await scene.metric(duplicates)) >= before + redelivery);
+    }
+    await delay(300);
+    expect(await payments.of(orderId)).toHaveLength(1);
+    expect(await scene.eventsOf(orderId)).toHaveLength(2);
+    expect((await scene.get(orderId)).version).toBe(2);
+  });
+
+  it('voids the payment of a confirmed order that is cancelled', async () => {
+    const orderId = await scene.place('cust_regret');
+    await scene.ends(orderId, 'CONFIRMED');
+    const { paymentId } = (await scene.get(orderId)).payment;
+    expect((await scene.cancel(orderId)).body.payment).toEqual({ paymentId, status: 'AUTHORIZED' });
+    await until('the void', async () => (await scene.get(orderId)).payment.status === 'VOIDED');
+    expect(await payments.of(orderId)).toMatchObject([{ paymentId, status: 'VOIDED' }]);
+    expect((await scene.get(orderId)).version).toBe(4);
+    expect((await scene.eventsOf(orderId)).map(({ type }) => type)).toEqual([
+      'order.created',
+      'order.confirmed',
+      'order.cancelled',
+    ]);
+  });
+
+  it('is cancelled and its payment voided when the cancellation comes while the payment API is thinking', async () => {
+    const orderId = await scene.place('cust_slow');
+    await until('the charge', async () => (await payments.of(orderId)).length === 1);
+    expect((await scene.cancel(orderId)).body).toMatchObject({ status: 'CANCELLED', version: 2 });
+    await until('the void', async () => (await scene.get(orderId)).payment?.status === 'VOIDED', 30_000);
+    expect(await payments.of(orderId)).toMatchObject([{ status: 'VOIDED' }]);
+    expect((await scene.get(orderId)).status).toBe('CANCELLED');
+  }, 45_000);
+
+  it('continues the trace and the request id of the order', async () => {
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const { body } = await scene.orders('/v1/orders', {
+      body: anOrder(),
+      headers: { traceparent, 'x-request-id': 'the-request' },
+    });
+    await scene.ends(body.orderId, 'CONFIRMED');
+    const rows = await scene.service.database.query<{ traceparent: string; request_id: string }>(
+      'SELECT traceparent, request_id FROM outbox WHERE aggregateid = $1',
+      [body.orderId],
+    );
+    expect(rows).toHaveLength(2);
+    for (const row of rows) {
+      expect(row.request_id).toBe('the-request');
+      expect(row.traceparent).toMatch(/^00-4bf92f3577b34da6a3ce929d0e0e4736-(?!00f067aa0ba902b7)[0-9a-f]{16}-01$/);
+    }
+  });
+
+  it('parks an event that fails for good, and others go on', async () => {
+    const { database } = scene.service;
+    await database.query(
+      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence)
+       VALUES (gen_random_uuid(), 'order', 'ord_00000000000000000000000000', 'order.created', '{}', 1)`,
+    );
+    const orderId = await scene.place('cust_behind');
+    await scene.ends(orderId, 'CONFIRMED');
+    const parked = await until('the parking', async () => {
+      const rows = await database.query<{ aggregateid: string; reason: string }>('SELECT * FROM outbox_parked');
+      return rows.length > 0 && rows;
+    });
+    expect(parked).toMatchObject([
+      { aggregateid: 'ord_00000000000000000000000000', reason: expect.stringContaining('foreign key') },
+    ]);
+    await database.query('DELETE FROM outbox WHERE aggregateid = $1', [parked[0]?.aggregateid]);
+    await database.query('DELETE FROM outbox_parked');
+  });
+});
+
+describe('A cancellation that races with the payment', () => {
+  it('ends cancelled with the payment voided, or refused, in 200 races', async () => {
+    const scene = await Scene.start();
+    const races = Array.from({ length: 200 }, async (_, n) => {
+      const orderId = await scene.place(n % 4 === 0 ? 'cust_declined' : `cust_race_${n}`);
+      await delay(Math.random() * 400);
+      const { status, body } = await scene.cancel(orderId);
+      return { orderId, status, code: body.error?.code };
+    });
+    const answers = await Promise.all(races);
+    await until(
+      'the end of all jobs',
+      async () => {
+        const waiting =
+          'SELECT FROM graphile_worker._private_jobs UNION ALL SELECT FROM outbox WHERE published_at IS NULL';
+        return (await scene.service.database.query(waiting)).length === 0;
+      },
+      60_000,
+    );
+
+    const ends = { voided: 0, neverCharged: 0, refused: 0, declined: 0 };
+    for (const { orderId, status, code } of answers) {
+      const order = await scene.get(orderId);
+      const held = await payments.of(orderId);
+      const types = (await scene.eventsOf(orderId)).map(({ type, sequence }) => `${sequence} ${type}`);
+      expect(held.length).toBeLessThanOrEqual(1);
+      expect(order.payment?.status).toBe(held[0]?.status);
+      if (status === 200) {
+        expect(order.status).toBe('CANCELLED');
+        expect(held[0]?.status).not.toBe('AUTHORIZED');
+        expect(types.at(-1)).toMatch(/^[23] order\.cancelled$/);
+        if (held.length === 0) ends.neverCharged += 1;
+        else if (held[0]?.status === 'VOIDED') ends.voided += 1;
+        else ends.declined += 1;
+      } else {
+        expect([status, code, order.status]).toEqual([409, 'ORDER_STATUS_CONFLICT', 'REJECTED']);
+        expect(held[0]?.status).toBe('DECLINED');
+        expect(types).toEqual(['1 order.created', '2 order.rejected']);
+        ends.refused += 1;
+      }
+    }
+    expect(answers).toHaveLength(200);
+    // Else it was no race.
+    expect(ends.voided).toBeGreaterThan(0);
+    expect(ends.refused + ends.neverCharged).toBeGreaterThan(0);
+    await scene.service.stop();
+  }, 120_000);
+});
+
+describe('A payment API that is away', () => {
+  it('costs no order and no attempt while the circuit is open; all end CONFIRMED with one charge each', async () => {
+    const scene = await Scene.start({ PAYMENT_API_BREAKER_OPEN_MS: '2000' });
+    const time = async () => {
+      const start = performance.now();
+      await scene.place('cust_before');
+      return performance.now() - start;
+    };
+    const usual = Math.max(...(await Promise.all(Array.from({ length: 10 }, time))));
+    await payments.goAway();
+    const placed: string[] = [];
+    const durations: number[] = [];
+    for (let n = 0; n < 100; n += 1) {
+      const start = performance.now();
+      placed.push(await scene.place(`cust_away_${n}`));
+      durations.push(performance.now() - start);
+    }
+    await until('the open circuit', async () => (await scene.metric('circuit_breaker_state{name="payment"}')) === 2);
+    expect((await scene.orders('/health/ready')).body.details['payment-api'].status).toBe('degraded');
+    const attempted = async () => {
+      const [row] = await scene.service.database.query<{ attempts: number }>(
+        'SELECT sum(attempts)::int AS attempts FROM payments',
+      );
+      return row?.attempts ?? NaN;
+    };
+    const opened = await attempted();
+    await delay(10_000);
+    // Each probe is an attempt of one order: one in 2 s, and no others.
+    expect((await attempted()) - opened).toBeLessThanOrEqual(6);
+    for (const orderId of placed.slice(0, 5)) expect((await scene.get(orderId)).status).toBe('PENDING');
+
+    await payments.comeBack();
+    for (const orderId of placed) await scene.ends(orderId, 'CONFIRMED', 60_000);
+    for (const orderId of placed) expect(await payments.of(orderId)).toHaveLength(1);
+    expect(await scene.metric('circuit_breaker_state{name="payment"}')).toBe(0);
+    const median = durations.sort((a, b) => a - b)[50] ?? NaN;
+    expect(median).toBeLessThan(Math.max(100, 2 * usual));
+    await scene.service.stop();
+  }, 150_000);
+});
+
+describe('PAYMENT_GIVE_UP_HOURS', () => {
+  it('rejects an order whose payment stays unknown, and voids an authorisation that is learnt of later', async () => {
+    const scene = await Scene.start({ PAYMENT_GIVE_UP_HOURS: '0.001', PAYMENT_API_ATTEMPT_TIMEOUT_MS: '1000' });
+    const slow = await scene.place('cust_slow');
+    const down = await scene.place('cust_down');
+    for (const orderId of [slow, down]) {
+      await scene.ends(orderId, 'REJECTED', 30_000);
+      expect((await scene.eventsOf(orderId))[1]).toMatchObject({
+        type: 'order.rejected',
+        payload: { reason: 'payment_unknown', status: 'REJECTED' },
+      });
+    }
+    await until('the void', async () => (await scene.get(slow)).payment?.status === 'VOIDED', 60_000);
+    expect(await payments.of(slow)).toMatchObject([{ status: 'VOIDED' }]);
+    expect(await scene.get(slow)).toMatchObject({ status: 'REJECTED', version: 4 });
+    expect(await scene.eventsOf(slow)).toHaveLength(2);
+    await scene.service.stop();
+  }, 120_000);
+});
