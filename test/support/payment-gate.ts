@@ -3,13 +3,7 @@ import { text } from 'node:stream/consumers';
 import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { api } from './client';
-
-interface Payment {
-  readonly paymentId: string;
-  readonly idempotencyKey: string;
-  readonly orderId: string;
-  readonly status: 'AUTHORIZED' | 'DECLINED' | 'VOIDED';
-}
+import type { Payment } from './payments';
 
 /** A request for a payment, as it came to the gate. */
 interface Charge {

@@ -57,8 +57,9 @@ function parse(): Command {
 function choose(letters: OpenLetter[], ids: readonly string[] | 'all'): OpenLetter[] {
   if (ids === 'all') return letters;
   const unknown = new Set(ids).difference(new Set(letters.map(({ id }) => id)));
-  if (unknown.size > 0)
+  if (unknown.size > 0) {
     throw new Error(`There is no open letter ${[...unknown].join(', ')} in ${TOPIC}; nothing was done`);
+  }
   return letters.filter(({ id }) => ids.includes(id));
 }
 

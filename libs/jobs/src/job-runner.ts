@@ -13,7 +13,7 @@ import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
 import { Logger as WorkerLogger, runTaskList, type Task, type TaskList } from 'graphile-worker';
 import { Pool } from 'pg';
-import type { JobOrigin } from './job-queue';
+import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
 
 /** How many jobs one process runs at once. Most of their time they wait for others. */
 const CONCURRENT_JOBS = 20;
@@ -25,6 +25,10 @@ const POLL_MS = 1_000;
 const GRACE_MS = 10_000;
 const RECOVERY_MS = 5_000;
 const LONGEST_BACKOFF_MS = 5_000;
+/** Between the runs of a job that throws again and again. */
+const LONGEST_PAUSE_MS = 300_000;
+
+const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
 
 /** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
 const LOCK_CLASS = 1_297_041_905;
@@ -73,27 +77,31 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     this.stop.abort();
   }
 
-  /** The jobs under way are finished. What they depend on is closed after this: Nest goes from the top down. */
+  /** The jobs under way are finished. The database, which they need for that, is closed after this. */
   async onApplicationShutdown(): Promise<void> {
     await Promise.race([this.running, delay(GRACE_MS + 5_000, undefined, { ref: false })]);
   }
 
   private toTask<T extends object>(task: string, handler: JobHandler<T>): Task {
     return async (payload, helpers) => {
-      const { origin, ...rest } = payload as T & { origin: JobOrigin };
-      const signals = { stopping: this.stop.signal, abort: helpers.abortSignal ?? this.stop.signal };
+      const { origin, failures = 0, ...rest } = payload as T & { origin: JobOrigin; failures?: number };
+      const abort = helpers.abortSignal;
+      if (!abort) throw new Error('Graphile Worker gives no signal');
       await runInContext(newContext(origin), async () => {
         try {
-          await handler(rest as unknown as T, signals);
+          await handler(rest as unknown as T, { stopping: this.stop.signal, abort });
         } catch (error) {
-          this.logger.error({ err: error, task, run: helpers.job.attempts }, 'A job failed; it is run again');
-          throw error;
+          this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
+          // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
+          const pause = Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) * (0.5 + Math.random() / 2);
+          const again = { ...(payload as object), failures: failures + 1 };
+          await helpers.addJob(task, again, { runAt: new Date(Date.now() + pause), maxAttempts: MAX_ATTEMPTS });
         }
       });
     };
   }
 
-  /** A runner ends when it loses the database with a job in hand. Then there is a new one. */
+  /** A runner ends when it loses the database, in the long run at least. Then there is a new one. */
   private async run(): Promise<void> {
     for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
       try {
@@ -102,7 +110,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           this.failure = undefined;
         });
       } catch (error) {
-        this.failure = 'jobs cannot be run at the moment; they wait in the database';
+        this.failure = UNABLE;
         this.logger.warn({ err: error, failures }, 'The job runner failed; it starts anew');
         await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
       }
@@ -123,6 +131,10 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       const presence = await pool.connect();
+      // Without these a host that vanished would seem alive until the kernel gives up, after hours.
+      await presence.query(
+        'SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3',
+      );
       const runner = runTaskList(
         {
           concurrency: CONCURRENT_JOBS,
@@ -131,7 +143,14 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           logger: new WorkerLogger(
             () => (level, message, meta) => this.log(level, message, meta?.['failure'] === true),
           ),
-          preset: { worker: { gracefulShutdownAbortTimeout: GRACE_MS } },
+          preset: {
+            worker: {
+              gracefulShutdownAbortTimeout: GRACE_MS,
+              // At any delay, also none, its failures are handled; without one they end the process.
+              completeJobBatchDelay: 0,
+              failJobBatchDelay: 0,
+            },
+          },
         },
         this.tasks,
         pool,
@@ -140,10 +159,12 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       this.stop.signal.addEventListener('abort', stop);
       if (this.stop.signal.aborted) stop();
       // The lock goes when the process does; a runner that has lost it counts as dead.
-      presence.once('end', stop);
-      presence
-        .query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id])
-        .then(onProgress, stop);
+      const die = () => {
+        this.failure = UNABLE;
+        stop();
+      };
+      presence.once('end', die);
+      presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(onProgress, die);
       await runner.promise.finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
         presence.release(true);

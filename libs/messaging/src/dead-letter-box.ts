@@ -177,7 +177,7 @@ export class DeadLetterBox {
     if (!box || offset < box.end) return;
     box.end = offset + 1n;
     const resolves = headerText(headers, 'dlq-resolves');
-    if (resolves !== undefined && value === null) {
+    if (resolves !== undefined) {
       box.open.delete(resolves);
       return;
     }

@@ -101,9 +101,9 @@ export class EventConsumer {
     const { key, value, headers = {}, offset } = context.getMessage();
     const reason = error instanceof Error ? error.message : String(error);
     const origin = { topic: context.getTopic(), partition: context.getPartition(), offset };
-    await this.deadLetters.send({ message: { key, value, headers }, ...origin, consumer, reason, attempts });
     const eventId = textHeader(headers, 'ce_id');
     this.logger.error({ err: error, ...origin, eventId, consumer, attempts }, 'An event failed for good');
+    await this.deadLetters.send({ message: { key, value, headers }, ...origin, consumer, reason, attempts });
   }
 }
 

@@ -2,7 +2,7 @@ export { createTopics } from './create-topics';
 export { DeadLetterBox, type OpenLetter } from './dead-letter-box';
 export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter } from './dead-letters';
-export { type ConsumedEvent } from './consumed-event';
+export { type ConsumedEvent, MalformedEvent } from './consumed-event';
 export { EventConsumer, type EventHandlers } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';

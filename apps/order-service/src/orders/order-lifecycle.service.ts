@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Injectable, Logger } from '@nestjs/common';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { outboxRow } from '@platform/messaging';
@@ -34,6 +34,8 @@ type Change = Partial<Pick<Order, 'status' | 'paymentId' | 'paymentStatus' | 're
  */
 @Injectable()
 export class OrderLifecycleService {
+  private readonly logger = new Logger(OrderLifecycleService.name);
+
   constructor(
     private readonly database: Database,
     private readonly store: OrderStore,
@@ -56,7 +58,7 @@ export class OrderLifecycleService {
   cancel(tenantId: string, orderId: string, reason: string, ifMatch: string | undefined): Promise<Order> {
     const uuid = toOrderUuid(orderId);
     return this.change(
-      (tx) => this.store.lock(tx, uuid, tenantId),
+      (tx) => this.store.lock(tx, tenantId, uuid),
       (order) => {
         // A client whose first answer was lost asks again with the ETag that it knew. What it wants is so: RFC 9110
         // section 13.1.1 lets us say yes.
@@ -78,13 +80,24 @@ export class OrderLifecycleService {
    */
   async applyPayment(orderId: string, { paymentId, status, reason }: PaymentAnswer): Promise<void> {
     await this.changeAnyones(orderId, (order) => {
-      if (order.paymentId !== null) return undefined;
+      if (order.paymentId !== null) {
+        // Its key was forgotten, or never honoured. Somebody has to look: we can void one payment only.
+        if (order.paymentId !== paymentId)
+          this.logger.error({ orderId }, 'The payment API holds two payments of an order');
+        return undefined;
+      }
       const payment = { paymentId, paymentStatus: status };
       if (order.status !== 'PENDING') return payment;
       return status === 'AUTHORIZED'
         ? { ...payment, status: 'CONFIRMED' }
         : { ...payment, status: 'REJECTED', reason: reason ?? 'payment_declined' };
     });
+  }
+
+  /** Keeps the order as it is until `tx` ends. @returns whether it is pending */
+  async lockPending(tx: EntityManager, orderId: string): Promise<boolean> {
+    const order = await this.store.lockAnyones(tx, toOrderUuid(orderId));
+    return order?.status === 'PENDING';
   }
 
   /** Rejects an order whose payment is not known. */
@@ -102,7 +115,7 @@ export class OrderLifecycleService {
 
   private changeAnyones(orderId: string, decide: (order: Order) => Change | undefined): Promise<Order> {
     const uuid = toOrderUuid(orderId);
-    return this.change((tx) => this.store.lock(tx, uuid), decide);
+    return this.change((tx) => this.store.lockAnyones(tx, uuid), decide);
   }
 
   /** @param decide what becomes of the order; undefined leaves it as it is */

@@ -57,7 +57,7 @@ const UPDATE = `
 
 const MOST_ROUNDS = 3;
 
-/** The only place that reads and writes the table `orders`. The tenant is an argument of every read. */
+/** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
   constructor(
@@ -105,10 +105,14 @@ export class OrderStore {
     return this.database.run((manager) => manager.findOneBy(Order, { id: uuid }));
   }
 
-  /** The order, which nobody else changes until `tx` ends. Without a tenant as {@link findAnyones}. */
-  lock(tx: EntityManager, uuid: string, tenantId?: string): Promise<Order | null> {
-    const where = tenantId === undefined ? { id: uuid } : { id: uuid, tenantId };
-    return tx.findOne(Order, { where, lock: { mode: 'pessimistic_write' } });
+  /** The order, which nobody else changes until `tx` ends. */
+  lock(tx: EntityManager, tenantId: string, uuid: string): Promise<Order | null> {
+    return tx.findOne(Order, { where: { id: uuid, tenantId }, lock: { mode: 'pessimistic_write' } });
+  }
+
+  /** As {@link lock}, for the service's own work as in {@link findAnyones}. */
+  lockAnyones(tx: EntityManager, uuid: string): Promise<Order | null> {
+    return tx.findOne(Order, { where: { id: uuid }, lock: { mode: 'pessimistic_write' } });
   }
 
   /** Writes what changes in the life of an order that `tx` has locked, and the event that tells of it, if any does. */

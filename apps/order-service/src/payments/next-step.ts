@@ -19,9 +19,9 @@ export type Step = 'ask' | 'void' | 'give-up' | 'nothing';
  * of an authorisation, and it must be learnt of to be voided.
  */
 export function nextStep({ status, paymentStatus, wasAsked, ageMs }: PaymentState, giveUpMs: number): Step {
-  const hasEndedUnpaid = status === 'CANCELLED' || status === 'REJECTED';
-  if (paymentStatus !== null) return paymentStatus === 'AUTHORIZED' && hasEndedUnpaid ? 'void' : 'nothing';
-  if (hasEndedUnpaid) return wasAsked ? 'ask' : 'nothing';
+  const hasEnded = status === 'CANCELLED' || status === 'REJECTED';
+  if (paymentStatus !== null) return paymentStatus === 'AUTHORIZED' && hasEnded ? 'void' : 'nothing';
+  if (hasEnded) return wasAsked ? 'ask' : 'nothing';
   if (status === 'CONFIRMED') return 'nothing';
   return ageMs >= giveUpMs ? 'give-up' : 'ask';
 }

@@ -1,11 +1,18 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
 import { InjectOutbound, OutboundClient } from '@platform/resilience';
 import { z } from 'zod';
 
 const answer = z.object({
-  paymentId: z.string().min(1).max(255),
+  paymentId: z.string().regex(/^[\x21-\x7e]{1,255}$/),
   status: z.enum(['AUTHORIZED', 'DECLINED']),
-  reason: z.string().min(1).max(255).optional(),
+  // Nobody's payment shall stay unknown for what is wrong with a reason.
+  reason: z
+    .string()
+    .min(1)
+    .transform((text) => text.slice(0, 255).replaceAll('\0', '').toWellFormed())
+    .optional()
+    .catch(undefined),
 });
 
 export type PaymentApiAnswer = z.infer<typeof answer>;
@@ -30,7 +37,16 @@ export class UnexpectedAnswer extends Error {
 /** The payment API as we call it. Both calls may be repeated: their keys depend on the order alone. */
 @Injectable()
 export class PaymentApi {
-  constructor(@InjectOutbound('payment') private readonly client: OutboundClient) {}
+  /** How long one attempt may take, unless the caller has more patience. */
+  readonly attemptTimeoutMs: number;
+
+  constructor(
+    @InjectOutbound('payment') private readonly client: OutboundClient,
+    @Inject(CONFIG) { paymentApi }: Config,
+  ) {
+    if (!paymentApi) throw new Error('PAYMENT_API_URL is required');
+    this.attemptTimeoutMs = paymentApi.attemptTimeoutMs;
+  }
 
   /** Resolves when a call would be let through. Rejects when the signal fires first. */
   ready(signal: AbortSignal): Promise<void> {

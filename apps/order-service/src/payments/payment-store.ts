@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
+import { MalformedEvent } from '@platform/messaging';
 import { fromString, toUUID } from 'typeid-js';
 import type { EntityManager } from 'typeorm';
 
@@ -11,14 +12,20 @@ export interface DuePayment {
   readonly ageMs: number;
 }
 
-const toUuid = (orderId: string) => toUUID(fromString(orderId, 'ord'));
+function toUuid(orderId: string): string {
+  try {
+    return toUUID(fromString(orderId, 'ord'));
+  } catch {
+    throw new MalformedEvent('The subject is no order id');
+  }
+}
 
 /** The only place that reads and writes the table `payments`. */
 @Injectable()
 export class PaymentStore {
   constructor(private readonly database: Database) {}
 
-  /** @throws {Error} with SQLSTATE 23503 when there is no such order */
+  /** Does nothing when it is there. @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order */
   async add(tx: EntityManager, orderId: string): Promise<void> {
     await tx.query('INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING', [toUuid(orderId)]);
   }
@@ -40,10 +47,8 @@ export class PaymentStore {
    * Before the payment API is asked: from here on it may hold a payment. Never taken back, not even when nothing was sent:
    * another run may have sent something meanwhile.
    */
-  async markAsked(orderId: string): Promise<void> {
-    await this.database.run((manager) =>
-      manager.query('UPDATE payments SET asked_at = now() WHERE order_id = $1', [toUuid(orderId)]),
-    );
+  async markAsked(tx: EntityManager, orderId: string): Promise<void> {
+    await tx.query('UPDATE payments SET asked_at = now() WHERE order_id = $1', [toUuid(orderId)]);
   }
 
   async countAttempt(tx: EntityManager, orderId: string): Promise<void> {

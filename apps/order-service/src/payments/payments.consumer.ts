@@ -14,7 +14,7 @@ export class PaymentsConsumer {
   @EventPattern(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('payments', context, {
-      'order.created': (tx, { subject }) => this.payments.begin(tx, subject),
+      'order.created': (tx, { subject }) => this.payments.lookAt(tx, subject),
       'order.cancelled': (tx, { subject }) => this.payments.lookAt(tx, subject),
     });
   }

@@ -13,12 +13,14 @@ import { type DuePayment, PaymentStore } from './payment-store';
 
 const TASK = 'carry-payment-on';
 
-/** A job that waits for the payment API looks this often whether the order is still to be paid. */
+/** For so long a job waits for the payment API to come back; then it looks again whether the order is still to be paid. */
 const LOOK_AGAIN_MS = 10_000;
 /** How long a job stands back when all connections to the payment API are in use. */
 const BUSY_MS = 500;
 const FIRST_BACKOFF_MS = 1_000;
 const LONGEST_BACKOFF_MS = 300_000;
+/** The most that the payment API can ask for with `Retry-After`. */
+const LONGEST_RETRY_AFTER_MS = 3_600_000;
 /** An API that is merely slow is given more time from run to run, up to this. */
 const LONGEST_PATIENCE_MS = 30_000;
 
@@ -46,15 +48,14 @@ export class PaymentsService {
     runner.handle<Job>(TASK, ({ orderId }, signals) => this.carryOn(orderId, signals));
   }
 
-  /** The order is to be paid: in the transaction in which that is learnt. */
-  async begin(tx: EntityManager, orderId: string): Promise<void> {
+  /**
+   * The order is new or has changed, and with it what is to be done for its payment: in the transaction in which that is
+   * learnt.
+   * @throws {Error} when there is no such order
+   */
+  async lookAt(tx: EntityManager, orderId: string): Promise<void> {
     await this.payments.add(tx, orderId);
-    await this.lookAt(tx, orderId);
-  }
-
-  /** The order has changed, and with it perhaps what is to be done for its payment. */
-  async lookAt(tx: EntityManager, orderId: string, delayMs = 0): Promise<void> {
-    await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job, { key: `${TASK}:${orderId}`, delayMs });
+    await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job);
   }
 
   private async carryOn(orderId: string, signals: JobSignals): Promise<void> {
@@ -70,19 +71,34 @@ export class PaymentsService {
         await this.orders.reject(orderId, 'payment_unknown');
         continue;
       }
-      if (signals.stopping.aborted) return this.later(orderId, 0);
-      if (!(await this.isReady(signals.stopping))) continue;
+      if (!(await this.isReady(signals))) {
+        // Others must have their turn too, above all those whose time is up.
+        return this.later(orderId, signals.stopping.aborted ? 0 : LOOK_AGAIN_MS * Math.random());
+      }
+      if (step === 'ask' && !payment.wasAsked && !(await this.mayAsk(orderId))) continue;
       if (!(await this.attempt(orderId, step, order, payment, signals.abort))) return;
     }
   }
 
-  /** @returns false when the circuit is still open, or when the process stops */
-  private async isReady(stopping: AbortSignal): Promise<boolean> {
-    const signal = AbortSignal.any([stopping, AbortSignal.timeout(LOOK_AGAIN_MS)]);
+  /** @returns false when the circuit is open for long, or when the process stops */
+  private async isReady({ stopping, abort }: JobSignals): Promise<boolean> {
+    const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(LOOK_AGAIN_MS)]);
     return this.api.ready(signal).then(
       () => true,
       () => false,
     );
+  }
+
+  /**
+   * Notes that the payment API is asked. The order may have ended while we waited.
+   * @returns false when it has, and nothing was noted
+   */
+  private async mayAsk(orderId: string): Promise<boolean> {
+    return this.database.inTransaction(async (tx) => {
+      if (!(await this.orders.lockPending(tx, orderId))) return false;
+      await this.payments.markAsked(tx, orderId);
+      return true;
+    });
   }
 
   /** @returns whether the run goes on; else another will */
@@ -93,7 +109,6 @@ export class PaymentsService {
     payment: DuePayment,
     signal: AbortSignal,
   ): Promise<boolean> {
-    if (!payment.wasAsked) await this.payments.markAsked(orderId);
     const answer = await this.call(orderId, step, order, { attemptTimeoutMs: this.patience(payment), signal }).catch(
       (error: unknown) => {
         if (error instanceof OutboundFailure || error instanceof UnexpectedAnswer) return error;
@@ -116,25 +131,29 @@ export class PaymentsService {
     const { attempts } = payment;
     this.logger.warn({ err: answer, step, attempts: attempts + 1 }, 'The payment is unknown; it is asked for again');
     const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
-    await this.later(orderId, backoffMs, (tx) => this.payments.countAttempt(tx, orderId));
+    const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
+    await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, LONGEST_RETRY_AFTER_MS)), (tx) =>
+      this.payments.countAttempt(tx, orderId),
+    );
     return false;
   }
 
   private async call(orderId: string, step: 'ask' | 'void', order: PayableOrder, options: CallOptions) {
     if (step === 'ask') return this.api.authorize({ orderId, ...order }, options);
-    await this.api.void(orderId, order.paymentId ?? '', options);
+    if (order.paymentId === null) throw new Error('There is no payment to void');
+    await this.api.void(orderId, order.paymentId, options);
     return 'voided' as const;
   }
 
   private patience({ attempts }: DuePayment): number {
-    const { attemptTimeoutMs = 0 } = this.config.paymentApi ?? {};
+    const { attemptTimeoutMs } = this.api;
     return Math.max(attemptTimeoutMs, Math.min(LONGEST_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
   }
 
   private async later(orderId: string, delayMs: number, also?: (tx: EntityManager) => Promise<void>): Promise<void> {
     await this.database.inTransaction(async (tx) => {
       await also?.(tx);
-      await this.lookAt(tx, orderId, delayMs);
+      await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job, delayMs);
     });
   }
 }

@@ -15,8 +15,10 @@ export class CarryOrdersThrough1764000000000 implements MigrationInterface {
 
       ALTER TABLE orders
         ADD COLUMN payment_id     text,
-        ADD COLUMN payment_status text CHECK (payment_status IN ('AUTHORIZED', 'DECLINED', 'VOIDED')),
-        ADD COLUMN reason         text;           -- why it was rejected or cancelled
+        ADD COLUMN payment_status text,
+        ADD COLUMN reason         text,           -- why it was rejected or cancelled
+        -- The columns are empty, and a table of millions must not be locked while that is found out.
+        ADD CONSTRAINT orders_payment_status CHECK (payment_status IN ('AUTHORIZED', 'DECLINED', 'VOIDED')) NOT VALID;
 
       CREATE TABLE payments (
         order_id   uuid PRIMARY KEY REFERENCES orders (id) ON DELETE CASCADE,
