@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { freePort } from '../../apps/sandbox/src/ports';
@@ -9,6 +10,7 @@ import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postg
 import { type ServiceProcess, spawnService } from '../support/child';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
+import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 
 describe('With PostgreSQL away', () => {
@@ -29,7 +31,8 @@ describe('With PostgreSQL away', () => {
     await postgres.createDatabase('orders');
     const env = { DATABASE_URL: postgres.url('orders') };
     await migrate(loadConfig(environment(env)));
-    service = await spawnService(env);
+    // Long enough for the answer to `cust_slow`, which comes while the database is away.
+    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
     orders = api(service.url, await fetchToken('order-orchestrator'));
     expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
   });
@@ -96,6 +99,19 @@ describe('With PostgreSQL away', () => {
     }
     await expectBack();
   });
+
+  it('carries on the payments whose answers came while it was stopped', async () => {
+    const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });
+    const held = async () => (await api(pieces().paymentApi)(`/v1/payments?orderId=${body.orderId}`)).body.data;
+    await until('the call', async () => (await held()).length === 1);
+    await postgres.stop();
+    await delay(7_000); // the answer comes after 5 s
+    await start();
+    await expectBack();
+    const confirmed = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
+    await until('the confirmation', confirmed, 45_000);
+    expect(await held()).toHaveLength(1);
+  }, 90_000);
 
   it('accepts an order once although its answer was 503', async () => {
     const body = anOrder({ customerId: 'cust_unsure' });

@@ -183,6 +183,21 @@ describe('An order and its payment', () => {
     expect((await scene.get(orderId)).status).toBe('CANCELLED');
   }, 45_000);
 
+  it('is carried on when the runner of its job has lost the connection that says that it lives', async () => {
+    const orderId = await scene.place('cust_slow');
+    await until('the charge', async () => (await payments.of(orderId)).length === 1);
+    const lost = await scene.service.database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_locks
+       WHERE locktype = 'advisory' AND classid = 1297041905
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    expect(lost).toHaveLength(1);
+    await scene.ends(orderId, 'CONFIRMED', 60_000);
+    expect(await payments.of(orderId)).toHaveLength(1);
+    const jobs = async () => (await scene.orders('/health/ready')).body.details.jobs.status;
+    await until('another runner', async () => (await jobs()) === 'up');
+  }, 90_000);
+
   it('continues the trace and the request id of the order', async () => {
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
     const { body } = await scene.orders('/v1/orders', {
@@ -300,10 +315,19 @@ describe('A payment API that is away', () => {
     // Each probe is an attempt of one order: one in 2 s, and no others.
     expect((await attempted()) - opened).toBeLessThanOrEqual(6);
     for (const orderId of placed.slice(0, 5)) expect((await scene.get(orderId)).status).toBe('PENDING');
+    const regretted = placed.splice(50, 25);
+    for (const orderId of regretted) expect((await scene.cancel(orderId)).status).toBe(200);
 
     await payments.comeBack();
     for (const orderId of placed) await scene.ends(orderId, 'CONFIRMED', 60_000);
     for (const orderId of placed) expect(await payments.of(orderId)).toHaveLength(1);
+    const charged = (await Promise.all(regretted.map((orderId) => payments.of(orderId)))).flat();
+    await until('the voids', async () => {
+      const held = (await Promise.all(regretted.map((orderId) => payments.of(orderId)))).flat();
+      return held.every(({ status }) => status === 'VOIDED');
+    });
+    // Only those that somebody may have asked for in vain are asked for again.
+    expect(charged.length).toBeLessThanOrEqual(20);
     expect(await scene.metric('circuit_breaker_state{name="payment"}')).toBe(0);
     const median = durations.sort((a, b) => a - b)[50] ?? NaN;
     expect(median).toBeLessThan(Math.max(100, 2 * usual));
