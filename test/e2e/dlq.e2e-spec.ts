@@ -649,7 +649,7 @@ value, 46 bytes:
       expect(await run('dlq', address, ['drop', '--all'])).toEqual({
         code: 1,
         out: '',
-        err: `Kafka cannot be reached at ${address}: no answer for 6 s\n`,
+        err: `Kafka cannot be reached at ${address}: no answer for 8 s\n`,
       });
       expect(performance.now() - startedAt).toBeLessThan(20_000);
       for (const socket of sockets) socket.destroy();

@@ -5,7 +5,7 @@ import { type Admin, type IHeaders, Kafka, type KafkaMessage, logLevel, Partitio
 import { headerText, markerHeaders, originalHeaders } from './dead-letter-headers';
 import { kafkaOptions } from './kafka-options';
 
-const ANSWERS_WITHIN_MS = 6_000;
+const ANSWERS_WITHIN_MS = 8_000;
 const LONGEST_SILENCE_MS = 10_000;
 const LOOK_AGAIN_MS = 50;
 

@@ -774,13 +774,13 @@ describe('the shutdown', () => {
     expect(await failure).toMatchObject({ kind: 'aborted', wasSent: true });
   });
 
-  it('does not wait for long', async () => {
+  it('does not wait longer than the attempt may take', async () => {
     const dependency = await startDependency(hang);
-    const { client, failed } = startClient(dependency.url, { attemptTimeoutMs: 30_000, deadlineMs: 30_000 });
+    const { client, failed } = startClient(dependency.url, { attemptTimeoutMs: 500 });
     const last = failed({ method: 'POST' });
     await until(() => dependency.received.length === 1);
     expect(await tookMs(client.onApplicationShutdown())).toBeLessThan(3_000);
-    expect(await last).toMatchObject({ kind: 'aborted', wasSent: true });
+    expect(await last).toMatchObject({ kind: 'timeout', wasSent: true });
   });
 });
 
