@@ -33,8 +33,12 @@ class Scene {
   }
 
   async place(customerId: string): Promise<string> {
-    const { status, body } = await this.orders('/v1/orders', { body: anOrder({ customerId }) });
-    expect(status).toBe(201);
+    const order = anOrder({ customerId });
+    // As clients do: a service that is asked too much at once says 503.
+    const { body } = await until('the order', async () => {
+      const answer = await this.orders('/v1/orders', { body: order });
+      return answer.status === 201 && answer;
+    });
     return body.orderId as string;
   }
 
@@ -244,7 +248,10 @@ describe('A cancellation that races with the payment', () => {
       // Some at any time, the others in the very moment in which the payment is made.
       if (n % 2 === 0) await delay(Math.random() * 400);
       else await until('the payment', async () => (await payments.of(orderId)).length > 0, 30_000);
-      const { status, body } = await scene.cancel(orderId);
+      const { status, body } = await until('an answer', async () => {
+        const answer = await scene.cancel(orderId);
+        return answer.status < 500 && answer;
+      });
       return { orderId, status, code: body.error?.code };
     });
     const answers = await Promise.all(races);
