@@ -207,7 +207,9 @@ describe('OutboxRelay without Kafka', () => {
   const about = (id: string) => received.filter((event) => event.id === id);
 
   it('hands events to the consumers in the same process, in order', async () => {
-    const { body } = await api(service.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: aPendingOrder() });
+    const { body } = await api(service.url, await fetchToken('order-orchestrator'))('/v1/orders', {
+      body: aPendingOrder(),
+    });
     await tell(service, body.orderId, [2, 3]);
     await until('three events', () => about(body.orderId).length === 3);
     expect(about(body.orderId).map(({ sequence }) => sequence)).toEqual(['1', '2', '3']);
@@ -228,7 +230,9 @@ describe('OutboxRelay without Kafka', () => {
 describe('OUTBOX_RELAY=off', () => {
   it('leaves the outbox to change data capture', async () => {
     const service = await startService({ ROLES: 'api,worker', OUTBOX_RELAY: 'off' });
-    const { body } = await api(service.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: aPendingOrder() });
+    const { body } = await api(service.url, await fetchToken('order-orchestrator'))('/v1/orders', {
+      body: aPendingOrder(),
+    });
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(await unpublished(service)).toBe(1);
     const [row] = await service.database.query('SELECT aggregatetype, aggregateid, type, payload FROM outbox');
