@@ -72,6 +72,7 @@ export class AccessTokenVerifier {
       // The prefix keeps a client from choosing an id that is another tenant's name.
       tenantId: tenant ?? `client:${clientId}`,
       scopes: new Set(scopesOf(claims)),
+      boundTo: confirmationOf(claims),
     };
   }
 }
@@ -84,6 +85,14 @@ const isName = (value: unknown): value is string =>
 function scopesOf(claims: JWTPayload): string[] {
   if (typeof claims['scope'] === 'string') return claims['scope'].split(' ');
   return Array.isArray(claims['scp']) ? claims['scp'].filter((scope) => typeof scope === 'string') : [];
+}
+
+/** RFC 7800: a token that is bound to something which we do not know how to prove must not be taken for an unbound one. */
+function confirmationOf({ cnf }: JWTPayload): string | undefined {
+  if (cnf === undefined) return undefined;
+  const thumbprint = (cnf as Record<string, unknown> | null)?.['x5t#S256'];
+  if (typeof thumbprint !== 'string') throw new InvalidToken('claims');
+  return thumbprint;
 }
 
 function reasonOf(error: InstanceType<typeof errors.JOSEError>): AuthFailureReason {

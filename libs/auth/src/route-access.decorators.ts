@@ -2,7 +2,7 @@ import { applyDecorators, SetMetadata } from '@nestjs/common';
 import { ApiSecurity } from '@nestjs/swagger';
 
 /** The scopes that the service knows. */
-export type Scope = 'orders:read' | 'orders:write';
+export type Scope = 'orders:read' | 'orders:write' | 'privacy:erase' | 'audit:read';
 
 /** Metadata of a route or a controller: the scopes that a caller needs, or `public`. */
 export const ROUTE_ACCESS = 'route-access';

@@ -1,15 +1,18 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
-import type { Principal } from './principal';
+import type { ClientCertificate, Principal } from './principal';
 import { childOf, parseTraceparent, type TraceContext } from './trace-context';
 
 /**
  * What is known of the work under way: a request, a job or a consumed event. Logs, errors and outbox rows read it.
- * `principal` and `orderId` are filled in as they become known.
+ * What is optional is filled in as it becomes known.
  */
 export interface RequestContext {
   readonly requestId: string;
   readonly trace: TraceContext;
+  /** Where the request came from, behind proxies that are trusted: an IP address. */
+  address?: string;
+  certificate?: ClientCertificate;
   principal?: Principal;
   orderId?: string;
 }
