@@ -1,5 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { FreeForm, RefusedAs } from '@platform/errors';
+import { IsAbsentOr, IsStorableText } from '@platform/validation';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -15,7 +16,7 @@ import {
   Min,
   ValidateNested,
 } from 'class-validator';
-import { FitsCurrency, IsAbsentOr, IsCurrency, IsStorableText, METADATA_RULE } from './validators';
+import { FitsCurrency, IsCurrency, METADATA_RULE } from './validators';
 
 /** A decimal number of at most 18 digits before the point. How many come after it is the currency's matter. */
 const DECIMAL = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;

@@ -1,5 +1,5 @@
 import { ServiceError } from '@platform/errors';
-import { createdAtOf, firstUuidOf, newOrderUuid, toOrderId, toOrderUuid } from './order-id';
+import { createdAtOf, newOrderUuid, toOrderId, toOrderUuid } from './order-id';
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 /** The example of RFC 9562, appendix A.6: 2022-02-22T14:22:22.000-05:00. */
@@ -74,42 +74,5 @@ describe('createdAtOf', () => {
     ['upper case', RFC_UUID.toUpperCase(), RFC_MOMENT],
   ])('returns the moment of %s', (_, uuid, moment) => {
     expect(createdAtOf(uuid)).toEqual(moment);
-  });
-});
-
-describe('firstUuidOf', () => {
-  it('returns a UUID', () => {
-    expect(firstUuidOf(RFC_MOMENT)).toBe('017f22e2-79b0-0000-0000-000000000000');
-  });
-
-  it.each([
-    '1970-01-01T00:00:00.001Z',
-    '2004-11-03T19:53:47.776Z',
-    '2022-02-22T19:22:22.000Z',
-    '9999-12-31T23:59:59.999Z',
-  ])('stands between the ids of %s and those of the millisecond before', (time) => {
-    const moment = new Date(time);
-    const first = firstUuidOf(moment);
-    expect(createdAtOf(first)).toEqual(moment);
-    expect(first <= idsOf(moment.getTime())[0]).toBe(true);
-    expect(first > idsOf(moment.getTime() - 1)[1]).toBe(true);
-  });
-
-  it('stands at or below an id made at that moment, and below it one millisecond on', () => {
-    const uuid = newOrderUuid();
-    const createdAt = createdAtOf(uuid);
-    expect(firstUuidOf(createdAt) <= uuid).toBe(true);
-    expect(firstUuidOf(new Date(createdAt.getTime() + 1)) > uuid).toBe(true);
-  });
-
-  it.each([
-    '1970-01-01T00:00:00.000Z',
-    '1969-12-31T23:59:59.999Z',
-    '1900-01-01T00:00:00.000Z',
-    '0000-01-01T00:00:00.000Z',
-  ])('stands below every id for %s', (time) => {
-    const first = firstUuidOf(new Date(time));
-    expect(first).toBe('00000000-0000-0000-0000-000000000000');
-    expect(first < idsOf(0)[0]).toBe(true);
   });
 });

@@ -26,9 +26,3 @@ export function toOrderUuid(orderId: string): string {
 export function createdAtOf(uuid: string): Date {
   return new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
 }
-
-/** The smallest UUIDv7 of a moment, so that ranges of time are ranges of ids. */
-export function firstUuidOf(moment: Date): string {
-  const hex = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
-}

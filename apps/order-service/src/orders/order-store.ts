@@ -125,15 +125,6 @@ export class OrderStore {
     ]);
   }
 
-  /** The key that signs page cursors, the same for every process. */
-  cursorKey(): Promise<Buffer> {
-    return this.database.run(async (manager) => {
-      const [row] = await manager.query<{ key: Buffer }[]>('SELECT key FROM cursor_keys');
-      if (!row) throw new Error('The table cursor_keys is empty');
-      return row.key;
-    });
-  }
-
   /** Newest first: ids are in the order of creation. */
   list(tenantId: string, filter: OrderFilter, limit: number): Promise<Order[]> {
     return this.database.run((manager) => {

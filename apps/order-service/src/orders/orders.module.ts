@@ -1,16 +1,15 @@
 import { Module } from '@nestjs/common';
+import { PagingModule } from '@platform/paging';
 import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
-import { OrderCursor } from './order-cursor';
 import { OrderLifecycleModule } from './order-lifecycle.module';
 import { OrdersController } from './orders.controller';
 import { OrdersService } from './orders.service';
 
 @Module({
-  imports: [OrderLifecycleModule],
+  imports: [PagingModule, OrderLifecycleModule],
   controllers: [OrdersController],
   providers: [
     OrdersService,
-    OrderCursor,
     makeCounterProvider({ name: 'orders_created_total', help: 'Orders accepted' }),
     makeCounterProvider({ name: 'idempotent_replays_total', help: 'Creates answered with their first answer again' }),
   ],

@@ -1,15 +1,15 @@
 import { Injectable } from '@nestjs/common';
-import { ServiceError } from '@platform/errors';
+import { refusalOf, ServiceError } from '@platform/errors';
 import { fingerprint } from '@platform/idempotency';
 import { outboxRow } from '@platform/messaging';
+import { idsAfter, idsFrom, PageCursor } from '@platform/paging';
 import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
-import type { ListOrdersQuery } from './list-orders.query';
-import { OrderCursor } from './order-cursor';
+import { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
-import { createdAtOf, firstUuidOf, newOrderUuid, toOrderUuid } from './order-id';
+import { createdAtOf, newOrderUuid, toOrderUuid } from './order-id';
 import { type OrderFilter, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
@@ -29,7 +29,7 @@ interface CreateAnswer {
 export class OrdersService {
   constructor(
     private readonly store: OrderStore,
-    private readonly cursor: OrderCursor,
+    private readonly cursor: PageCursor,
     private readonly lifecycle: OrderLifecycleService,
     @InjectMetric('orders_created_total') private readonly created: Counter,
     @InjectMetric('idempotent_replays_total') private readonly replays: Counter,
@@ -97,8 +97,10 @@ export class OrdersService {
   async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
     const { limit, cursor, ...asked } = query;
     const { status, customerId, createdAfter, createdBefore } = asked;
-    const list = JSON.stringify([tenantId, status, customerId, createdAfter, createdBefore]);
-    const filter = toFilter(query, cursor === undefined ? undefined : await this.cursor.decode(cursor, list));
+    const list = JSON.stringify(['orders', tenantId, status, customerId, createdAfter, createdBefore]);
+    const pageEnd =
+      cursor === undefined ? undefined : await this.cursor.decode(cursor, list, refusalOf(ListOrdersQuery));
+    const filter = toFilter(query, pageEnd);
     // One more than asked tells whether there is another page.
     const orders = await this.store.list(tenantId, filter, limit + 1);
     const page = orders.slice(0, limit);
@@ -137,15 +139,9 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
 
 /** Ranges of time are ranges of ids, because an id carries the millisecond of its creation. */
 function toFilter({ status, customerId, createdAfter, createdBefore }: ListOrdersQuery, pageEnd?: string): OrderFilter {
-  const before = createdBefore === undefined ? undefined : firstUuidOf(nextMillisecond(createdBefore, 0));
-  const fromId = createdAfter === undefined ? undefined : firstUuidOf(nextMillisecond(createdAfter, 1));
-  return { status, customerId, fromId, beforeId: pageEnd ?? before };
-}
-
-/** The first millisecond at or after an instant, which may be finer than milliseconds; for one that is not, `step` later. */
-function nextMillisecond(timestamp: string, step: 0 | 1): Date {
-  const isFiner = /\.\d{3}\d*[1-9]/.test(timestamp);
-  return new Date(Date.parse(timestamp) + (isFiner ? 1 : step));
+  const beforeId = pageEnd ?? (createdBefore === undefined ? undefined : idsFrom(createdBefore));
+  const fromId = createdAfter === undefined ? undefined : idsAfter(createdAfter);
+  return { status, customerId, fromId, beforeId };
 }
 
 function noteOrder(orderId: string): void {

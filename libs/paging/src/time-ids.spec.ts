@@ -1,0 +1,75 @@
+import { toUUID, typeidUnboxed } from 'typeid-js';
+import { firstUuidOf, idsAfter, idsFrom } from './time-ids';
+
+const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
+
+const createdAtOf = (uuid: string) => new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
+
+/** The smallest and the largest UUIDv7 that a moment can have. */
+function idsOf(milliseconds: number): [string, string] {
+  const hex = milliseconds.toString(16).padStart(12, '0');
+  const time = `${hex.slice(0, 8)}-${hex.slice(8)}`;
+  return [`${time}-7000-8000-000000000000`, `${time}-7fff-bfff-ffffffffffff`];
+}
+
+describe('firstUuidOf', () => {
+  it('returns a UUID', () => {
+    expect(firstUuidOf(RFC_MOMENT)).toBe('017f22e2-79b0-0000-0000-000000000000');
+  });
+
+  it.each([
+    '1970-01-01T00:00:00.001Z',
+    '2004-11-03T19:53:47.776Z',
+    '2022-02-22T19:22:22.000Z',
+    '9999-12-31T23:59:59.999Z',
+  ])('stands between the ids of %s and those of the millisecond before', (time) => {
+    const moment = new Date(time);
+    const first = firstUuidOf(moment);
+    expect(createdAtOf(first)).toEqual(moment);
+    expect(first <= idsOf(moment.getTime())[0]).toBe(true);
+    expect(first > idsOf(moment.getTime() - 1)[1]).toBe(true);
+  });
+
+  it('stands at or below an id made at that moment, and below it one millisecond on', () => {
+    const uuid = toUUID(typeidUnboxed());
+    const createdAt = createdAtOf(uuid);
+    expect(firstUuidOf(createdAt) <= uuid).toBe(true);
+    expect(firstUuidOf(new Date(createdAt.getTime() + 1)) > uuid).toBe(true);
+  });
+
+  it.each([
+    '1970-01-01T00:00:00.000Z',
+    '1969-12-31T23:59:59.999Z',
+    '1900-01-01T00:00:00.000Z',
+    '0000-01-01T00:00:00.000Z',
+  ])('stands below every id for %s', (time) => {
+    const first = firstUuidOf(new Date(time));
+    expect(first).toBe('00000000-0000-0000-0000-000000000000');
+    expect(first < idsOf(0)[0]).toBe(true);
+  });
+});
+
+describe('idsFrom and idsAfter', () => {
+  const at = (time: string) => firstUuidOf(new Date(time));
+
+  it.each([
+    ['a millisecond', '2022-02-22T19:22:22.123Z', '2022-02-22T19:22:22.123Z', '2022-02-22T19:22:22.124Z'],
+    ['a whole second', '2022-02-22T19:22:22Z', '2022-02-22T19:22:22.000Z', '2022-02-22T19:22:22.001Z'],
+    [
+      'a microsecond between two',
+      '2022-02-22T19:22:22.123001Z',
+      '2022-02-22T19:22:22.124Z',
+      '2022-02-22T19:22:22.124Z',
+    ],
+    [
+      'zeros beyond milliseconds',
+      '2022-02-22T19:22:22.123000Z',
+      '2022-02-22T19:22:22.123Z',
+      '2022-02-22T19:22:22.124Z',
+    ],
+    ['another zone', '2022-02-22T14:22:22.123-05:00', '2022-02-22T19:22:22.123Z', '2022-02-22T19:22:22.124Z'],
+  ])('begin where they should for %s', (_, timestamp, from, after) => {
+    expect(idsFrom(timestamp)).toBe(at(from));
+    expect(idsAfter(timestamp)).toBe(at(after));
+  });
+});

@@ -1,0 +1,1 @@
+export { IsAbsentOr, isStorable, IsStorableText, IsTimestamp, validator } from './validators';
