@@ -1,10 +1,12 @@
 import { type DynamicModule, Module } from '@nestjs/common';
+import { AuditModule, AuditSealerModule } from '@platform/audit';
 import { AuthModule } from '@platform/auth';
 import { type Config, ConfigError, ConfigModule, type Role } from '@platform/config';
 import { DatabaseModule } from '@platform/database';
 import { HealthModule } from '@platform/health';
 import { MessagingModule } from '@platform/messaging';
 import { ObservabilityModule } from '@platform/observability';
+import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
 import { PaymentsModule } from './payments/payments.module';
@@ -14,12 +16,11 @@ import { PaymentsModule } from './payments/payments.module';
 export class AppModule {
   /** @throws {ConfigError} when a role lacks what it needs; programs that have no role need less */
   static forRoot(config: Config): DynamicModule {
-    if (config.roles.includes('worker') && !config.paymentApi) {
-      throw new ConfigError(['PAYMENT_API_URL is required for the role worker']);
-    }
+    const faults = missing(config);
+    if (faults.length > 0) throw new ConfigError(faults);
     const features: Record<Role, DynamicModule['imports'] & object> = {
-      api: [OrdersModule],
-      worker: [MessagingModule.forRoot(config), PaymentsModule],
+      api: [OrdersModule, AuditEventsModule],
+      worker: [MessagingModule.forRoot(config), PaymentsModule, AuditSealerModule],
     };
     return {
       module: AppModule,
@@ -27,10 +28,22 @@ export class AppModule {
         ConfigModule.forRoot(config),
         ObservabilityModule,
         HealthModule,
+        AuditModule, // before the modules whose guards refuse
         AuthModule,
         DatabaseModule.forRoot(schema),
         ...config.roles.flatMap((role) => features[role]),
       ],
     };
   }
+}
+
+function missing({ roles, paymentApi, auditKeys, pseudonymKey }: Config): string[] {
+  const needs: [Role, string, unknown][] = [
+    ['worker', 'PAYMENT_API_URL', paymentApi],
+    ['worker', 'AUDIT_KEY', auditKeys],
+    ['api', 'PSEUDONYM_KEY', pseudonymKey],
+  ];
+  return needs
+    .filter(([role, , value]) => roles.includes(role) && value === undefined)
+    .map(([role, name]) => `${name} is required for the role ${role}`);
 }

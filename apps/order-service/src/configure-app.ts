@@ -1,6 +1,7 @@
 import { VersioningType } from '@nestjs/common';
 import type { CustomTransportStrategy } from '@nestjs/microservices';
 import type { NestExpressApplication } from '@nestjs/platform-express';
+import { auditRefusals, RefusalLog } from '@platform/audit';
 import { SigningKeys } from '@platform/auth';
 import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter, RequestValidationPipe } from '@platform/errors';
@@ -26,6 +27,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   checks.reported.set('identity-provider', async () => app.get(SigningKeys).assertAnswered());
   app.use(requestContextMiddleware);
   app.use(httpTelemetry());
+  app.use(auditRefusals(app.get(RefusalLog)));
   app.use((_req: unknown, res: { setHeader(name: string, value: string): void }, next: () => void) => {
     if (checks.isDraining) res.setHeader('Connection', 'close');
     next();

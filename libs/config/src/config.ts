@@ -87,6 +87,15 @@ const environment = z.object({
   OIDC_TENANT_CLAIM: z.string().optional(),
   OIDC_SHARED_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
 
+  AUDIT_KEY: z
+    .string()
+    .transform(list)
+    .refine((keys) => keys.length > 0 && keys.every((key) => key.length >= 32), {
+      message: 'must be a comma-separated list of keys of at least 32 characters',
+    })
+    .optional(),
+  PSEUDONYM_KEY: z.string().min(32, 'must have at least 32 characters').optional(),
+
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
 
   OUTBOX_RELAY: oneOf('on', 'off').default('on'),
@@ -146,7 +155,11 @@ function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
   };
 }
 
+/** For keys that production has to be given: elsewhere everyone may know them. */
+const KEY_OUTSIDE_PRODUCTION = 'known-to-everyone-not-for-production';
+
 function toConfig(env: Environment) {
+  const isProduction = env.NODE_ENV === 'production';
   return {
     env: env.NODE_ENV,
     host: env.HOST,
@@ -167,6 +180,10 @@ function toConfig(env: Environment) {
       tenantClaim: env.OIDC_TENANT_CLAIM,
       sharedSecret: env.OIDC_SHARED_SECRET,
     },
+    /** The first one seals the audit trail; blocks that any of them has sealed are good. Given in production's workers. */
+    auditKeys: env.AUDIT_KEY ?? (isProduction ? undefined : [KEY_OUTSIDE_PRODUCTION]),
+    /** Of the pseudonyms that take the place of erased customers. Given wherever production serves the API. */
+    pseudonymKey: env.PSEUDONYM_KEY ?? (isProduction ? undefined : KEY_OUTSIDE_PRODUCTION),
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
     outboxRelay: env.OUTBOX_RELAY === 'on',
     kafka: env.KAFKA_BROKERS && {

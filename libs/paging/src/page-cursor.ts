@@ -1,14 +1,22 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
-import { type Refusal, ServiceError } from '@platform/errors';
+import { refusalOf, ServiceError } from '@platform/errors';
+import type { PageQuery } from './page.query';
 
 const ID_BYTES = 16;
 const MAC_BYTES = 16;
 
+interface Page<T> {
+  readonly items: T[];
+  /** Paths of this page and, unless it is the last, of the next. */
+  readonly links: { readonly self: string; readonly next?: string };
+}
+
 /**
- * Page cursors: the id with which the page ended, and a MAC (HMAC-SHA-256, cut to 128 bits) over it and over what was
- * asked, so that a cursor is good only for the list that it came from.
+ * Pages of a list that is read by its ids, newest first (keyset paging). A cursor is the id with which the page before
+ * ended, and a MAC (HMAC-SHA-256, cut to 128 bits) over it and over what was asked, so that it is good only for the list
+ * that it came from.
  */
 @Injectable()
 export class PageCursor {
@@ -17,19 +25,33 @@ export class PageCursor {
   constructor(private readonly database: Database) {}
 
   /**
-   * @param uuid id of the last thing on the page
-   * @param list what the list was asked for, apart from its page; names the kind of list and its tenant
+   * @param path of the list
+   * @param query as it was validated; its class says how a cursor is refused that is not of this list
+   * @param read gives that many things at most, newest first, with ids before the one given
    */
-  async encode(uuid: string, list: string): Promise<string> {
+  async page<T extends { readonly id: string }>(
+    path: string,
+    tenantId: string,
+    query: PageQuery,
+    read: (limit: number, beforeId: string | undefined) => Promise<T[]>,
+  ): Promise<Page<T>> {
+    const { limit, cursor, ...filters } = query;
+    const list = JSON.stringify([path, tenantId, Object.entries(filters).sort()]);
+    // One more than asked tells whether there is another page.
+    const found = await read(limit + 1, cursor === undefined ? undefined : await this.decode(cursor, list, query));
+    const items = found.slice(0, limit);
+    const last = found.length > limit ? items.at(-1) : undefined;
+    const parameters = new URLSearchParams({ ...filters, limit: String(limit) });
+    const link = (at?: string) => `${path}?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
+    return { items, links: { self: link(cursor), ...(last && { next: link(await this.encode(last.id, list)) }) } };
+  }
+
+  private async encode(uuid: string, list: string): Promise<string> {
     const id = Buffer.from(uuid.replaceAll('-', ''), 'hex');
     return Buffer.concat([id, await this.mac(id, list)]).toString('base64url');
   }
 
-  /**
-   * @returns the id that the page before ended with
-   * @throws {ServiceError} the refusal, for a cursor that we did not make for this list
-   */
-  async decode(cursor: string, list: string, { code, message }: Refusal): Promise<string> {
+  private async decode(cursor: string, list: string, query: PageQuery): Promise<string> {
     const bytes = Buffer.from(cursor, 'base64url');
     const id = bytes.subarray(0, ID_BYTES);
     const isOurs =
@@ -37,6 +59,7 @@ export class PageCursor {
       bytes.toString('base64url') === cursor &&
       timingSafeEqual(bytes.subarray(ID_BYTES), await this.mac(id, list));
     if (!isOurs) {
+      const { code, message } = refusalOf(query.constructor);
       const detail = { field: 'cursor', message: 'cursor must come from links.next of a list with the same filters' };
       throw new ServiceError(code, message, { details: [detail] });
     }

@@ -13,6 +13,8 @@ export interface RequestContext {
   /** Where the request came from, behind proxies that are trusted: an IP address. */
   address?: string;
   certificate?: ClientCertificate;
+  /** What the request is about to do, as the audit trail names it. */
+  action?: string;
   principal?: Principal;
   orderId?: string;
 }

@@ -1,9 +1,10 @@
 import { Order } from '../orders/order.entity';
 import { CreateOrders1763800000000 } from './migrations/1763800000000-create-orders';
 import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carry-orders-through';
+import { CreateAudit1764100000000 } from './migrations/1764100000000-create-audit';
 
 /** Every entity and every migration, in order. A migration is never edited after it landed. */
 export const schema = {
   entities: [Order],
-  migrations: [CreateOrders1763800000000, CarryOrdersThrough1764000000000],
+  migrations: [CreateOrders1763800000000, CarryOrdersThrough1764000000000, CreateAudit1764100000000],
 };

@@ -1,4 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
+import { type AuditRow, auditRow } from '@platform/audit';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { outboxRow } from '@platform/messaging';
@@ -134,7 +135,7 @@ export class OrderLifecycleService {
       const { version, eventSequence } = order;
       Object.assign(order, change, { version: version + 1, updatedAt: new Date() });
       if (movedTo) order.eventSequence = eventSequence + 1;
-      await this.store.update(tx, order, movedTo && eventOf(order));
+      await this.store.update(tx, order, movedTo && eventOf(order), auditOf(order, movedTo));
       return { order, movedTo };
     });
     if (movedTo) this.transitions.inc({ to: movedTo });
@@ -145,6 +146,24 @@ export class OrderLifecycleService {
 function mayBecome(order: Order, to: OrderStatus): boolean {
   const allowed: readonly OrderStatus[] = ORDER_TRANSITIONS[order.status];
   return allowed.includes(to);
+}
+
+const ACTIONS: Partial<Record<OrderStatus, string>> = {
+  CONFIRMED: 'order.confirm',
+  REJECTED: 'order.reject',
+  CANCELLED: 'order.cancel',
+};
+
+/** @param movedTo undefined when only what is known of the payment has changed */
+function auditOf({ tenantId, id }: Order, movedTo: OrderStatus | undefined): AuditRow {
+  return auditRow({
+    action: (movedTo && ACTIONS[movedTo]) ?? 'order.payment',
+    tenantId,
+    object: toOrderId(id),
+    outcome: 'succeeded',
+    // Only a client cancels; all else the service does by itself, and answers nobody.
+    statusCode: movedTo === 'CANCELLED' ? 200 : undefined,
+  });
 }
 
 function eventOf(order: Order) {

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { auditInsert, type AuditRow, auditValues } from '@platform/audit';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore } from '@platform/idempotency';
@@ -7,10 +8,11 @@ import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
 import type { EntityManager } from 'typeorm';
 
-/** An order to be kept, the event that tells of it, and the answer to remember for its key: all or nothing. */
+/** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
   readonly order: Order;
   readonly event: OutboxRow;
+  readonly audit: AuditRow;
   readonly scope: IdempotencyScope;
   readonly key: string;
   readonly fingerprint: Buffer;
@@ -42,6 +44,8 @@ const INSERT = `
   ), told AS (
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
     SELECT $17::uuid, $18, $19, $20, $21::json, $15::integer, $22, $23 FROM remembered
+  ), shown AS (
+    ${auditInsert(24)} FROM remembered
   )
   SELECT count(*)::integer AS inserted FROM remembered`;
 
@@ -49,6 +53,8 @@ const UPDATE = `
   WITH told AS (
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
     SELECT $9::uuid, $10, $11, $12, $13::json, $3, $14, $15 WHERE $9 IS NOT NULL
+  ), shown AS (
+    ${auditInsert(16)}
   )
   UPDATE orders
   SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
@@ -81,14 +87,14 @@ export class OrderStore {
     throw ServiceError.unavailable(new Error('An idempotency key was taken and freed again and again'));
   }
 
-  private async tryInsert({ order, event, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
+  private async tryInsert({ order, event, audit, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
     const values = [
       ...[scope.tenantId, scope.clientId, scope.route, key, fingerprint, answer],
       ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
       ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
       ...[order.version, order.eventSequence, order.createdAt],
       ...[event.id, event.aggregatetype, event.aggregateid, event.type, event.payload],
-      ...[event.traceparent, event.request_id],
+      ...[event.traceparent, event.request_id, ...auditValues(audit)],
     ];
     const [row] = await this.database.run((manager) => manager.query<{ inserted: number }[]>(INSERT, values));
     return row?.inserted === 1;
@@ -116,12 +122,12 @@ export class OrderStore {
   }
 
   /** Writes what changes in the life of an order that `tx` has locked, and the event that tells of it, if any does. */
-  async update(tx: EntityManager, order: Order, event: OutboxRow | undefined): Promise<void> {
+  async update(tx: EntityManager, order: Order, event: OutboxRow | undefined, audit: AuditRow): Promise<void> {
     await tx.query(UPDATE, [
       ...[order.id, order.version, order.eventSequence, order.updatedAt],
       ...[order.status, order.paymentId, order.paymentStatus, order.reason],
       ...[event?.id, event?.aggregatetype, event?.aggregateid, event?.type, event?.payload],
-      ...[event?.traceparent, event?.request_id],
+      ...[event?.traceparent, event?.request_id, ...auditValues(audit)],
     ]);
   }
 

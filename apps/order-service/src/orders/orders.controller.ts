@@ -1,5 +1,6 @@
 import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { refusalOf } from '@platform/errors';
 import { idempotencyKey } from '@platform/idempotency';
@@ -19,6 +20,7 @@ export class OrdersController {
 
   @Post()
   @RequireScopes('orders:write')
+  @Audited('order.create')
   @ApiOperation({ summary: 'Create an order, once', operationId: 'createOrder' })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'Or send `idempotencyKey` in the body.' })
   @ApiResponse({
@@ -44,6 +46,7 @@ export class OrdersController {
 
   @Get(':orderId')
   @RequireScopes('orders:read')
+  @Audited('order.read')
   @ApiOperation({ summary: 'Fetch an order', operationId: 'getOrder' })
   @ApiHeader({ name: 'If-None-Match', required: false, description: 'An `ETag`; answers 304 while it is current.' })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
@@ -64,6 +67,7 @@ export class OrdersController {
   @Post(':orderId/cancel')
   @HttpCode(200)
   @RequireScopes('orders:write')
+  @Audited('order.cancel')
   @ApiOperation({
     summary: 'Cancel an order',
     operationId: 'cancelOrder',
@@ -86,6 +90,7 @@ export class OrdersController {
 
   @Get()
   @RequireScopes('orders:read')
+  @Audited('order.list')
   @ApiOperation({ summary: 'List orders, newest first', operationId: 'listOrders' })
   @ApiOkResponse({ type: OrderPage })
   list(@CurrentPrincipal() principal: Principal, @Query() query: ListOrdersQuery): Promise<OrderPage> {

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import { refusalOf, ServiceError } from '@platform/errors';
+import { auditRow } from '@platform/audit';
+import { ServiceError } from '@platform/errors';
 import { fingerprint } from '@platform/idempotency';
 import { outboxRow } from '@platform/messaging';
 import { idsAfter, idsFrom, PageCursor } from '@platform/paging';
@@ -7,10 +8,10 @@ import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
-import { ListOrdersQuery } from './list-orders.query';
+import type { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
 import { createdAtOf, newOrderUuid, toOrderUuid } from './order-id';
-import { type OrderFilter, OrderStore } from './order-store';
+import { OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
 import { type OrderPage, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
@@ -29,7 +30,7 @@ interface CreateAnswer {
 export class OrdersService {
   constructor(
     private readonly store: OrderStore,
-    private readonly cursor: PageCursor,
+    private readonly pages: PageCursor,
     private readonly lifecycle: OrderLifecycleService,
     @InjectMetric('orders_created_total') private readonly created: Counter,
     @InjectMetric('idempotent_replays_total') private readonly replays: Counter,
@@ -55,6 +56,7 @@ export class OrdersService {
         sequence: order.eventSequence,
         data: toEventData(order),
       }),
+      audit: auditRow({ object: receipt.orderId, outcome: 'succeeded', statusCode: 201 }),
       scope: { tenantId, clientId, route: CREATE_ROUTE },
       key,
       fingerprint: fingerprint({ ...request, idempotencyKey: undefined }),
@@ -95,22 +97,14 @@ export class OrdersService {
   }
 
   async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
-    const { limit, cursor, ...asked } = query;
-    const { status, customerId, createdAfter, createdBefore } = asked;
-    const list = JSON.stringify(['orders', tenantId, status, customerId, createdAfter, createdBefore]);
-    const pageEnd =
-      cursor === undefined ? undefined : await this.cursor.decode(cursor, list, refusalOf(ListOrdersQuery));
-    const filter = toFilter(query, pageEnd);
-    // One more than asked tells whether there is another page.
-    const orders = await this.store.list(tenantId, filter, limit + 1);
-    const page = orders.slice(0, limit);
-    const last = orders.length > limit ? page.at(-1) : undefined;
-    const parameters = new URLSearchParams({ ...asked, limit: String(limit) });
-    const link = (at?: string) => `/v1/orders?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
-    return {
-      data: page.map(toOrderView),
-      links: { self: link(cursor), ...(last && { next: link(await this.cursor.encode(last.id, list)) }) },
-    };
+    const { status, customerId, createdAfter, createdBefore } = query;
+    // Ranges of time are ranges of ids, because an id carries the millisecond of its creation.
+    const filter = { status, customerId, fromId: createdAfter && idsAfter(createdAfter) };
+    const end = createdBefore && idsFrom(createdBefore);
+    const { items, links } = await this.pages.page('/v1/orders', tenantId, query, (limit, beforeId = end) =>
+      this.store.list(tenantId, { ...filter, beforeId }, limit),
+    );
+    return { data: items.map(toOrderView), links };
   }
 }
 
@@ -135,13 +129,6 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
     paymentStatus: null,
     reason: null,
   } satisfies Order);
-}
-
-/** Ranges of time are ranges of ids, because an id carries the millisecond of its creation. */
-function toFilter({ status, customerId, createdAfter, createdBefore }: ListOrdersQuery, pageEnd?: string): OrderFilter {
-  const beforeId = pageEnd ?? (createdBefore === undefined ? undefined : idsFrom(createdBefore));
-  const fromId = createdAfter === undefined ? undefined : idsAfter(createdAfter);
-  return { status, customerId, fromId, beforeId };
 }
 
 function noteOrder(orderId: string): void {

@@ -1,0 +1,77 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import type { AuditRow } from '@platform/audit';
+import { fromUUID } from 'typeid-js';
+
+/** Something that was done or refused. */
+export class AuditEventView {
+  @ApiProperty({ example: 'aud_01jfw9v6k3f0qv8w2m4x5y6z7a' })
+  readonly eventId: string;
+
+  @ApiProperty({ format: 'date-time' })
+  readonly occurredAt: string;
+
+  @ApiPropertyOptional({ description: 'Absent where the service acted by itself' })
+  readonly clientId?: string;
+
+  @ApiProperty({ example: 'order.create' })
+  readonly action: string;
+
+  @ApiPropertyOptional({ description: 'Of an action on an order' })
+  readonly orderId?: string;
+
+  @ApiPropertyOptional({ description: "Of any other action, for example an erased customer's pseudonym" })
+  readonly object?: string;
+
+  @ApiProperty({ enum: ['succeeded', 'refused'] satisfies AuditRow['outcome'][] })
+  readonly outcome: AuditRow['outcome'];
+
+  @ApiPropertyOptional({ type: 'integer', description: 'Of the answer to the request' })
+  readonly statusCode?: number;
+
+  @ApiPropertyOptional({ example: 'INSUFFICIENT_SCOPE' })
+  readonly code?: string;
+
+  @ApiPropertyOptional()
+  readonly requestId?: string;
+
+  @ApiPropertyOptional({ description: 'IP address of the caller' })
+  readonly address?: string;
+
+  @ApiPropertyOptional({ description: "SHA-256 thumbprint of the caller's certificate, base64url" })
+  readonly certificate?: string;
+}
+
+class AuditPageLinks {
+  @ApiProperty()
+  readonly self: string;
+
+  @ApiPropertyOptional({ description: 'The next page; absent on the last' })
+  readonly next?: string;
+}
+
+/** A page of `GET /v1/audit-events`. */
+export class AuditEventPage {
+  @ApiProperty({ type: [AuditEventView] })
+  readonly data: readonly AuditEventView[];
+
+  @ApiProperty()
+  readonly links: AuditPageLinks;
+}
+
+export function toAuditEventView(row: AuditRow): AuditEventView {
+  const isOrder = row.object?.startsWith('ord_');
+  return {
+    eventId: fromUUID(row.id, 'aud'),
+    occurredAt: row.occurredAt.toISOString(),
+    clientId: row.clientId ?? undefined,
+    action: row.action,
+    orderId: isOrder ? (row.object ?? undefined) : undefined,
+    object: isOrder ? undefined : (row.object ?? undefined),
+    outcome: row.outcome,
+    statusCode: row.statusCode ?? undefined,
+    code: row.errorCode ?? undefined,
+    requestId: row.requestId ?? undefined,
+    address: row.address ?? undefined,
+    certificate: row.certificate ?? undefined,
+  };
+}

@@ -1,0 +1,38 @@
+import { Controller, Get, Query } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Audited, AuditTrail } from '@platform/audit';
+import { CurrentPrincipal, RequireScopes } from '@platform/auth';
+import { idsFrom, PageCursor } from '@platform/paging';
+import type { Principal } from '@platform/request-context';
+import { AuditEventPage, toAuditEventView } from './audit-event.view';
+import { ListAuditEventsQuery } from './list-audit-events.query';
+
+@ApiTags('audit')
+@Controller({ path: 'audit-events', version: '1' })
+export class AuditEventsController {
+  constructor(
+    private readonly trail: AuditTrail,
+    private readonly pages: PageCursor,
+  ) {}
+
+  @Get()
+  @RequireScopes('audit:read')
+  @Audited('audit.read')
+  @ApiOperation({
+    summary: 'What the clients of the tenant did and were refused, newest first',
+    operationId: 'listAuditEvents',
+  })
+  @ApiOkResponse({ type: AuditEventPage })
+  async list(
+    @CurrentPrincipal() { tenantId }: Principal,
+    @Query() query: ListAuditEventsQuery,
+  ): Promise<AuditEventPage> {
+    const { clientId, action, orderId, from, to } = query;
+    const filter = { clientId, action, object: orderId, fromId: from && idsFrom(from) };
+    const end = to && idsFrom(to);
+    const { items, links } = await this.pages.page('/v1/audit-events', tenantId, query, (limit, beforeId = end) =>
+      this.trail.list(tenantId, { ...filter, beforeId }, limit),
+    );
+    return { data: items.map(toAuditEventView), links };
+  }
+}

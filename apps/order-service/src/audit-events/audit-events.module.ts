@@ -1,0 +1,7 @@
+import { Module } from '@nestjs/common';
+import { PagingModule } from '@platform/paging';
+import { AuditEventsController } from './audit-events.controller';
+
+/** Reading the audit trail. It is written where things happen, by way of `@platform/audit`. */
+@Module({ imports: [PagingModule], controllers: [AuditEventsController] })
+export class AuditEventsModule {}

@@ -1,0 +1,50 @@
+import { parseArgs } from 'node:util';
+import { AuditVerifier, type AuditFault } from '@platform/audit';
+import { loadConfig } from '@platform/config';
+import { directConnection } from '@platform/database';
+import { fromUUID } from 'typeid-js';
+
+const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
+
+const STATEMENT_TIMEOUT_MS = 60_000;
+/** Verifies the audit trail. Exit code 1 when anything was edited, removed or inserted. */
+async function main(): Promise<void> {
+  const head = parse();
+  const config = loadConfig();
+  if (!config.auditKeys) throw new Error('AUDIT_KEY is required');
+  const client = directConnection(config, 'order-service audit', STATEMENT_TIMEOUT_MS);
+  await client.connect();
+  try {
+    const verdict = await new AuditVerifier(client, config.auditKeys).verify(head);
+    const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
+    console.log(`${events} events in ${blocks} blocks; ${unsealed} events are not sealed yet`);
+    if (prunedUntil)
+      console.log(
+        `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
+      );
+    for (const fault of faults) console.log(line(fault));
+    if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} faults`);
+    console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
+  } finally {
+    await client.end();
+  }
+}
+
+function parse(): string | undefined {
+  try {
+    const { values, positionals } = parseArgs({ allowPositionals: true, options: { head: { type: 'string' } } });
+    if (positionals.join(' ') === 'verify') return values.head;
+  } catch {
+    // An option that there is not is answered as what else is wrong.
+  }
+  throw new Error(USAGE);
+}
+
+function line({ what, event, block, detail }: AuditFault): string {
+  return `${what}: ${event === undefined ? `block ${block}` : `event ${fromUUID(event, 'aud')}`} (${detail})`;
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

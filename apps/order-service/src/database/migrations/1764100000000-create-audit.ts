@@ -1,0 +1,64 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/** The audit trail, and the blocks that chain it. */
+export class CreateAudit1764100000000 implements MigrationInterface {
+  readonly name = 'CreateAudit1764100000000';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE audit_events (
+        -- Stands before the position, so that a row's transaction has its number first: what the sealer relies on.
+        transaction  xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        position     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id           uuid NOT NULL,               -- UUIDv7
+        occurred_at  timestamptz NOT NULL,
+        tenant_id    text,                        -- null for calls that were not authenticated
+        client_id    text,                        -- null for those, and for what the service did by itself
+        action       text NOT NULL,
+        object       text,                        -- an order id or a customer's pseudonym, never personal data
+        outcome      text NOT NULL CHECK (outcome IN ('succeeded', 'refused')),
+        status_code  smallint,
+        error_code   text,
+        request_id   text,
+        address      text,
+        certificate  text
+      );
+      CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
+      CREATE INDEX audit_events_by_object ON audit_events (object, id) WHERE object IS NOT NULL;
+
+      CREATE TABLE audit_blocks (
+        number        bigint PRIMARY KEY,
+        sealed_at     timestamptz(3) NOT NULL,
+        last_position bigint NOT NULL UNIQUE,
+        event_ids     uuid[] NOT NULL,
+        event_macs    bytea NOT NULL,
+        previous      bytea NOT NULL,
+        mac           bytea NOT NULL
+      );
+
+      -- The one way in which the service may take audit events away: whole blocks, the oldest first, and none that
+      -- was sealed less than 30 days ago, whatever it is asked. The blocks stay, so that the chain can be verified.
+      CREATE FUNCTION prune_audit_events(before timestamptz, most_blocks integer) RETURNS bigint
+      LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+      AS $$
+        WITH ended AS (
+          SELECT max(last_position) AS position
+          FROM (
+            SELECT last_position FROM audit_blocks
+            WHERE sealed_at < least(before, now() - interval '30 days')
+              AND last_position >= (SELECT min(position) FROM audit_events)
+            ORDER BY number LIMIT most_blocks
+          ) AS old
+        ), gone AS (
+          DELETE FROM audit_events WHERE position <= (SELECT position FROM ended) RETURNING 1
+        )
+        SELECT count(*) FROM gone
+      $$;
+      REVOKE ALL ON FUNCTION prune_audit_events FROM PUBLIC;
+    `);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events');
+  }
+}

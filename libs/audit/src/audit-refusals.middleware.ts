@@ -1,0 +1,29 @@
+import { currentContext, runInContext } from '@platform/request-context';
+import type { RequestHandler } from 'express';
+import { auditRow } from './audit-row';
+import { RefusalLog } from './refusal-log';
+
+const RECORDED = new Set([401, 403, 409, 412, 429]);
+/** Perhaps somebody else's order: whether it is must not even be asked. */
+const NOT_THEIRS = 'ORDER_NOT_FOUND';
+
+const ORDER_ID = /^ord_[0-9a-z]{26}$/;
+
+/** Writes down every call that was refused for who calls, or for the state of what it was to change. */
+export function auditRefusals(log: RefusalLog): RequestHandler {
+  return (req, res, next) => {
+    const context = currentContext();
+    res.once('close', () => {
+      const errorCode = res.locals['errorCode'] as string | undefined;
+      if (!context?.action || errorCode === undefined) return;
+      if (!RECORDED.has(res.statusCode) && errorCode !== NOT_THEIRS) return;
+      // Of what the client sent, only what has the form of an id: the trail must not hold personal data.
+      const orderId = String(req.params['orderId'] ?? '');
+      const object = ORDER_ID.test(orderId) ? orderId : undefined;
+      runInContext(context, () =>
+        log.add(auditRow({ object, outcome: 'refused', statusCode: res.statusCode, errorCode })),
+      );
+    });
+    next();
+  };
+}

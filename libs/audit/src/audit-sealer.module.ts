@@ -1,0 +1,13 @@
+import { Module } from '@nestjs/common';
+import { makeGaugeProvider } from '@willsoto/nestjs-prometheus';
+import { AuditSealer } from './audit-sealer';
+
+/** Chains the audit trail. For one role, whose processes take turns. */
+@Module({
+  providers: [
+    AuditSealer,
+    makeGaugeProvider({ name: 'audit_sealed_block', help: 'Number of the newest block of the audit trail' }),
+    makeGaugeProvider({ name: 'audit_unsealed_events', help: 'Positions of the audit trail that no block covers yet' }),
+  ],
+})
+export class AuditSealerModule {}

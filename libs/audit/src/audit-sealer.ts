@@ -1,0 +1,129 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type BeforeApplicationShutdown,
+  Inject,
+  Injectable,
+  Logger,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
+import { Database } from '@platform/database';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Gauge } from 'prom-client';
+import type { EntityManager } from 'typeorm';
+import { type Block, blockMac, rowMac, SEALED_COLUMNS, type SealedRow } from './audit-chain';
+
+const SEAL_EVERY_MS = 1_000;
+const BLOCK_ROWS = 1_000;
+
+/** Held by whoever seals, until its transaction ends. Chosen at random, and never changed. */
+const SEALER_LOCK = 4_911_302_857_116;
+
+/** Where the trail ended at some moment, and the first transaction that began after it. */
+interface Mark {
+  /** Position of the newest event, 0 if there is none. */
+  readonly newest: string;
+  readonly horizon: string;
+}
+
+/**
+ * Chains what has been written to the audit trail, behind the writers. A block covers a range of positions, so it must
+ * wait until nobody can commit a row within it any more: until every transaction has ended that was under way when the
+ * range was chosen. `audit_events.transaction` sees to it that a row's transaction has its number before its position.
+ */
+@Injectable()
+export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+  private readonly logger = new Logger(AuditSealer.name);
+  private readonly key: string;
+  private readonly stop = new AbortController();
+  private running: Promise<void> | undefined;
+  private mark: Mark | undefined;
+
+  constructor(
+    @Inject(CONFIG) config: Config,
+    private readonly database: Database,
+    @InjectMetric('audit_sealed_block') private readonly sealedBlock: Gauge,
+    @InjectMetric('audit_unsealed_events') private readonly unsealed: Gauge,
+  ) {
+    const [key] = config.auditKeys ?? [];
+    if (key === undefined) throw new Error('AUDIT_KEY is required');
+    this.key = key;
+  }
+
+  onApplicationBootstrap(): void {
+    this.running = this.run();
+  }
+
+  beforeApplicationShutdown(): void {
+    this.stop.abort();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    let hasFailed = false;
+    while (!this.stop.signal.aborted) {
+      try {
+        let isMore = true;
+        while (isMore && !this.stop.signal.aborted) isMore = await this.database.inTransaction((tx) => this.seal(tx));
+        hasFailed = false;
+      } catch (error) {
+        if (!hasFailed) this.logger.warn({ err: error }, 'The audit trail cannot be sealed at the moment');
+        hasFailed = true;
+      }
+      await delay(SEAL_EVERY_MS, undefined, { signal: this.stop.signal }).catch(() => undefined);
+    }
+  }
+
+  /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */
+  private async seal(tx: EntityManager): Promise<boolean> {
+    const [lock] = await tx.query<{ held: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS held', [SEALER_LOCK]);
+    if (!lock?.held) return false;
+    const [head] = await tx.query<Block[]>('SELECT * FROM audit_blocks ORDER BY number DESC LIMIT 1');
+    const sealedTo = head?.last_position ?? '0';
+    const end = await this.settledEnd(tx, sealedTo);
+    this.sealedBlock.set(Number(head?.number ?? 0));
+    if (end === undefined) return false;
+
+    const rows = await tx.query<SealedRow[]>(
+      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`,
+      [sealedTo, end, BLOCK_ROWS],
+    );
+    const last = rows.at(-1);
+    if (!last) return false;
+    const block = {
+      number: String(BigInt(head?.number ?? 0) + 1n),
+      sealed_at: new Date(),
+      last_position: last.position,
+      event_ids: rows.map(({ id }) => id),
+      event_macs: Buffer.concat(rows.map((row) => rowMac(this.key, row))),
+      previous: head?.mac ?? Buffer.alloc(0),
+    };
+    await tx.query(
+      `INSERT INTO audit_blocks (number, sealed_at, last_position, event_ids, event_macs, previous, mac)
+       VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+      [...Object.values(block), blockMac(this.key, block)],
+    );
+    return true;
+  }
+
+  /** The position up to which nothing more can appear, if it is beyond what is sealed. */
+  private async settledEnd(tx: EntityManager, sealedTo: string): Promise<string | undefined> {
+    const { mark } = this;
+    const [now] = await tx.query<(Mark & { settled: boolean })[]>(
+      `SELECT coalesce(max(position), 0)::text AS newest, pg_snapshot_xmax(pg_current_snapshot())::text AS horizon,
+              pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 AS settled
+       FROM audit_events`,
+      [mark?.horizon ?? null],
+    );
+    if (!now) return undefined;
+    this.unsealed.set(Math.max(0, Number(BigInt(now.newest) - BigInt(sealedTo))));
+    if (mark && !now.settled) return undefined;
+    if (mark && BigInt(mark.newest) > BigInt(sealedTo)) return mark.newest;
+    this.mark = { newest: now.newest, horizon: now.horizon };
+    return undefined;
+  }
+}

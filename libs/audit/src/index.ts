@@ -1,0 +1,8 @@
+export { type AuditFault, AuditVerifier, type AuditVerdict } from './audit-verifier';
+export { auditInsert, type AuditRow, auditRow, auditValues } from './audit-row';
+export { AuditModule } from './audit.module';
+export { auditRefusals } from './audit-refusals.middleware';
+export { RefusalLog } from './refusal-log';
+export { AuditSealerModule } from './audit-sealer.module';
+export { type AuditFilter, AuditTrail } from './audit-trail';
+export { Audited } from './audited.decorator';

@@ -1,0 +1,78 @@
+import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { newContext, runInContext } from '@platform/request-context';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter } from 'prom-client';
+import { type AuditRow, auditRow } from './audit-row';
+import { AuditTrail } from './audit-trail';
+
+/** Rows that wait at most; those beyond are counted, and the count is written down. */
+const MOST_WAITING = 5_000;
+const BATCH_ROWS = 500;
+/** Refusals that come within this time share a statement. */
+const GATHER_MS = 250;
+const RETRY_MS = 1_000;
+
+/**
+ * Refused calls, on their way to the audit trail behind the answers: a refusal waits for no database, and a storm of them
+ * is written in few statements.
+ */
+@Injectable()
+export class RefusalLog implements OnApplicationShutdown {
+  private readonly logger = new Logger(RefusalLog.name);
+  private readonly waiting: AuditRow[] = [];
+  private dropped = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private writing: Promise<void> | undefined;
+
+  constructor(
+    private readonly trail: AuditTrail,
+    @InjectMetric('audit_refusals_dropped_total') private readonly droppedTotal: Counter,
+  ) {}
+
+  add(row: AuditRow): void {
+    if (this.waiting.length >= MOST_WAITING) {
+      this.dropped += 1;
+      this.droppedTotal.inc();
+      return;
+    }
+    this.waiting.push(row);
+    this.schedule(GATHER_MS);
+  }
+
+  /** The database is closed after this. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.writing;
+    await this.write();
+    clearTimeout(this.timer);
+  }
+
+  private schedule(ms: number): void {
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      this.writing = this.write();
+    }, ms).unref();
+  }
+
+  /** Writes what waits. What cannot be written goes on waiting. */
+  private async write(): Promise<void> {
+    try {
+      // Not in the context of whichever request came first: the rows are many clients'.
+      await runInContext(newContext(), async () => {
+        while (this.waiting.length > 0) {
+          const rows = this.waiting.slice(0, BATCH_ROWS);
+          await this.trail.append(rows);
+          this.waiting.splice(0, rows.length);
+        }
+        const { dropped } = this;
+        if (dropped === 0) return;
+        await this.trail.append([
+          auditRow({ action: 'audit.refusals_dropped', object: String(dropped), outcome: 'refused' }),
+        ]);
+        this.dropped -= dropped;
+      });
+    } catch (error) {
+      this.logger.warn({ err: error, waiting: this.waiting.length }, 'Refusals cannot be written down; they wait');
+      this.schedule(RETRY_MS);
+    }
+  }
+}
