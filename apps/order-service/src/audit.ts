@@ -23,7 +23,7 @@ async function main(): Promise<void> {
         `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
       );
     for (const fault of faults) console.log(line(fault));
-    if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} faults`);
+    if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} fault(s)`);
     console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
   } finally {
     await client.end();

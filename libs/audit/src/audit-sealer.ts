@@ -89,7 +89,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     if (end === undefined) return false;
 
     const rows = await tx.query<SealedRow[]>(
-      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`,
+      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY audit_events.position LIMIT $3`,
       [sealedTo, end, BLOCK_ROWS],
     );
     const last = rows.at(-1);

@@ -93,7 +93,7 @@ export class AuditVerifier {
 
   private async verifyEvents(block: Block, after: string, key: string): Promise<void> {
     const { rows } = await this.client.query<SealedRow>(
-      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY position`,
+      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY audit_events.position`,
       [after, block.last_position],
     );
     const isOld = block.sealed_at.getTime() < Date.now() - SPARED_DAYS * 86_400_000;

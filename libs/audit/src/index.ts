@@ -1,3 +1,4 @@
+export { type Block, blockMac } from './audit-chain';
 export { type AuditFault, AuditVerifier, type AuditVerdict } from './audit-verifier';
 export { auditInsert, type AuditRow, auditRow, auditValues } from './audit-row';
 export { AuditModule } from './audit.module';

@@ -1,0 +1,252 @@
+import { execFile } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { AuditVerifier, type Block, blockMac } from '@platform/audit';
+import { directConnection } from '@platform/database';
+import { fromUUID } from 'typeid-js';
+import { anOrder, type Api, api, fetchToken } from '../support/client';
+import { environment } from '../support/environment';
+import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
+
+const KEY = 'a-key-of-at-least-32-characters-1';
+const NEW_KEY = 'a-key-of-at-least-32-characters-2';
+
+let service: TestService;
+let orders: Api;
+
+beforeAll(async () => {
+  service = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
+  orders = api(service.url, await fetchToken('order-orchestrator'));
+  for (let block = 0; block < 4; block += 1) {
+    await Promise.all(
+      Array.from({ length: 5 }, () => orders('/v1/orders', { body: anOrder({ customerId: 'cust_down' }) })),
+    );
+    await sealed();
+  }
+});
+afterAll(() => service.database.drop());
+
+/** Waits until every event is covered by a block. */
+async function sealed(): Promise<void> {
+  await until('the seal', async () => {
+    const [row] = await service.database.query<{ done: boolean }>(
+      `SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done`,
+    );
+    return row?.done === true;
+  });
+}
+
+/** `npm run audit -- …` as an operator runs it, against the service's database. */
+async function audit(args: string[], key = KEY) {
+  const env = environment({ PATH: process.env['PATH'], DATABASE_URL: service.config.database.url, AUDIT_KEY: key });
+  const program = 'dist/apps/order-service/src/audit.js';
+  return promisify(execFile)(process.execPath, [program, ...args], { env }).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({ code, stdout, stderr }),
+  );
+}
+
+async function verify({ keys = [KEY], head }: { keys?: string[]; head?: string } = {}) {
+  const client = directConnection(service.config, 'test', 10_000);
+  await client.connect();
+  try {
+    return await new AuditVerifier(client, keys).verify(head);
+  } finally {
+    await client.end();
+  }
+}
+
+async function eventAt(offset: number) {
+  const [event] = await service.database.query<{ id: string; position: string }>(
+    'SELECT id, position FROM audit_events ORDER BY position OFFSET $1 LIMIT 1',
+    [offset],
+  );
+  if (!event) throw new Error(`There are not ${offset} events`);
+  return event;
+}
+
+describe('the chain', () => {
+  it('covers every event within seconds, and is whole', async () => {
+    expect(await verify()).toMatchObject({ events: 20, unsealed: 0, faults: [] });
+  });
+
+  it('is verified with any of several keys, so that they can be changed', async () => {
+    expect((await verify({ keys: [NEW_KEY, KEY] })).faults).toEqual([]);
+    expect((await verify({ keys: [NEW_KEY] })).faults).toContainEqual({
+      what: 'edited',
+      block: '1',
+      detail: 'its MAC fits no key',
+    });
+  });
+
+  it('does not miss an event whose transaction was open while later ones were written', async () => {
+    await service.database.query('BEGIN');
+    await service.database.query(
+      `INSERT INTO audit_events (id, occurred_at, action, outcome) VALUES (gen_random_uuid(), now(), 'late', 'succeeded')`,
+    );
+    await orders('/v1/orders', { body: anOrder({ customerId: 'cust_down' }) });
+    await delay(2_500); // more than it takes to seal what is settled
+    expect(await verify()).toMatchObject({ events: 20, unsealed: 1 });
+    await service.database.query('COMMIT');
+    await sealed();
+    expect(await verify()).toMatchObject({ events: 22, unsealed: 0, faults: [] });
+  });
+
+  describe('when somebody who may do anything in the database', () => {
+    beforeAll(async () => {
+      await service.app.close();
+      await service.database.query('CREATE TABLE events_before AS TABLE audit_events');
+      await service.database.query('CREATE TABLE blocks_before AS TABLE audit_blocks');
+    });
+    afterEach(async () => {
+      await service.database.query('TRUNCATE audit_events, audit_blocks');
+      await service.database.query('INSERT INTO audit_events OVERRIDING SYSTEM VALUE SELECT * FROM events_before');
+      await service.database.query('INSERT INTO audit_blocks SELECT * FROM blocks_before');
+    });
+
+    it.each([
+      ['client_id', "'somebody-else'"],
+      ['tenant_id', "'globex'"],
+      ['action', "'order.read'"],
+      ['object', 'NULL'],
+      ['outcome', "'refused'"],
+      ['status_code', '500'],
+      ['error_code', "'X'"],
+      ['request_id', "'other'"],
+      ['address', "'10.0.0.1'"],
+      ['certificate', "'x'"],
+      ['occurred_at', "occurred_at + interval '1 millisecond'"],
+    ])('edits %s of an event, names the event', async (column, value) => {
+      const event = await eventAt(7);
+      await service.database.query(`UPDATE audit_events SET ${column} = ${value} WHERE id = $1`, [event.id]);
+      expect((await verify()).faults).toEqual([
+        { what: 'edited', event: event.id, detail: expect.stringContaining(`position ${event.position}, block `) },
+      ]);
+    });
+
+    it('removes an event, names the event', async () => {
+      const event = await eventAt(12);
+      await service.database.query('DELETE FROM audit_events WHERE id = $1', [event.id]);
+      expect((await verify()).faults).toEqual([expect.objectContaining({ what: 'removed', event: event.id })]);
+    });
+
+    it('removes all events of the first block, names each, because they are too young for retention', async () => {
+      const [{ events } = { events: [] }] = await service.database.query<{ events: string[] }>(
+        'SELECT event_ids AS events FROM audit_blocks WHERE number = 1',
+      );
+      await service.database.query('DELETE FROM audit_events WHERE id = ANY($1)', [events]);
+      expect((await verify()).faults).toEqual(
+        events.map((event) => expect.objectContaining({ what: 'removed', event }) as unknown),
+      );
+    });
+
+    it('puts another event in the place of one, names both', async () => {
+      const event = await eventAt(5);
+      await service.database.query('DELETE FROM audit_events WHERE id = $1', [event.id]);
+      const inserted = '01890000-0000-7000-8000-000000000000';
+      await service.database.query(
+        `INSERT INTO audit_events (position, id, occurred_at, action, outcome) OVERRIDING SYSTEM VALUE
+         VALUES ($1, $2, now(), 'order.create', 'succeeded')`,
+        [event.position, inserted],
+      );
+      expect((await verify()).faults).toEqual([
+        expect.objectContaining({ what: 'inserted', event: inserted }),
+        expect.objectContaining({ what: 'removed', event: event.id }),
+      ]);
+    });
+
+    it('exchanges two events, names both', async () => {
+      const [a, b] = [await eventAt(0), await eventAt(1)];
+      await service.database.query(
+        'UPDATE audit_events SET id = CASE id WHEN $1 THEN $2::uuid ELSE $1 END WHERE id IN ($1, $2)',
+        [a.id, b.id],
+      );
+      const { faults } = await verify();
+      for (const { id } of [a, b]) expect(faults.map(({ event }) => event)).toContain(id);
+    });
+
+    it('removes a block with its events, names the block', async () => {
+      await service.database.query(`
+        WITH gone AS (DELETE FROM audit_blocks WHERE number = 2 RETURNING event_ids)
+        DELETE FROM audit_events WHERE id IN (SELECT unnest(event_ids) FROM gone)`);
+      expect((await verify()).faults).toEqual([{ what: 'removed', block: '2 to 2', detail: 'blocks before block 3' }]);
+    });
+
+    it('edits a block, names the block', async () => {
+      await service.database.query("UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 2");
+      expect((await verify()).faults).toEqual([{ what: 'edited', block: '2', detail: 'its MAC fits no key' }]);
+    });
+
+    it('seals a block anew without the key, names the block', async () => {
+      await service.database.query('UPDATE audit_blocks SET mac = sha256(mac) WHERE number = 2');
+      const { faults } = await verify();
+      expect(new Set(faults.map(({ what, block }) => `${what} ${block}`))).toEqual(new Set(['edited 2']));
+    });
+
+    it('cuts the trail at its end, is found out by a head that was kept elsewhere', async () => {
+      const { head } = await verify();
+      await service.database.query(`
+        WITH gone AS (DELETE FROM audit_blocks WHERE number = (SELECT max(number) FROM audit_blocks) RETURNING event_ids)
+        DELETE FROM audit_events WHERE id IN (SELECT unnest(event_ids) FROM gone)`);
+      expect((await verify()).faults).toEqual([]);
+      expect((await verify({ head })).faults).toEqual([
+        { what: 'removed', block: head?.split(':')[0], detail: 'the block that was given as head' },
+      ]);
+    });
+  });
+});
+
+describe('prune_audit_events', () => {
+  const prune = async (until: string) => {
+    const sql = `SELECT prune_audit_events(${until}, 1000)::int AS gone`;
+    return (await service.database.query<{ gone: number }>(sql))[0]?.gone;
+  };
+
+  it('takes nothing that was sealed less than 30 days ago, whatever it is asked', async () => {
+    expect(await prune("now() + interval '1 year'")).toBe(0);
+  });
+
+  it('takes whole blocks, the oldest first, and leaves a chain that is whole', async () => {
+    const blocks = await service.database.query<Block>('SELECT * FROM audit_blocks ORDER BY number');
+    // As if the first two blocks had been sealed 40 days ago.
+    let previous = Buffer.alloc(0);
+    for (const block of blocks) {
+      const age = Number(block.number) <= 2 ? 40 * 86_400_000 : 0;
+      const sealed = { ...block, sealed_at: new Date(block.sealed_at.getTime() - age), previous };
+      const mac = blockMac(KEY, sealed);
+      const sql = 'UPDATE audit_blocks SET sealed_at = $2, previous = $3, mac = $4 WHERE number = $1';
+      await service.database.query(sql, [block.number, sealed.sealed_at, previous, mac]);
+      previous = mac;
+    }
+    const { events, faults } = await verify();
+    expect(faults).toEqual([]);
+    expect(await prune("now() - interval '50 days'")).toBe(0);
+    const gone = await prune("now() - interval '35 days'");
+    expect(gone).toBe(blocks.slice(0, 2).flatMap(({ event_ids }) => event_ids).length);
+    expect(await verify()).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
+  });
+});
+
+describe('npm run audit -- verify', () => {
+  it('prints the head of a trail that is whole, and exits with 0', async () => {
+    const { code, stdout } = await audit(['verify']);
+    expect(stdout).toMatch(
+      /^\d+ events in \d+ blocks; 0 events are not sealed yet\n.*The audit trail is whole\. Head: \d+:[0-9a-f]{64}\n$/,
+    );
+    expect(code).toBe(0);
+  });
+
+  it('names what it found, and exits with 1', async () => {
+    const { id, position } = await eventAt(3);
+    await service.database.query("UPDATE audit_events SET object = 'ord_x' WHERE id = $1", [id]);
+    const { code, stdout, stderr } = await audit(['verify']);
+    expect(stdout).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
+    expect([code, stderr]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
+  });
+
+  it.each([[[]], [['verify', '--fast']]])('says how it is used when asked for %j', async (args) => {
+    const { code, stderr } = await audit(args);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
+  });
+});
