@@ -197,6 +197,31 @@ describe('the chain', () => {
   });
 });
 
+describe('npm run audit -- verify', () => {
+  it('prints the head of a trail that is whole, and exits with 0', async () => {
+    const { code, stdout } = await audit(['verify']);
+    expect(stdout).toMatch(
+      /^\d+ events in \d+ blocks; 0 events are not sealed yet\nThe audit trail is whole\. Head: \d+:[0-9a-f]{64}\n$/,
+    );
+    expect(code).toBe(0);
+  });
+
+  it('names what it found, and exits with 1', async () => {
+    const { id, position } = await eventAt(3);
+    await service.database.query("UPDATE audit_events SET object = 'ord_x' WHERE id = $1", [id]);
+    const { code, stdout, stderr } = await audit(['verify']);
+    expect(stdout).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
+    expect([code, stderr]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
+    const sql = 'UPDATE audit_events SET object = (SELECT object FROM events_before WHERE id = $1) WHERE id = $1';
+    await service.database.query(sql, [id]);
+  });
+
+  it.each([[[]], [['verify', '--fast']]])('says how it is used when asked for %j', async (args) => {
+    const { code, stderr } = await audit(args);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
+  });
+});
+
 describe('prune_audit_events', () => {
   const prune = async (until: string) => {
     const sql = `SELECT prune_audit_events(${until}, 1000)::int AS gone`;
@@ -210,7 +235,7 @@ describe('prune_audit_events', () => {
   it('takes whole blocks, the oldest first, and leaves a chain that is whole', async () => {
     const blocks = await service.database.query<Block>('SELECT * FROM audit_blocks ORDER BY number');
     // As if the first two blocks had been sealed 40 days ago.
-    let previous = Buffer.alloc(0);
+    let previous: Buffer = Buffer.alloc(0);
     for (const block of blocks) {
       const age = Number(block.number) <= 2 ? 40 * 86_400_000 : 0;
       const sealed = { ...block, sealed_at: new Date(block.sealed_at.getTime() - age), previous };
@@ -225,28 +250,5 @@ describe('prune_audit_events', () => {
     const gone = await prune("now() - interval '35 days'");
     expect(gone).toBe(blocks.slice(0, 2).flatMap(({ event_ids }) => event_ids).length);
     expect(await verify()).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
-  });
-});
-
-describe('npm run audit -- verify', () => {
-  it('prints the head of a trail that is whole, and exits with 0', async () => {
-    const { code, stdout } = await audit(['verify']);
-    expect(stdout).toMatch(
-      /^\d+ events in \d+ blocks; 0 events are not sealed yet\n.*The audit trail is whole\. Head: \d+:[0-9a-f]{64}\n$/,
-    );
-    expect(code).toBe(0);
-  });
-
-  it('names what it found, and exits with 1', async () => {
-    const { id, position } = await eventAt(3);
-    await service.database.query("UPDATE audit_events SET object = 'ord_x' WHERE id = $1", [id]);
-    const { code, stdout, stderr } = await audit(['verify']);
-    expect(stdout).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
-    expect([code, stderr]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
-  });
-
-  it.each([[[]], [['verify', '--fast']]])('says how it is used when asked for %j', async (args) => {
-    const { code, stderr } = await audit(args);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
   });
 });

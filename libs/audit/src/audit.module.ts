@@ -1,14 +1,15 @@
-import { Global, Module } from '@nestjs/common';
-import { APP_GUARD, DiscoveryModule } from '@nestjs/core';
+import { Module } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
 import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
 import { AuditActionGuard } from './audit-action.guard';
 import { AuditTrail } from './audit-trail';
 import { RefusalLog } from './refusal-log';
 
-/** Who did what, and what they were refused. To be imported before the modules whose guards refuse. */
-@Global()
+/**
+ * Who did what, and what they were refused. To be imported before the modules whose guards refuse. Not global, so that it
+ * is shut down before the database.
+ */
 @Module({
-  imports: [DiscoveryModule],
   providers: [
     AuditTrail,
     RefusalLog,

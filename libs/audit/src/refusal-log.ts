@@ -22,6 +22,7 @@ export class RefusalLog implements OnApplicationShutdown {
   private readonly waiting: AuditRow[] = [];
   private dropped = 0;
   private timer: NodeJS.Timeout | undefined;
+  private hasFailed = false;
   private writing: Promise<void> | undefined;
 
   constructor(
@@ -42,14 +43,18 @@ export class RefusalLog implements OnApplicationShutdown {
   /** The database is closed after this. */
   async onApplicationShutdown(): Promise<void> {
     await this.writing;
-    await this.write();
     clearTimeout(this.timer);
+    do await this.write();
+    while (this.waiting.length > 0 && !this.hasFailed);
   }
 
   private schedule(ms: number): void {
     this.timer ??= setTimeout(() => {
-      this.timer = undefined;
-      this.writing = this.write();
+      // One after the other: two at once would both write the rows at the front.
+      this.writing = this.write().finally(() => {
+        this.timer = undefined;
+        if (this.waiting.length > 0) this.schedule(this.hasFailed ? RETRY_MS : GATHER_MS);
+      });
     }, ms).unref();
   }
 
@@ -58,11 +63,12 @@ export class RefusalLog implements OnApplicationShutdown {
     try {
       // Not in the context of whichever request came first: the rows are many clients'.
       await runInContext(newContext(), async () => {
-        while (this.waiting.length > 0) {
+        // What comes meanwhile gathers for the next time, unless it is a batch already.
+        do {
           const rows = this.waiting.slice(0, BATCH_ROWS);
           await this.trail.append(rows);
           this.waiting.splice(0, rows.length);
-        }
+        } while (this.waiting.length >= BATCH_ROWS);
         const { dropped } = this;
         if (dropped === 0) return;
         await this.trail.append([
@@ -70,9 +76,11 @@ export class RefusalLog implements OnApplicationShutdown {
         ]);
         this.dropped -= dropped;
       });
+      this.hasFailed = false;
     } catch (error) {
-      this.logger.warn({ err: error, waiting: this.waiting.length }, 'Refusals cannot be written down; they wait');
-      this.schedule(RETRY_MS);
+      if (!this.hasFailed)
+        this.logger.warn({ err: error, waiting: this.waiting.length }, 'Refusals cannot be written down; they wait');
+      this.hasFailed = true;
     }
   }
 }
