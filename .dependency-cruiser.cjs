@@ -3,6 +3,7 @@ const LIBS = [
   'config',
   'request-context',
   'errors',
+  'rate-limit',
   'auth',
   'observability',
   'health',
