@@ -23,7 +23,7 @@ describeWithRedis('Rate limits with Redis', () => {
   let services: [ServiceProcess, ServiceProcess];
   let clients = 0;
 
-  const start = () =>
+  const start = (overrides: NodeJS.ProcessEnv = {}) =>
     spawnService({
       ROLES: 'api',
       DATABASE_URL: database.url,
@@ -31,6 +31,7 @@ describeWithRedis('Rate limits with Redis', () => {
       OIDC_AUDIENCE: 'orders',
       REDIS_URL: redis.url,
       RATE_LIMIT_PER_MINUTE: String(QUOTA),
+      ...overrides,
     });
 
   /** A client that nobody has seen, at both services. */
@@ -199,6 +200,18 @@ describeWithRedis('Rate limits with Redis', () => {
     expect(calls).toBeGreaterThan(10);
     expect(slowestMs).toBeLessThan(FAST_MS);
     expect(timesIn(service, RECOVERY)).toBeGreaterThan(recoveries);
+  });
+
+  it('keep the password out of the log, even one that Redis refuses', async () => {
+    const refused = await start({ REDIS_URL: redis.url.replace(PASSWORD, `wrong-${PASSWORD}`), LOG_LEVEL: 'trace' });
+    try {
+      await untilAlone(refused);
+      await until('the warning', () => timesIn(refused, FALLBACK) === 1);
+      expect(JSON.stringify(refused.lines)).toContain('WRONGPASS');
+      expect(JSON.stringify(refused.lines)).not.toContain(PASSWORD);
+    } finally {
+      await refused.end();
+    }
   });
 
   it('let a service start while Redis is away, and are shared when it comes', async () => {

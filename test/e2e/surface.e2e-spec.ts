@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { gzipSync } from 'node:zlib';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -18,7 +19,7 @@ describe('The HTTP surface', () => {
   afterAll(() => service.stop());
 
   /** Sends bytes, and gives what comes back until the service closes the connection. */
-  async function untilClosed(...bytes: string[]): Promise<string> {
+  async function untilClosed(...bytes: (string | Buffer)[]): Promise<string> {
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
     socket.on('error', () => undefined);
     let answer = '';
@@ -99,14 +100,27 @@ describe('The HTTP surface', () => {
       expect(await untilClosed(request(bare(1_500)), end)).toMatch(/^HTTP\/1\.1 431 /);
     });
 
-    it('a body beyond 256 KiB that does not say its length', async () => {
-      const chunk = 'x'.repeat(64 * 1024);
-      const chunked = `${chunk.length.toString(16)}\r\n${chunk}\r\n`;
+    it('a body that is beyond 256 KiB when unpacked', async () => {
+      const body = gzipSync(JSON.stringify(anOrder({ metadata: { a: 'x'.repeat(10_000_000) } })));
       const answer = await untilClosed(
         `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-          'Transfer-Encoding: chunked\r\n\r\n',
-        ...Array<string>(5).fill(chunked),
+          `Content-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`,
+        body,
       );
+      expect(body.length).toBeLessThan(64 * 1024);
+      expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    });
+
+    it('a body beyond 256 KiB that does not say its length, without waiting for its end', async () => {
+      const chunk = 'x'.repeat(64 * 1024);
+      const inChunks = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
+      const head =
+        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+        'Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n';
+      const order = JSON.stringify(anOrder());
+      const accepted = await untilClosed(head, inChunks(order.slice(0, 50)), inChunks(order.slice(50)), '0\r\n\r\n');
+      expect(accepted).toMatch(/^HTTP\/1\.1 201 /);
+      const answer = await untilClosed(head, ...Array<string>(4).fill(inChunks(chunk)), inChunks('x'));
       expect(answer).toMatch(/^HTTP\/1\.1 413 /);
     });
 

@@ -106,7 +106,9 @@ export class CallCounter implements OnApplicationShutdown {
     if (this.store === 'own') return;
     this.store = 'own';
     this.fallback.set(1);
-    this.logger.warn({ err: error }, 'Redis does not answer: this process counts calls alone');
+    // Its message only: on an error that Redis answered hangs the command, and to AUTH that is the password.
+    const reason = error instanceof Error ? error.message : String(error);
+    this.logger.warn({ reason }, 'Redis does not answer: this process counts calls alone');
   }
 }
 
