@@ -52,6 +52,13 @@ describe('The HTTP surface', () => {
       for (const name of ['strict-transport-security', 'x-powered-by', 'server']) expect(headers.get(name)).toBeNull();
     });
 
+    it('to come back over HTTPS only, where they came over HTTPS', async () => {
+      service.app.set('trust proxy', 'loopback');
+      const { headers } = await call('/v1/orders', { headers: { 'x-forwarded-proto': 'https' } });
+      service.app.set('trust proxy', false);
+      expect(headers.get('strict-transport-security')).toBe('max-age=31536000');
+    });
+
     it('to keep no answer of a route that asks for a token', async () => {
       const { headers, body } = await call('/v1/orders', { body: anOrder() });
       expect(headers.get('cache-control')).toBe('no-store');
