@@ -4,6 +4,7 @@ const LIBS = [
   'request-context',
   'errors',
   'validation',
+  'rate-limit',
   'auth',
   'observability',
   'health',

@@ -21,7 +21,7 @@ describe('The API description', () => {
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.requestBody.required).toBe(false);
     expect(body.paths['/v1/orders'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
-    expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual(['201', '4XX', '5XX']);
+    expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual(['201', '429', '4XX', '5XX']);
     expect(body.paths['/v1/orders/{orderId}'].get.security).toEqual([{ accessToken: ['orders:read'] }]);
     expect(body.components.schemas.CreateOrderDto.required).toEqual(['customerId', 'items', 'totalAmount']);
     expect(body.components.schemas.ErrorFacts.properties.code.enum).toContain('IDEMPOTENCY_KEY_REUSED');

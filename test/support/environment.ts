@@ -9,6 +9,8 @@ export function environment(overrides: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     PORT: '0',
     LOG_LEVEL: 'silent',
     SHUTDOWN_DELAY_MS: '0',
+    RATE_LIMIT_PER_MINUTE: '0',
+    RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '0',
     OIDC_ISSUER: pieces().issuer,
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,

@@ -8,15 +8,19 @@ import { answerClientErrors, ErrorFilter, RequestValidationPipe } from '@platfor
 import { HealthChecks } from '@platform/health';
 import { EVENT_SERVER } from '@platform/messaging';
 import { httpTelemetry } from '@platform/observability';
+import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
+import { docsSurface, httpSurface } from './http-surface.middleware';
 import { JsonBodyInterceptor } from './json-body.interceptor';
 import { serveOpenApi } from './openapi';
 
 /** Above the 60 s after which load balancers drop idle connections, so that it is never us who close first. */
 const KEEP_ALIVE_MS = 65_000;
-/** Headers have this long to arrive, and a request with its body the longer time; Node looks every 30 s. */
+/** Headers have this long to arrive, and a request with its body the longer time. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
+/** How often Node looks for those that are late. Its 30 s would let headers take four times as long as they may. */
+const TIMEOUT_CHECK_MS = 1_000;
 
 /** Everything about the application that is not a module. `main.ts` and every end-to-end test come through here. */
 export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
@@ -25,6 +29,9 @@ export async function configureApp(app: NestExpressApplication, config: Config):
 
   const checks = app.get(HealthChecks);
   checks.reported.set('identity-provider', async () => app.get(SigningKeys).assertAnswered());
+  const counter = app.get(CallCounter);
+  if (counter.isConfigured) checks.reported.set('redis', async () => counter.assertShared());
+
   app.use(requestContextMiddleware);
   app.use(httpTelemetry());
   app.use(auditRefusals(app.get(RefusalLog)));
@@ -32,6 +39,9 @@ export async function configureApp(app: NestExpressApplication, config: Config):
     if (checks.isDraining) res.setHeader('Connection', 'close');
     next();
   });
+
+  app.use(httpSurface);
+  app.use('/docs', docsSurface);
 
   app.enableVersioning({ type: VersioningType.URI });
   app.useGlobalInterceptors(new JsonBodyInterceptor());
@@ -43,6 +53,9 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
+  // An option of createServer, which Nest calls for us; Node reads it when the server begins to listen.
+  Object.assign(server, { connectionsCheckingInterval: TIMEOUT_CHECK_MS });
+  server.maxHeadersCount = 0; // counted by httpSurface
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);

@@ -37,6 +37,14 @@ async function readBody(req: Request, res: Response): Promise<void> {
   // body-parser would first read it all.
   if (length > BODY_BYTES) throw tooLarge();
   await new Promise<void>((resolve, reject) => {
+    // Of chunks nobody knows the end, and body-parser waits for it even when it has had enough.
+    if (req.headers['transfer-encoding'] !== undefined) {
+      let received = 0;
+      req.on('data', (chunk: Buffer) => {
+        received += chunk.length;
+        if (received > BODY_BYTES) reject(tooLarge());
+      });
+    }
     parse(req, res, (error?: unknown) => (error === undefined ? resolve() : reject(refusalOf(error))));
   });
 }

@@ -49,10 +49,26 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     )
     .build();
   const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody] });
+  const text = { schema: { type: 'string' as const } };
+  const rateLimit = {
+    'RateLimit-Policy': { ...text, description: 'Calls (`q`) in a window of seconds (`w`): `"client";q=6000;w=60`' },
+    RateLimit: {
+      ...text,
+      description: 'Calls that remain (`r`), whole again in seconds (`t`): `"client";r=5999;t=60`',
+    },
+  };
+  const retryAfter = { 'Retry-After': { ...text, description: 'Seconds until a call is let through again' } };
   const refusal = { content: { 'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } } } };
   for (const path of Object.values(document.paths)) {
     for (const operation of [path.get, path.post]) {
       if (!operation) continue;
+      if (operation.security) {
+        operation.responses['429'] = {
+          description: 'The client is over its limit of calls',
+          headers: { ...rateLimit, ...retryAfter },
+          ...refusal,
+        };
+      }
       operation.responses['4XX'] = { description: 'The request was refused', ...refusal };
       operation.responses['5XX'] = { description: 'The service failed or cannot answer now', ...refusal };
     }

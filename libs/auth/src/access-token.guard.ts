@@ -2,19 +2,25 @@ import { type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { AuthGuard } from '@nestjs/passport';
 import { ServiceError } from '@platform/errors';
+import { ClientRateLimit, FailedAuthentications } from '@platform/rate-limit';
 import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import type { Counter } from 'prom-client';
 import { AccessTokenStrategy } from './access-token.strategy';
 import { type AuthFailureReason, InvalidToken } from './invalid-token';
 import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
 
-/** Lets a request through to its route if the route is public, or if its token is good and has the route's scopes. */
+/**
+ * Lets a request through to its route if the route is public, or if its token is good, its
+ * client within its limit, and the route's scopes in the token.
+ */
 @Injectable()
 export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
   constructor(
     private readonly reflector: Reflector,
+    private readonly clientRateLimit: ClientRateLimit,
+    private readonly failedAuthentications: FailedAuthentications,
     @InjectMetric('auth_failures_total') private readonly failures: Counter<'reason'>,
   ) {
     super();
@@ -26,16 +32,21 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     const targets = [context.getHandler(), context.getClass()];
     const access = this.reflector.getAllAndOverride<RouteAccess>(ROUTE_ACCESS, targets);
     if (access === 'public') return true;
+    const res = context.switchToHttp().getResponse<Response>();
+    res.setHeader('Cache-Control', 'no-store');
     try {
       await super.canActivate(context);
       const principal = context.switchToHttp().getRequest<Request>().user as Principal;
       const work = currentContext();
       if (work) work.principal = principal;
+      // Before the scopes, so that calls which lack one count too.
+      res.set(await this.clientRateLimit.admit(principal));
       requireScopes(access, principal);
       return true;
     } catch (error) {
       const reason = failureOf(error);
       if (reason) this.failures.inc({ reason });
+      if (error instanceof InvalidToken) this.failedAuthentications.count(currentContext()?.address);
       throw error;
     }
   }

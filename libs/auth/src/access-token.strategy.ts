@@ -1,5 +1,7 @@
 import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
+import { FailedAuthentications } from '@platform/rate-limit';
+import { currentContext, type Principal } from '@platform/request-context';
 import type { Request } from 'express';
 import passport, { Strategy } from 'passport';
 import { ExtractJwt } from 'passport-jwt';
@@ -13,7 +15,10 @@ export class AccessTokenStrategy extends Strategy implements OnModuleInit {
   static readonly NAME = 'access-token';
   override readonly name = AccessTokenStrategy.NAME;
 
-  constructor(private readonly verifier: AccessTokenVerifier) {
+  constructor(
+    private readonly verifier: AccessTokenVerifier,
+    private readonly failedAuthentications: FailedAuthentications,
+  ) {
     super();
   }
 
@@ -30,9 +35,15 @@ export class AccessTokenStrategy extends Strategy implements OnModuleInit {
       );
       return;
     }
-    this.verifier.verify(token).then(
+    this.verifyWithinLimit(token).then(
       (principal) => this.success(principal),
       (error: unknown) => this.error(error),
     );
+  }
+
+  /** From here on a token costs CPU time. One that needs no verification must not come here: it is never limited. */
+  private async verifyWithinLimit(token: string): Promise<Principal> {
+    this.failedAuthentications.assertWithinLimit(currentContext()?.address);
+    return this.verifier.verify(token);
   }
 }

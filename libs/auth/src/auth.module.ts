@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD, DiscoveryModule } from '@nestjs/core';
+import { RateLimitModule } from '@platform/rate-limit';
 import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
 import { AccessTokenGuard } from './access-token.guard';
 import { AccessTokenStrategy } from './access-token.strategy';
@@ -9,7 +10,7 @@ import { SigningKeys } from './signing-keys';
 
 /** Authenticates and authorises every route of the application that imports it. */
 @Module({
-  imports: [DiscoveryModule],
+  imports: [DiscoveryModule, RateLimitModule],
   providers: [
     SigningKeys,
     AccessTokenVerifier,

@@ -37,6 +37,10 @@ const EVERYTHING = {
   KAFKA_SSL: 'true',
   ...SASL,
   KAFKA_CONSUMER_GROUP: 'orders-blue',
+  REDIS_URL: 'rediss://user:password@redis.example:6380/1',
+  RATE_LIMIT_PER_MINUTE: '600',
+  RATE_LIMIT_OVERRIDES: 'order-orchestrator=60000, https://app.example/?a=b=0,',
+  RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '60',
   PAYMENT_API_URL: 'https://payments.example/api',
   PAYMENT_API_ATTEMPT_TIMEOUT_MS: '1',
   PAYMENT_API_DEADLINE_MS: '2',
@@ -91,6 +95,8 @@ describe('loadConfig', () => {
       idempotencyTtlHours: 168,
       outboxRelay: true,
       kafka: undefined,
+      redisUrl: undefined,
+      rateLimit: { perMinute: 6_000, overrides: [], failedAuthPerMinute: 6_000 },
       paymentApi: undefined,
       paymentGiveUpMs: 24 * 3_600_000,
     });
@@ -122,6 +128,15 @@ describe('loadConfig', () => {
         ssl: true,
         sasl: { mechanism: 'scram-sha-512', username: 'user', password: 'password' },
         consumerGroup: 'orders-blue',
+      },
+      redisUrl: 'rediss://user:password@redis.example:6380/1',
+      rateLimit: {
+        perMinute: 600,
+        overrides: [
+          ['order-orchestrator', 60_000],
+          ['https://app.example/?a=b', 0],
+        ],
+        failedAuthPerMinute: 60,
       },
       paymentApi: {
         url: 'https://payments.example/api',
@@ -189,6 +204,7 @@ describe('loadConfig', () => {
     ['SHUTDOWN_DELAY_MS', '0', '300000', (config: ReturnType<typeof load>) => config.shutdownDelayMs],
     ['DATABASE_POOL_SIZE', '1', '1000', (config: ReturnType<typeof load>) => config.database.poolSize],
     ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
+    ['RATE_LIMIT_PER_MINUTE', '0', '10000000', (config: ReturnType<typeof load>) => config.rateLimit.perMinute],
   ])('takes %s from %s to %s and nothing beyond', (name, min, max, read) => {
     const message = `${name} must be an integer from ${min} to ${max}`;
     expect(read(load({ [name]: min }))).toBe(Number(min));
@@ -221,6 +237,12 @@ describe('loadConfig', () => {
     ['KAFKA_BROKERS', 'kafka.example:9092,kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka://kafka.example:9092', 'must be a comma-separated list of host:port'],
     ['KAFKA_SSL', '1', 'must be one of: true, false'],
+    ['REDIS_URL', 'redis.example:6379', 'must be a URL that begins with redis:// or rediss://'],
+    ...['a', 'a=', '=1', ' =1', 'a=x', 'a=-1', 'a=1.5', 'a=10000001', 'a=1,a=2', 'a=1,b'].map((value) => [
+      'RATE_LIMIT_OVERRIDES',
+      value,
+      'must be a list of client=limit,…, each client once, from 0 to 10000000',
+    ]),
     ['PAYMENT_API_URL', '127.0.0.1:4100', 'must be a URL that begins with http:// or https://'],
     ['PAYMENT_API_MAX_ATTEMPTS', '0', 'must be an integer from 1 to 10'],
     ['PAYMENT_API_BREAKER_FAILURE_PERCENT', '101', 'must be an integer from 1 to 100'],
@@ -287,6 +309,8 @@ describe('loadConfig', () => {
       KAFKA_SSL: CANARY,
       KAFKA_SASL_MECHANISM: CANARY,
       KAFKA_SASL_USERNAME: CANARY,
+      REDIS_URL: `http://:${CANARY}@${CANARY}`,
+      RATE_LIMIT_OVERRIDES: CANARY,
     };
 
     it('names every fault at once, and each once', () => {

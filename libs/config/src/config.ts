@@ -43,6 +43,17 @@ const decimal = (min: number, max: number) =>
     return z.NEVER;
   });
 
+/** `name=limit,…`; a name may hold `=` itself. */
+const limits = (max: number) =>
+  z.string().transform((value, ctx): (readonly [string, number])[] => {
+    const entries = list(value).map((entry) => /^(.+)=(\d+)$/.exec(entry)?.slice(1) ?? []);
+    const pairs = entries.map(([name = '', limit]) => [name.trim(), Number(limit)] as const);
+    const names = new Set(pairs.map(([name]) => name));
+    if (names.size === pairs.length && pairs.every(([name, limit]) => name !== '' && limit <= max)) return pairs;
+    ctx.addIssue({ code: 'custom', message: `must be a list of client=limit,…, each client once, from 0 to ${max}` });
+    return z.NEVER;
+  });
+
 const required = { error: 'is required' };
 
 /** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
@@ -59,6 +70,8 @@ const OUTBOUND = {
   BREAKER_WINDOW_MS: integer(1_000, 600_000).default(10_000),
   BREAKER_OPEN_MS: integer(100, 600_000).default(5_000),
 };
+
+const MOST_CALLS = 10_000_000;
 
 type Prefixed<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
 
@@ -111,6 +124,11 @@ const environment = z.object({
   KAFKA_SASL_USERNAME: z.string().optional(),
   KAFKA_SASL_PASSWORD: z.string().optional(),
   KAFKA_CONSUMER_GROUP: z.string().max(200).default('order-service'),
+
+  REDIS_URL: url('redis:', 'rediss:').optional(),
+  RATE_LIMIT_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
+  RATE_LIMIT_OVERRIDES: limits(MOST_CALLS).default([]),
+  RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
 
   ...prefixed('PAYMENT_API', OUTBOUND),
   PAYMENT_GIVE_UP_HOURS: decimal(0.001, 8_760).default(24),
@@ -195,6 +213,15 @@ function toConfig(env: Environment) {
         password: env.KAFKA_SASL_PASSWORD ?? '',
       },
       consumerGroup: env.KAFKA_CONSUMER_GROUP,
+    },
+    redisUrl: env.REDIS_URL,
+    /** Calls in a minute; 0 is no limit. */
+    rateLimit: {
+      perMinute: env.RATE_LIMIT_PER_MINUTE,
+      /** Client ids with a limit of their own, in whichever tenant. */
+      overrides: env.RATE_LIMIT_OVERRIDES,
+      /** From one address. */
+      failedAuthPerMinute: env.RATE_LIMIT_FAILED_AUTH_PER_MINUTE,
     },
     /** Given wherever the process is a worker. */
     paymentApi: env.PAYMENT_API_URL === undefined ? undefined : outbound(env, env.PAYMENT_API_URL, 'PAYMENT_API'),

@@ -1,0 +1,54 @@
+import { ServiceError } from '@platform/errors';
+import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import helmet from 'helmet';
+
+const MOST_HEADERS = 100;
+
+/** Answers are read by programs: nothing in them is to be shown, run, framed or guessed at. */
+const apiHeaders = helmet({
+  contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
+  frameguard: { action: 'deny' },
+  // For what browsers do with pages and plug-ins; or sent by `strictTransportSecurity` below.
+  crossOriginOpenerPolicy: false,
+  originAgentCluster: false,
+  dnsPrefetchControl: false,
+  ieNoOpen: false,
+  permittedCrossDomainPolicies: false,
+  strictTransportSecurity: false,
+  xXssProtection: false,
+});
+
+const strictTransportSecurity = helmet.strictTransportSecurity({ maxAge: 365 * 86_400, includeSubDomains: false });
+
+/** Swagger's page has styles and images within it, fetches tokens and calls the API; its scripts are files of ours. */
+const docsPolicy = helmet.contentSecurityPolicy({
+  useDefaults: false,
+  directives: {
+    defaultSrc: ["'none'"],
+    scriptSrc: ["'self'"],
+    styleSrc: ["'self'", "'unsafe-inline'"],
+    imgSrc: ["'self'", 'data:'],
+    connectSrc: ["'self'"],
+    baseUri: ["'none'"],
+    formAction: ["'none'"],
+    frameAncestors: ["'none'"],
+  },
+});
+
+/** HSTS says nothing over a connection that is not secure, and must not be sent there (RFC 6797 section 7.2). */
+function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void {
+  if (req.secure) strictTransportSecurity(req, res, next);
+  else next();
+}
+
+/** Node would drop the headers beyond its own count without a word, `Authorization` perhaps among them. */
+function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): void {
+  const isWithinLimit = req.rawHeaders.length <= 2 * MOST_HEADERS;
+  next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MOST_HEADERS} request headers`));
+}
+
+/** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
+export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders];
+
+/** Stands after {@link httpSurface}, on the path of the Swagger page. */
+export const docsSurface: RequestHandler = docsPolicy;

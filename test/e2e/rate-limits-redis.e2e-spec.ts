@@ -1,0 +1,234 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { type ServiceProcess, spawnService } from '../support/child';
+import { type Answer, api } from '../support/client';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { describeWithRedis, type RedisServer, startRedis } from '../support/redis';
+import { TokenIssuer } from '../support/token-issuer';
+import { until } from '../support/until';
+
+const QUOTA = 6;
+const PASSWORD = 'canary-password';
+/** What a call may take when Redis hangs: the 100 ms for which it is waited for, and a busy machine. */
+const FAST_MS = 1_000;
+
+const FALLBACK = 'Redis does not answer: this process counts calls alone';
+const RECOVERY = 'Redis answers again: processes count calls together';
+const timesIn = (service: ServiceProcess, msg: string) => service.lines.filter((line) => line['msg'] === msg).length;
+
+describeWithRedis('Rate limits with Redis', () => {
+  let redis: RedisServer;
+  let database: TestDatabase;
+  let issuer: TokenIssuer;
+  let services: [ServiceProcess, ServiceProcess];
+  let clients = 0;
+
+  const start = (overrides: NodeJS.ProcessEnv = {}) =>
+    spawnService({
+      ROLES: 'api',
+      DATABASE_URL: database.url,
+      OIDC_ISSUER: issuer.url,
+      OIDC_AUDIENCE: 'orders',
+      REDIS_URL: redis.url,
+      RATE_LIMIT_PER_MINUTE: String(QUOTA),
+      ...overrides,
+    });
+
+  /** A client that nobody has seen, at both services. */
+  const aClient = async () => {
+    clients += 1;
+    const token = await issuer.sign('ES256', { client_id: `client-${clients}`, tenant: 't' });
+    const [first, second] = services.map(({ url }) => api(url, token));
+    if (!first || !second) throw new Error('there are two services');
+    return {
+      key: `order-service:rate-limit:t\nclient-${clients}`,
+      first: () => first('/v1/orders'),
+      second: () => second('/v1/orders'),
+    };
+  };
+
+  const isShared = async ({ url }: ServiceProcess) =>
+    (await api(url)('/metrics')).text.includes('\nrate_limit_store_fallback 0') &&
+    (await api(url)('/health/ready')).body.info.redis.status === 'up';
+  const untilShared = (service: ServiceProcess) => until('sharing', () => isShared(service));
+  const untilAlone = (service: ServiceProcess) =>
+    until('counting alone', async () => {
+      const { status, body } = await api(service.url)('/health/ready');
+      const { text } = await api(service.url)('/metrics');
+      if (status !== 200) throw new Error('Redis decided that the service is not ready');
+      return body.info.redis.status === 'degraded' && text.includes('\nrate_limit_store_fallback 1');
+    });
+
+  /** On a machine so busy that Redis is late by itself, what was asked is asked again. */
+  async function whileShared<T>(ask: () => Promise<T>): Promise<T> {
+    for (;;) {
+      await Promise.all(services.map(untilShared));
+      const before = services.map((service) => timesIn(service, FALLBACK));
+      const answer = await ask();
+      if (services.every((service, n) => timesIn(service, FALLBACK) === before[n])) return answer;
+    }
+  }
+
+  beforeAll(async () => {
+    [redis, database, issuer] = await Promise.all([
+      startRedis({ password: PASSWORD }),
+      createDatabase(),
+      TokenIssuer.start(),
+    ]);
+    services = await Promise.all([start(), start()]);
+  });
+  afterAll(async () => {
+    for (const service of services) {
+      expect(await service.end()).toBe(0);
+      expect(JSON.stringify(service.lines)).not.toContain(PASSWORD);
+    }
+    await redis.kill();
+    await issuer.stop();
+    await database.drop();
+  });
+
+  it('are one budget for two services', async () => {
+    const answers = await whileShared(async () => {
+      const { first, second } = await aClient();
+      const answers: Answer[] = [];
+      for (let n = 0; n < QUOTA + 2; n += 1) answers.push(await (n % 2 === 0 ? first() : second()));
+      return answers;
+    });
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200, 429, 429]);
+    const remaining = answers.map(({ headers }) => /r=(\d+)/.exec(headers.get('ratelimit') ?? '')?.[1]);
+    expect(remaining).toEqual(['5', '4', '3', '2', '1', '0', '0', '0']);
+  });
+
+  it('let no call too many through when all come at once', async () => {
+    const answers = await whileShared(async () => {
+      const { first, second } = await aClient();
+      return Promise.all(Array.from({ length: 5 * QUOTA }, (_, n) => (n % 2 === 0 ? first() : second())));
+    });
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(QUOTA);
+    expect(answers.filter(({ status }) => status === 429)).toHaveLength(4 * QUOTA);
+  });
+
+  it('hold until the second that Retry-After says', async () => {
+    const client = new Redis(redis.url);
+    try {
+      const [refused, earlier, admitted] = await whileShared(async () => {
+        const { first, second, key } = await aClient();
+        for (let n = 0; n <= QUOTA; n += 1) await first();
+        await client.pexpire(key, 2_000);
+        const refused = await second();
+        const seconds = Number(refused.headers.get('retry-after'));
+        await delay((seconds - 1) * 1_000);
+        const earlier = await first();
+        await delay(1_000);
+        return [refused, earlier, await second()];
+      });
+      expect(refused?.headers.get('retry-after')).toBe('2');
+      expect([earlier?.status, earlier?.headers.get('retry-after')]).toEqual([429, '1']);
+      expect([admitted?.status, admitted?.headers.get('ratelimit')]).toEqual([200, '"client";r=5;t=60']);
+    } finally {
+      client.disconnect();
+    }
+  });
+
+  /** Calls in turn until told to stop; what came of them. */
+  function load() {
+    const seen = { statuses: new Set<number>(), slowestMs: 0, calls: 0 };
+    let stopped = false;
+    const running = (async () => {
+      while (!stopped) {
+        const { first } = await aClient();
+        const begin = performance.now();
+        seen.statuses.add((await first()).status);
+        seen.slowestMs = Math.max(seen.slowestMs, performance.now() - begin);
+        seen.calls += 1;
+      }
+    })();
+    return async () => {
+      stopped = true;
+      await running;
+      return seen;
+    };
+  }
+
+  async function replicaOf(...primary: [string, string]): Promise<void> {
+    const client = new Redis(redis.url);
+    await client.replicaof(...primary);
+    client.disconnect();
+  }
+
+  it.each<[string, () => Promise<void>, () => Promise<void>]>([
+    [
+      'is killed and started again',
+      () => redis.kill(),
+      async () => {
+        redis = await redis.restart();
+      },
+    ],
+    [
+      'hangs and goes on',
+      async () => void redis.process.kill('SIGSTOP'),
+      async () => void redis.process.kill('SIGCONT'),
+    ],
+    [
+      'becomes a replica, which answers but counts not',
+      () => replicaOf('127.0.0.1', '1'),
+      () => replicaOf('NO', 'ONE'),
+    ],
+  ])('fail no call and slow none down while Redis %s, and are shared again', async (_, goAway, comeBack) => {
+    await Promise.all(services.map(untilShared));
+    const [service] = services;
+    const [warnings, recoveries] = [timesIn(service, FALLBACK), timesIn(service, RECOVERY)];
+    const stopLoad = load();
+    await goAway();
+    await untilAlone(service);
+
+    // A budget in each service, whole in both.
+    const { first, second } = await aClient();
+    for (const ask of [first, second]) {
+      const answers: Answer[] = [];
+      for (let n = 0; n <= QUOTA; n += 1) answers.push(await ask());
+      expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200, 429]);
+    }
+    await delay(2_500); // several attempts to reach it
+    expect(timesIn(service, FALLBACK)).toBe(warnings + 1);
+    expect(timesIn(service, RECOVERY)).toBe(recoveries);
+
+    await comeBack();
+    await untilShared(service);
+    const { statuses, slowestMs, calls } = await stopLoad();
+    expect([...statuses]).toEqual([200]);
+    expect(calls).toBeGreaterThan(10);
+    expect(slowestMs).toBeLessThan(FAST_MS);
+    expect(timesIn(service, RECOVERY)).toBeGreaterThan(recoveries);
+  });
+
+  it('keep the password out of the log, even one that Redis refuses', async () => {
+    const refused = await start({ REDIS_URL: redis.url.replace(PASSWORD, `wrong-${PASSWORD}`), LOG_LEVEL: 'trace' });
+    try {
+      await untilAlone(refused);
+      await until('the warning', () => timesIn(refused, FALLBACK) === 1);
+      expect(JSON.stringify(refused.lines)).toContain('WRONGPASS');
+      expect(JSON.stringify(refused.lines)).not.toContain(PASSWORD);
+    } finally {
+      await refused.end();
+    }
+  });
+
+  it('let a service start while Redis is away, and are shared when it comes', async () => {
+    await redis.kill();
+    const begin = performance.now();
+    const late = await start();
+    try {
+      await untilAlone(late);
+      const { headers } = await api(late.url, await issuer.sign('ES256', { client_id: 'late' }))('/v1/orders');
+      expect(headers.get('ratelimit')).toBe('"client";r=5;t=60');
+      expect(performance.now() - begin).toBeLessThan(10_000);
+      redis = await redis.restart();
+      await untilShared(late);
+      expect(timesIn(late, FALLBACK)).toBe(1);
+      expect(JSON.stringify(late.lines)).not.toContain(PASSWORD);
+    } finally {
+      expect(await late.end()).toBe(0);
+    }
+  });
+});

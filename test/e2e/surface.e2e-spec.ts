@@ -1,0 +1,184 @@
+import { once } from 'node:events';
+import net from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { startService, type TestService } from '../support/service';
+
+const bare = (n: number) => Array.from({ length: n }, (_, at) => `X-${at}: 1\r\n`).join('');
+
+describe('The HTTP surface', () => {
+  let service: TestService;
+  let token: string;
+  let call: Api;
+
+  beforeAll(async () => {
+    service = await startService();
+    token = await fetchToken('order-orchestrator');
+    call = api(service.url, token);
+  });
+  afterAll(() => service.stop());
+
+  /** Sends bytes, and gives what comes back until the service closes the connection. */
+  async function untilClosed(...bytes: (string | Buffer)[]): Promise<string> {
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    socket.on('error', () => undefined);
+    let answer = '';
+    socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
+    for (const part of bytes) socket.write(part);
+    await once(socket, 'close');
+    return answer;
+  }
+
+  describe('tells browsers and caches', () => {
+    const cases: [string, number, () => Promise<Answer>][] = [
+      ['an answer', 200, () => call('/v1/orders')],
+      ['a refusal', 401, () => api(service.url)('/v1/orders')],
+      ['an unknown route', 404, () => call('/nope')],
+      ['a probe', 200, () => call('/health/live')],
+      ['the API description', 200, () => call('/openapi.json')],
+    ];
+
+    it.each(cases)('to show, run, frame and guess nothing: %s', async (_, status, ask) => {
+      const { status: answered, headers } = await ask();
+      expect(answered).toBe(status);
+      expect(Object.fromEntries(headers)).toMatchObject({
+        'content-security-policy': "default-src 'none';frame-ancestors 'none'",
+        'cross-origin-resource-policy': 'same-origin',
+        'referrer-policy': 'no-referrer',
+        'x-content-type-options': 'nosniff',
+        'x-frame-options': 'DENY',
+      });
+      // Over plain HTTP browsers must not be told to use HTTPS only (RFC 6797 section 7.2).
+      for (const name of ['strict-transport-security', 'x-powered-by', 'server']) expect(headers.get(name)).toBeNull();
+    });
+
+    it('to come back over HTTPS only, where they came over HTTPS', async () => {
+      service.app.set('trust proxy', 'loopback');
+      const { headers } = await call('/v1/orders', { headers: { 'x-forwarded-proto': 'https' } });
+      service.app.set('trust proxy', false);
+      expect(headers.get('strict-transport-security')).toBe('max-age=31536000');
+    });
+
+    it('to keep no answer of a route that asks for a token', async () => {
+      const { headers, body } = await call('/v1/orders', { body: anOrder() });
+      expect(headers.get('cache-control')).toBe('no-store');
+      const order = await call(headers.get('location') ?? '');
+      expect(order.headers.get('cache-control')).toBe('no-store');
+      expect((await api(service.url, 'a.b.c')('/v1/orders')).headers.get('cache-control')).toBe('no-store');
+
+      // A client keeps the order and its ETag on its own account.
+      const known = { 'if-none-match': order.headers.get('etag') ?? '' };
+      const unchanged = await call(`/v1/orders/${body.orderId}`, { headers: known });
+      expect([unchanged.status, unchanged.text, unchanged.headers.get('cache-control')]).toEqual([304, '', 'no-store']);
+    });
+
+    it('what the page of the API needs, and no more', async () => {
+      const { headers, text } = await call('/docs');
+      const policy = headers.get('content-security-policy') ?? '';
+      const page = new URL('/docs', service.url);
+      const sources = (pattern: RegExp) => [...text.matchAll(pattern)].map(([, url = '']) => new URL(url, page));
+      const scripts = sources(/<script[^>]*src="([^"]+)"/g);
+      const files = [...scripts, ...sources(/<link[^>]*href="([^"]+)"/g)];
+      expect(scripts.length).toBeGreaterThan(0);
+      for (const { origin, pathname } of files) {
+        expect(origin).toBe(service.url);
+        const file = await call(pathname);
+        expect([pathname, file.status]).toEqual([pathname, 200]);
+        expect(file.headers.get('x-content-type-options')).toBe('nosniff');
+        expect(file.headers.get('content-type')).toMatch(/javascript|css|png/);
+      }
+      // No script stands in the page itself, so that none needs to be allowed there.
+      expect([...text.matchAll(/<script(?![^>]*src=)[^>]*>/g)]).toEqual([]);
+      expect(policy).toContain("script-src 'self';");
+      expect(policy).toContain("connect-src 'self';");
+      expect(policy).toContain("style-src 'self' 'unsafe-inline';");
+      expect(policy).toContain("frame-ancestors 'none'");
+    });
+  });
+
+  describe('refuses', () => {
+    it('more than 100 headers with 431, rather than to lose the last of them', async () => {
+      const request = (headers: string) => `GET /v1/orders HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}`;
+      const end = `Authorization: Bearer ${token}\r\n\r\n`;
+      expect(await untilClosed(request(bare(97)), end)).toMatch(/^HTTP\/1\.1 200 /);
+      const refused = await untilClosed(request(bare(98)), end);
+      expect(refused).toMatch(/^HTTP\/1\.1 431 /);
+      expect(refused).toContain('"code":"HEADERS_TOO_LARGE"');
+      expect(await untilClosed(request(bare(1_500)), end)).toMatch(/^HTTP\/1\.1 431 /);
+    });
+
+    it('a body that is beyond 256 KiB when unpacked', async () => {
+      const body = gzipSync(JSON.stringify(anOrder({ metadata: { a: 'x'.repeat(10_000_000) } })));
+      const answer = await untilClosed(
+        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+          `Content-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`,
+        body,
+      );
+      expect(body.length).toBeLessThan(64 * 1024);
+      expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    });
+
+    it('a body beyond 256 KiB that does not say its length, without waiting for its end', async () => {
+      const chunk = 'x'.repeat(64 * 1024);
+      const inChunks = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
+      const head =
+        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+        'Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n';
+      const order = JSON.stringify(anOrder());
+      const accepted = await untilClosed(head, inChunks(order.slice(0, 50)), inChunks(order.slice(50)), '0\r\n\r\n');
+      expect(accepted).toMatch(/^HTTP\/1\.1 201 /);
+      const answer = await untilClosed(head, ...Array<string>(4).fill(inChunks(chunk)), inChunks('x'));
+      expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    });
+
+    it.each([
+      ['two lengths', 'Content-Length: 1\r\nContent-Length: 2\r\n\r\n'],
+      ['a length and chunks', 'Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
+      ['a header that is folded', 'X: a\r\n b\r\n\r\n'],
+      ['no host', undefined],
+    ])('a request that proxies may read in another way: %s', async (_, rest) => {
+      const request = rest === undefined ? 'GET / HTTP/1.1\r\n\r\n' : `POST /v1/orders HTTP/1.1\r\nHost: a\r\n${rest}`;
+      expect(await untilClosed(request)).toMatch(/^HTTP\/1\.1 400 /);
+    });
+  });
+
+  describe('waits no longer than it may', () => {
+    const LIMIT_MS = 300;
+    /** A second more, after which it looks again, and a busy machine. */
+    const SOON_MS = 6_000;
+    let before: { headersTimeout: number; requestTimeout: number };
+
+    beforeAll(() => {
+      const { headersTimeout, requestTimeout } = service.app.getHttpServer();
+      before = { headersTimeout, requestTimeout };
+      Object.assign(service.app.getHttpServer(), { headersTimeout: LIMIT_MS, requestTimeout: LIMIT_MS });
+    });
+    afterAll(() => Object.assign(service.app.getHttpServer(), before));
+
+    it('and lets headers have 10 s and a request 30 s', () => {
+      expect(before).toEqual({ headersTimeout: 10_000, requestTimeout: 30_000 });
+    });
+
+    it.each([
+      ['headers that do not end', () => 'GET /v1/orders HTTP/1.1\r\nHost: a\r\nX: '],
+      [
+        'a body that does not end',
+        () =>
+          `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n` +
+          'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"a":',
+      ],
+    ])('for %s', async (_, request) => {
+      const begin = performance.now();
+      const answer = await untilClosed(request());
+      expect(performance.now() - begin).toBeLessThan(SOON_MS);
+      expect(answer).toMatch(/^HTTP\/1\.1 408 /);
+      expect(answer).toContain('"code":"REQUEST_TIMEOUT"');
+    });
+
+    it('for a connection that says nothing', async () => {
+      const begin = performance.now();
+      expect(await untilClosed()).toMatch(/^(HTTP\/1\.1 408 |$)/);
+      expect(performance.now() - begin).toBeLessThan(SOON_MS);
+    });
+  });
+});

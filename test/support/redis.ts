@@ -1,0 +1,59 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { until } from './until';
+
+export interface RedisServer {
+  readonly url: string;
+  readonly process: ChildProcess;
+  /** The same server anew, on the same port and without what it held. */
+  restart(): Promise<RedisServer>;
+  /** Whatever state it is in: nothing that it holds is worth a farewell. */
+  kill(): Promise<void>;
+}
+
+/** Runs what takes a Redis; skipped loudly where there is none, and failed in CI. */
+export function describeWithRedis(name: string, body: () => void): void {
+  const isThere = spawnSync('redis-server', ['--version']).status === 0;
+  if (!isThere && process.env['REQUIRE_KAFKA'] === '1') throw new Error('REQUIRE_KAFKA=1, and redis-server is missing');
+  if (!isThere) console.warn('\n\n  REDIS TESTS ARE SKIPPED: redis-server is missing.\n');
+  (isThere ? describe : describe.skip)(name, body);
+}
+
+/** A real Redis on 127.0.0.1 that keeps nothing on disk. */
+export async function startRedis({ port, password }: { port?: number; password?: string } = {}): Promise<RedisServer> {
+  const at = port ?? (await freePort());
+  const settings = ['--port', String(at), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()];
+  if (password !== undefined) settings.push('--requirepass', password);
+  const child = spawn('redis-server', settings, { stdio: 'ignore' });
+  const kill = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exit;
+  };
+  try {
+    await until('Redis', () => answersAt(at));
+  } catch (error) {
+    await kill();
+    throw error;
+  }
+  const url = `redis://${password === undefined ? '' : `:${password}@`}127.0.0.1:${at}`;
+  return { url, process: child, kill, restart: () => startRedis({ port: at, password }) };
+}
+
+async function answersAt(port: number): Promise<boolean> {
+  const socket = net.connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    socket.write('PING\r\n');
+    await once(socket, 'data');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
