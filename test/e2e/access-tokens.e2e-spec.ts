@@ -1,10 +1,32 @@
 import { generateKeyPairSync } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { Controller, Get, Module } from '@nestjs/common';
+import { AccessTokenVerifier } from '@platform/auth';
 import { type Answer, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
+import { until } from '../support/until';
+
+const DISCOVERY = '/.well-known/openid-configuration';
 
 const now = () => Math.floor(Date.now() / 1_000);
+const part = (json: object) => Buffer.from(JSON.stringify(json)).toString('base64url');
+const ecKeys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
+
+const realNow = performance.now.bind(performance);
+let skipped = 0;
+/** Lets time go by for what is measured with the monotonic clock; timers do not notice. */
+const skip = (ms: number) => {
+  skipped += ms;
+  jest.spyOn(performance, 'now').mockImplementation(() => realNow() + skipped);
+};
+afterAll(() => jest.restoreAllMocks());
+
+/** What counter `name` stands at; `labels` as Prometheus writes them. */
+async function counter(service: TestService, name: string, labels: string): Promise<number> {
+  const { text } = await api(service.url)('/metrics');
+  return Number(text.match(`${name}{${labels}} (\\d+)`)?.[1] ?? 0);
+}
 
 describe('Access tokens', () => {
   let issuer: TokenIssuer;
@@ -20,10 +42,7 @@ describe('Access tokens', () => {
   });
 
   const list = (token: string): Promise<Answer> => api(service.url, token)('/v1/orders');
-  const failures = async (reason: string): Promise<number> => {
-    const { text } = await api(service.url)('/metrics');
-    return Number(new RegExp(`auth_failures_total\\{reason="${reason}"\\} (\\d+)`).exec(text)?.[1] ?? 0);
-  };
+  const failures = (reason: string) => counter(service, 'auth_failures_total', `reason="${reason}"`);
 
   it.each(['RS256', 'PS256', 'ES256', 'EdDSA'])('accepts %s by the keys found through discovery', async (alg) => {
     expect((await list(await issuer.sign(alg))).status).toBe(200);
@@ -40,7 +59,6 @@ describe('Access tokens', () => {
     expect((await list(await token())).status).toBe(200);
   });
 
-  const part = (json: object) => Buffer.from(JSON.stringify(json)).toString('base64url');
   const claims = () => ({ iss: issuer.url, aud: 'orders', client_id: 'c', scope: 'orders:read', exp: now() + 60 });
   const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const publicKeyAsSecret = () =>
@@ -126,6 +144,284 @@ describe('Access tokens', () => {
     expect((await list(await issuer.sign('ES256'))).status).toBe(200);
     issuer.isDown = false;
   });
+
+  it('are verified once, and known from then on', async () => {
+    const verifier = service.app.get(AccessTokenVerifier);
+    const token = await issuer.sign('ES256', { org: 'a-tenant' });
+    const cacheRequests = (outcome: string) => counter(service, 'token_cache_requests_total', `outcome="${outcome}"`);
+    const [hits, misses] = [await cacheRequests('hit'), await cacheRequests('miss')];
+    expect((await list(token)).status).toBe(200);
+    const principal = verifier.recall(token);
+    expect(principal).toMatchObject({ clientId: 'a-client', tenantId: 'a-tenant' });
+    expect(Object.isFrozen(principal)).toBe(true);
+    for (let i = 0; i < 2; i += 1) expect((await list(token)).status).toBe(200);
+    expect(verifier.recall(token)).toBe(principal);
+    expect([await cacheRequests('hit'), await cacheRequests('miss')]).toEqual([hits + 4, misses + 1]); // two of them here
+  });
+
+  it('are not known before they were verified, nor after they were refused', async () => {
+    const verifier = service.app.get(AccessTokenVerifier);
+    const token = await issuer.sign('ES256', { aud: 'others' });
+    for (let i = 0; i < 2; i += 1) {
+      expect(verifier.recall(token)).toBeUndefined();
+      expect((await list(token)).status).toBe(401);
+    }
+  });
+
+  it('that are known end with their expiry', async () => {
+    const token = await issuer.sign('ES256', { exp: now() - 3 });
+    expect((await list(token)).status).toBe(200);
+    const before = await failures('expired');
+    await until('the expiry', async () => (await list(token)).status === 401);
+    expect(await failures('expired')).toBe(before + 1);
+  });
+
+  it('with a typ of any kind are accepted', async () => {
+    for (const typ of ['JWT', null]) expect((await list(await issuer.sign('ES256', {}, { typ }))).status).toBe(200);
+  });
+});
+
+describe('OIDC_REQUIRE_AT_JWT', () => {
+  const secret = 'a-shared-secret-of-at-least-32-characters';
+  let issuer: TokenIssuer;
+  let service: TestService;
+
+  beforeAll(async () => {
+    issuer = await TokenIssuer.start();
+    service = await startService({
+      OIDC_ISSUER: issuer.url,
+      OIDC_AUDIENCE: 'orders',
+      OIDC_REQUIRE_AT_JWT: 'true',
+      OIDC_SHARED_SECRET: secret,
+    });
+  });
+  afterAll(async () => {
+    await service.stop();
+    await issuer.stop();
+  });
+
+  const bySecret = { key: Buffer.from(secret) };
+
+  it.each(['at+jwt', 'application/at+jwt', 'AT+JWT', 'Application/At+Jwt'])('lets in typ %s', async (typ) => {
+    for (const token of [
+      await issuer.sign('ES256', {}, { typ }),
+      await issuer.sign('HS256', {}, { typ, ...bySecret }),
+    ]) {
+      expect((await api(service.url, token)('/v1/orders')).status).toBe(200);
+    }
+  });
+
+  it.each(['JWT', 'jwt', 'at-jwt', 'at+jwt2', 'text/at+jwt', '', null])('refuses typ %p with 401', async (typ) => {
+    const reason = 'reason="token_type"';
+    const before = await counter(service, 'auth_failures_total', reason);
+    for (const token of [
+      await issuer.sign('ES256', {}, { typ }),
+      await issuer.sign('HS256', {}, { typ, ...bySecret }),
+    ]) {
+      const { status, body } = await api(service.url, token)('/v1/orders');
+      expect([status, body.error.code]).toEqual([401, 'INVALID_TOKEN']);
+    }
+    expect(await counter(service, 'auth_failures_total', reason)).toBe(before + 2);
+  });
+});
+
+describe('The keys of the identity provider', () => {
+  /** So short that they are fetched anew each second. */
+  const SOON = { OIDC_JWKS_STALE_MAX_MINUTES: '0.05' };
+  let issuer: TokenIssuer;
+  let service: TestService;
+
+  const start = async (env: NodeJS.ProcessEnv = {}) => {
+    service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', ...env });
+  };
+  const statusOf = async (token: string) => (await api(service.url, token)('/v1/orders')).status;
+  const recall = (token: string) => service.app.get(AccessTokenVerifier).recall(token);
+  const sign = (kid: string) => issuer.sign('ES256', {}, { kid });
+  const isUp = async () => (await statusOf(await issuer.sign('ES256'))) === 200;
+
+  beforeEach(async () => {
+    issuer = await TokenIssuer.start();
+  });
+  afterEach(async () => {
+    await service.stop();
+    await issuer.stop();
+  });
+
+  it('rotate without a failed request, also right after the start', async () => {
+    await start();
+    await until('the first keys', isUp);
+    issuer.keys['next'] = ecKeys();
+    const [byOld, byNext] = [await issuer.sign('ES256'), await sign('next')];
+    const statuses = await Promise.all(Array.from({ length: 50 }, (_, i) => statusOf(i % 2 ? byNext : byOld)));
+    expect(new Set(statuses)).toEqual(new Set([200]));
+    expect(issuer.jwksRequests).toBe(2);
+  });
+
+  it('are asked for once per cooldown, however many unknown ones are named', async () => {
+    await start();
+    await until('the first keys', isUp);
+    const verifier = service.app.get(AccessTokenVerifier);
+    const [, claims, signature] = (await issuer.sign('ES256')).split('.');
+    let sent = 0;
+    const refusals = async (count: number) => {
+      const reasons: unknown[] = [];
+      while (reasons.length < count) {
+        const batch = Array.from({ length: 100 }, () => part({ alg: 'ES256', kid: `unknown-${(sent += 1)}` }));
+        const verified = batch.map((header) => verifier.verify(`${header}.${claims}.${signature}`));
+        for (const result of await Promise.allSettled(verified)) {
+          reasons.push(result.status === 'rejected' && result.reason.reason);
+        }
+      }
+      return new Set(reasons);
+    };
+    expect(await refusals(10_000)).toEqual(new Set(['unknown_key']));
+    expect(issuer.jwksRequests).toBe(2);
+    skip(31_000);
+    expect(await refusals(1_000)).toEqual(new Set(['unknown_key']));
+    expect(issuer.jwksRequests).toBe(3);
+    expect(await isUp()).toBe(true);
+  });
+
+  it('that are withdrawn or replaced end the tokens that are known by them, and no others', async () => {
+    issuer.keys['withdrawn'] = ecKeys();
+    issuer.keys['replaced'] = ecKeys();
+    await start(SOON);
+    const kept = await issuer.sign('ES256');
+    const [withdrawn, replaced] = [await sign('withdrawn'), await sign('replaced')];
+    await until('the first keys', isUp);
+    for (const token of [kept, withdrawn, replaced]) expect(await statusOf(token)).toBe(200);
+    delete issuer.keys['withdrawn'];
+    issuer.keys['replaced'] = ecKeys();
+    const forgotten = () => [withdrawn, replaced].every((token) => recall(token) === undefined);
+    await until('their end', forgotten);
+    expect(recall(kept)).toBeDefined();
+    for (const token of [withdrawn, replaced]) expect(await statusOf(token)).toBe(401);
+    expect(await statusOf(await sign('replaced'))).toBe(200);
+  });
+
+  it('are trusted until OIDC_JWKS_STALE_MAX_MINUTES have passed, and again as soon as the provider is back', async () => {
+    await start(SOON);
+    await until('the first keys', isUp);
+    const token = await issuer.sign('ES256');
+    expect(await statusOf(token)).toBe(200);
+    issuer.isDown = true;
+    await until('the end of trust', () => recall(token) === undefined);
+    for (const refused of [token, await issuer.sign('ES256'), await sign('unknown')]) {
+      const { status, headers, body } = await api(service.url, refused)('/v1/orders');
+      expect([status, body.error.code]).toEqual([503, 'SERVICE_UNAVAILABLE']);
+      expect(headers.get('retry-after')).toBe('1');
+    }
+    issuer.isDown = false;
+    await until('the way back', async () => (await statusOf(token)) === 200);
+  });
+
+  it('are trusted for 24 hours by default', async () => {
+    await start();
+    await until('the first keys', isUp);
+    issuer.isDown = true;
+    const identityProvider = async () => (await api(service.url)('/health/ready')).body.details['identity-provider'];
+    expect(await identityProvider()).toMatchObject({ status: 'up' });
+    expect(await statusOf(await sign('unknown'))).toBe(401);
+    expect(await identityProvider()).toMatchObject({ status: 'degraded' });
+    skip(24 * 3_600_000 - 60_000);
+    expect(await statusOf(await issuer.sign('ES256'))).toBe(200);
+    skip(60_000);
+    expect(await statusOf(await issuer.sign('ES256'))).toBe(503);
+  });
+
+  it('that a silent provider has never given are 503 within 2 s', async () => {
+    issuer.answers[DISCOVERY] = () => {};
+    await start();
+    const began = performance.now();
+    expect(await statusOf(await sign('ES256'))).toBe(503);
+    // The fetch is given up after 5 s, the request after 1.5 s; the rest is for a busy machine.
+    expect(performance.now() - began).toBeLessThan(4_000);
+  });
+
+  it('are followed to where discovery says that they have moved', async () => {
+    await start();
+    await until('the first keys', isUp);
+    issuer.keysPath = '/moved';
+    issuer.answers['/keys'] = (res) => res.writeHead(410).end();
+    issuer.keys['next'] = ecKeys();
+    expect(await statusOf(await sign('next'))).toBe(200);
+    expect(await isUp()).toBe(true);
+  });
+});
+
+describe('The keys at hand go on', () => {
+  let issuer: TokenIssuer;
+  let service: TestService;
+
+  beforeAll(async () => {
+    issuer = await TokenIssuer.start();
+    service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders' });
+    await until('the first keys', isUp);
+  });
+  afterEach(() => {
+    for (const path of Object.keys(issuer.answers)) delete issuer.answers[path];
+  });
+  afterAll(async () => {
+    await service.stop();
+    await issuer.stop();
+  });
+
+  const statusOf = async (token: string) => (await api(service.url, token)('/v1/orders')).status;
+  const isUp = async () => (await statusOf(await issuer.sign('ES256'))) === 200;
+  const failures = () => counter(service, 'jwks_fetches_total', 'outcome="failure"');
+  /** Its key is asked for at the provider, since the last cooldown is over. */
+  const signByUnknown = () => {
+    skip(31_000);
+    return issuer.sign('ES256', {}, { kid: 'unknown' });
+  };
+  const elsewhere = (name: string) => (res: ServerResponse) =>
+    json({ issuer: name, jwks_uri: `${issuer.url}/elsewhere`, keys: [foreign] })(res);
+  const json = (body: unknown) => (res: ServerResponse) => res.writeHead(200).end(JSON.stringify(body));
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1_024 }).publicKey.export({ format: 'jwk' });
+  const secret = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
+  /** Good in itself: whoever took it would know no other. */
+  const foreign = { ...ecKeys().publicKey.export({ format: 'jwk' }), kid: 'foreign' };
+
+  it.each<[string, string, (res: ServerResponse) => void]>([
+    ['an error', '/keys', (res) => res.writeHead(500).end()],
+    ['HTML', '/keys', (res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<html></html>')],
+    ['nothing', '/keys', (res) => res.writeHead(200).end()],
+    ['204', '/keys', (res) => res.writeHead(204).end()],
+    ['an empty set', '/keys', json({ keys: [] })],
+    ['keys that are no array', '/keys', json({ keys: 'all' })],
+    ['keys that are no objects', '/keys', json({ keys: [1, null] })],
+    ['keys of the wrong types', '/keys', json({ keys: [{ kty: 'RSA', n: 1, e: {} }] })],
+    ['keys that no token may use', '/keys', json({ keys: [weak, secret, { kty: 'oct', k: 'c2VjcmV0' }] })],
+    ['more keys than a provider has', '/keys', json({ keys: Array.from({ length: 101 }, () => foreign) })],
+    ['a huge body', '/keys', json({ keys: [foreign], filler: 'x'.repeat(300_000) })],
+    ['a redirect', '/keys', (res) => res.writeHead(302, { location: '/elsewhere' }).end()],
+    ['a connection that breaks', '/keys', (res) => res.destroy()],
+    ['discovery of another issuer', DISCOVERY, elsewhere('https://evil.example')],
+    ['discovery without keys', DISCOVERY, json({ issuer: 'x' })],
+    ['discovery that is redirected', DISCOVERY, (res) => res.writeHead(301, { location: '/elsewhere' }).end()],
+  ])('when the provider answers with %s', async (_, path, answer) => {
+    const before = await failures();
+    issuer.answers['/elsewhere'] = elsewhere(issuer.url);
+    issuer.answers[path] = answer;
+    expect(await statusOf(await signByUnknown())).toBe(401);
+    expect(await failures()).toBe(before + 1);
+    expect(await isUp()).toBe(true);
+  });
+
+  it.each<[string, (res: ServerResponse) => void]>([
+    ['does not answer', () => {}],
+    ['does not end its answer', (res) => res.writeHead(200).write('{"keys":[')],
+  ])('when the provider %s; what cannot be known is 503 and not a wait', async (_, answer) => {
+    const before = await failures();
+    issuer.answers['/keys'] = answer;
+    const token = await signByUnknown();
+    const began = performance.now();
+    const unknown = statusOf(token);
+    expect(await isUp()).toBe(true);
+    expect(await unknown).toBe(503);
+    expect(performance.now() - began).toBeLessThan(4_000);
+    await until('the end of the fetch', async () => (await failures()) === before + 1);
+  });
 });
 
 describe('Access tokens without key ids', () => {
@@ -151,8 +447,7 @@ describe('The identity provider', () => {
     expect([away.status, away.body.error.code]).toEqual([503, 'SERVICE_UNAVAILABLE']);
     expect(away.headers.get('retry-after')).toBe('1');
     issuer.isDown = false;
-    await new Promise((resolve) => setTimeout(resolve, 1_100));
-    expect((await api(service.url, token)('/v1/orders')).status).toBe(200);
+    await until('the way back', async () => (await api(service.url, token)('/v1/orders')).status === 200);
     await service.stop();
     await issuer.stop();
   });
@@ -178,7 +473,9 @@ describe('OIDC_SHARED_SECRET', () => {
       OIDC_SHARED_SECRET: secret,
     });
     const status = async (token: string) => (await api(service.url, token)('/v1/orders')).status;
-    expect(await status(await issuer.sign('HS256', {}, { key: Buffer.from(secret) }))).toBe(200);
+    const token = await issuer.sign('HS256', {}, { key: Buffer.from(secret) });
+    expect(await status(token)).toBe(200);
+    expect(service.app.get(AccessTokenVerifier).recall(token)).toBeDefined();
     expect(await status(await issuer.sign('HS256', {}, { key: Buffer.from(`${secret}x`) }))).toBe(401);
     expect(await status(await issuer.sign('RS256'))).toBe(200);
     await service.stop();

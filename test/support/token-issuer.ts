@@ -9,6 +9,11 @@ export class TokenIssuer {
   jwksRequests = 0;
   /** While true every request is answered with 503. */
   isDown = false;
+  /** Answers in place of the issuer, by path; a handler that does nothing leaves the request hanging. */
+  readonly answers: Record<string, ((res: http.ServerResponse) => void) | undefined> = {};
+  /** Where discovery says that the keys are. */
+  keysPath = '/keys';
+  /** What is published and signed with, by key id. A test may add, replace and delete. */
   readonly keys: Record<string, { privateKey: KeyObject; publicKey: KeyObject }> = {
     RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
     PS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
@@ -41,7 +46,7 @@ export class TokenIssuer {
   async sign(
     alg: string,
     claims: JWTPayload = {},
-    { kid = alg, key }: { kid?: string; key?: KeyObject | Uint8Array } = {},
+    { kid = alg, key, typ = 'at+jwt' }: { kid?: string; key?: KeyObject | Uint8Array; typ?: string | null } = {},
   ) {
     const now = Math.floor(Date.now() / 1_000);
     const good = {
@@ -52,19 +57,25 @@ export class TokenIssuer {
       iat: now,
       exp: now + 600,
     };
-    const signingKey = key ?? this.keys[alg]?.privateKey;
+    const signingKey = key ?? (this.keys[kid] ?? this.keys[alg])?.privateKey;
     if (!signingKey) throw new Error(`no key for ${alg}`);
-    const header = { alg, typ: 'at+jwt', ...(this.withKeyIds && { kid }) };
+    const header = { alg, ...(typ !== null && { typ }), ...(this.withKeyIds && { kid }) };
     return new SignJWT({ ...good, ...claims }).setProtectedHeader(header).sign(signingKey);
   }
 
   private async answer(url: string, res: http.ServerResponse): Promise<void> {
-    if (url === '/keys') this.jwksRequests += 1;
+    if (url === this.keysPath) this.jwksRequests += 1;
+    const answer = this.answers[url];
+    if (answer) {
+      answer(res);
+      return;
+    }
     if (this.isDown) {
       res.writeHead(503).end();
       return;
     }
-    const body = url === '/keys' ? { keys: await this.jwks() } : { issuer: this.url, jwks_uri: `${this.url}/keys` };
+    const discovery = { issuer: this.url, jwks_uri: `${this.url}${this.keysPath}` };
+    const body = url === this.keysPath ? { keys: await this.jwks() } : discovery;
     res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   }
 

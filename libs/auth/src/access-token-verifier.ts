@@ -2,38 +2,53 @@ import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
-import { errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions } from 'jose';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import { errors, type JWSHeaderParameters, type JWTPayload, jwtVerify, type JWTVerifyOptions } from 'jose';
+import type { Counter } from 'prom-client';
 import { type AuthFailureReason, InvalidToken } from './invalid-token';
 import { SigningKeys } from './signing-keys';
+import { TokenCache } from './token-cache';
+import { ALGORITHMS, VerificationKey } from './verification-key';
 
-const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'];
 const CLOCK_TOLERANCE_S = 5;
+/** About 1 KB each. A client needs one token at a time; beyond this many, the least recently used are verified anew. */
+const MAX_CACHED_TOKENS = 10_000;
 
 /** Verifies access tokens of the JWT kind (RFC 7519, RFC 9068) and says whose they are. */
 @Injectable()
 export class AccessTokenVerifier {
   private readonly options: JWTVerifyOptions;
-  private readonly sharedSecret: Uint8Array | undefined;
+  private readonly sharedSecret: VerificationKey | undefined;
+  private readonly cache = new TokenCache(MAX_CACHED_TOKENS, CLOCK_TOLERANCE_S);
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     private readonly signingKeys: SigningKeys,
+    @InjectMetric('token_cache_requests_total') private readonly cacheRequests: Counter<'outcome'>,
   ) {
-    const { sharedSecret, issuer, audience } = config.oidc;
-    this.sharedSecret = sharedSecret === undefined ? undefined : new TextEncoder().encode(sharedSecret);
+    const { sharedSecret, issuer, audience, requireAtJwt } = config.oidc;
+    this.sharedSecret = sharedSecret === undefined ? undefined : VerificationKey.ofSharedSecret(sharedSecret);
     this.options = {
       issuer,
       audience,
-      algorithms: this.sharedSecret ? [...ALGORITHMS, 'HS256'] : ALGORITHMS,
+      algorithms: this.sharedSecret ? [...ALGORITHMS, 'HS256'] : [...ALGORITHMS],
       clockTolerance: CLOCK_TOLERANCE_S,
       requiredClaims: ['exp'],
+      // jose takes `application/at+jwt` for the same, and either in any case (RFC 9068 section 4).
+      ...(requireAtJwt && { typ: 'at+jwt' }),
     };
   }
 
   /** @throws {InvalidToken} and SERVICE_UNAVAILABLE while the provider's keys cannot be had */
   async verify(token: string): Promise<Principal> {
+    const known = this.recall(token);
+    if (known) return known;
+    this.cacheRequests.inc({ outcome: 'miss' });
     try {
-      return this.toPrincipal(await this.verifySignature(token));
+      const { claims, key } = await this.verifySignature(token);
+      const principal = this.toPrincipal(claims);
+      this.cache.set(token, claims, key, principal);
+      return principal;
     } catch (error) {
       if (error instanceof ServiceError) throw error;
       if (!(error instanceof errors.JOSEError)) throw ServiceError.unavailable(error);
@@ -41,39 +56,52 @@ export class AccessTokenVerifier {
     }
   }
 
-  private async verifySignature(token: string): Promise<JWTPayload> {
-    try {
-      return (await jwtVerify(token, this.getKey, this.options)).payload;
-    } catch (error) {
-      // A token without `kid` fits every key of its type: it is good if one of them verifies it.
-      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
-      for await (const key of error) {
-        try {
-          return (await jwtVerify(token, key, this.options)).payload;
-        } catch (failure) {
-          if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
-        }
+  /**
+   * Whose a token is that was verified before and is still good. Costs a digest, so it may stand before what is costly.
+   * @returns undefined for any other token; {@link verify} says what it is
+   */
+  recall(token: string): Principal | undefined {
+    const known = this.cache.get(token);
+    if (!known || !(known.key === this.sharedSecret || this.signingKeys.areFresh)) return undefined;
+    this.cacheRequests.inc({ outcome: 'hit' });
+    return known.principal;
+  }
+
+  private async verifySignature(token: string): Promise<{ claims: JWTPayload; key: VerificationKey }> {
+    let candidates: readonly VerificationKey[] = [];
+    for (let i = 0; ; i += 1) {
+      const getKey = async (header: JWSHeaderParameters) => {
+        if (i === 0) candidates = await this.candidatesFor(header);
+        return candidates[i]!.materialFor(header);
+      };
+      try {
+        const { payload } = await jwtVerify(token, getKey, this.options);
+        return { claims: payload, key: candidates[i]! };
+      } catch (error) {
+        // A token without `kid` fits every key of its type: it is good if one of them verifies it.
+        if (!(error instanceof errors.JWSSignatureVerificationFailed) || i + 1 >= candidates.length) throw error;
       }
-      throw new errors.JWSSignatureVerificationFailed();
     }
   }
 
   /** The algorithm decides which kind of key is asked, so that a public key never serves as an HMAC secret. */
-  private readonly getKey: JWTVerifyGetKey = (header, token) =>
-    header.alg === 'HS256' && this.sharedSecret ? this.sharedSecret : this.signingKeys.get(header, token);
+  private async candidatesFor(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
+    return header.alg === 'HS256' && this.sharedSecret ? [this.sharedSecret] : this.signingKeys.find(header);
+  }
 
   private toPrincipal(claims: JWTPayload): Principal {
     const clientId = claims['client_id'] ?? claims['azp'] ?? claims.sub;
     const { tenantClaim } = this.config.oidc;
     const tenant = tenantClaim === undefined ? undefined : claims[tenantClaim];
     if (!isName(clientId) || (tenant !== undefined && !isName(tenant))) throw new InvalidToken('claims');
-    return {
+    // Frozen, because every request with this token gets the same object.
+    return Object.freeze({
       clientId,
       // The prefix keeps a client from choosing an id that is another tenant's name.
       tenantId: tenant ?? `client:${clientId}`,
       scopes: new Set(scopesOf(claims)),
       boundTo: confirmationOf(claims),
-    };
+    });
   }
 }
 
@@ -105,6 +133,8 @@ function reasonOf(error: InstanceType<typeof errors.JOSEError>): AuthFailureReas
         return 'audience';
       case 'nbf':
         return 'not_yet_valid';
+      case 'typ':
+        return 'token_type';
       default:
         return 'claims';
     }

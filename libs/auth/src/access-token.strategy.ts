@@ -35,6 +35,11 @@ export class AccessTokenStrategy extends Strategy implements OnModuleInit {
       );
       return;
     }
+    const known = this.verifier.recall(token);
+    if (known) {
+      this.success(known);
+      return;
+    }
     this.verifyWithinLimit(token).then(
       (principal) => this.success(principal),
       (error: unknown) => this.error(error),

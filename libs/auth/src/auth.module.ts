@@ -22,7 +22,17 @@ import { SigningKeys } from './signing-keys';
       help: 'Calls refused for lack of a good token or of a scope',
       labelNames: ['reason'],
     }),
+    makeCounterProvider({
+      name: 'token_cache_requests_total',
+      help: 'Tokens that were known from an earlier verification (hit), and those that were not (miss)',
+      labelNames: ['outcome'],
+    }),
+    makeCounterProvider({
+      name: 'jwks_fetches_total',
+      help: "Fetches of the identity provider's keys, discovery included (success, failure)",
+      labelNames: ['outcome'],
+    }),
   ],
-  exports: [SigningKeys],
+  exports: [SigningKeys, AccessTokenVerifier],
 })
 export class AuthModule {}

@@ -12,6 +12,7 @@ export type AuthFailureReason =
   | 'expired'
   | 'not_yet_valid'
   | 'claims'
+  | 'token_type'
   | 'insufficient_scope';
 
 /** An access token that must not be accepted (RFC 6750 section 3.1, `invalid_token`). */

@@ -1,117 +1,144 @@
-import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
-import { createRemoteJWKSet, errors, type JWTVerifyGetKey } from 'jose';
-import { z } from 'zod';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import { errors, type JWSHeaderParameters } from 'jose';
+import type { Counter } from 'prom-client';
+import { fetchJwks } from './fetch-jwks';
+import { VerificationKey } from './verification-key';
 
-/** Of discovery and of the keys each, so that a request hears within 2 s that the provider is away. */
-const FETCH_TIMEOUT_MS = 900;
-/** After this age the keys are fetched again, behind the requests that go on using the ones at hand. */
-const REFRESH_AFTER_MS = 10 * 60_000;
-/** However many unknown key ids come, and whether or not the provider answers: one fetch in this time. */
+/** A provider may be slow as long as known keys suffice; discovery and keys together. */
+const FETCH_TIMEOUT_MS = 5_000;
+/** A request does not wait longer for the provider, so that it is answered within 2 s. */
+const LONGEST_WAIT_MS = 1_500;
+/** So long may a revoked key still be used. */
+const REFRESH_MS = 5 * 60_000;
+/** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
 const COOLDOWN_MS = 30_000;
-/** How soon discovery is tried again while no keys are known at all. */
-const DISCOVERY_RETRY_MS = 1_000;
+/** How soon a fetch that failed is tried again: the first without keys that may be used, the second with. */
+const RETRY_SOON_MS = 1_000;
+const RETRY_MS = 30_000;
 
-const discoveryDocument = z.object({ issuer: z.string(), jwks_uri: z.url() });
-
-type RemoteKeys = ReturnType<typeof createRemoteJWKSet>;
-
-/** The provider's public keys, found by OpenID Connect Discovery 1.0 and kept while the provider is away. */
+/** The provider's public keys, fetched again behind the requests, and kept for a time while the provider is away. */
 @Injectable()
-export class SigningKeys implements OnApplicationBootstrap {
+export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly logger = new Logger(SigningKeys.name);
-  private keys: RemoteKeys | undefined;
-  private loading: Promise<RemoteKeys> | undefined;
-  private failedAt = -Infinity;
-  private reloading: Promise<void> | undefined;
-  private reloadedAt = -Infinity;
-  private failure: string | undefined = 'not asked yet';
+  private keys: readonly VerificationKey[] = [];
+  private fetchedAt = -Infinity;
+  private fetching: Promise<void> | undefined;
+  private lastError: string | undefined = 'not asked yet';
+  /** When an unknown key id last caused a fetch. */
+  private askedAt = -Infinity;
+  private nextFetch: NodeJS.Timeout | undefined;
+  private readonly shutdown = new AbortController();
 
-  constructor(@Inject(CONFIG) private readonly config: Config) {}
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    @InjectMetric('jwks_fetches_total') private readonly fetches: Counter<'outcome'>,
+  ) {}
 
-  /** The first request shall not wait for the keys. */
+  /** The start does not wait for the provider, and the first request shall not either. */
   onApplicationBootstrap(): void {
-    this.load().catch((error: unknown) => this.logger.warn({ err: error }, 'The identity provider does not answer'));
+    void this.fetch();
+  }
+
+  onApplicationShutdown(): void {
+    this.shutdown.abort();
+    clearTimeout(this.nextFetch);
+  }
+
+  /** False when no key was ever fetched, or none for so long that a key may have been revoked unheard. */
+  get areFresh(): boolean {
+    return this.freshForMs > 0;
   }
 
   /**
-   * The key that a token's header asks for, as `jose` calls it.
-   * @throws {ServiceError} SERVICE_UNAVAILABLE while no key was ever learnt
+   * The keys that may have signed a token with this header: several only where it has no `kid`. An unknown key id is asked
+   * for at the provider, so that a key that was published a moment ago is good at once.
+   * @throws {ServiceError} SERVICE_UNAVAILABLE without fresh keys, or while the provider does not say whether a key is its own
+   * @throws {errors.JWKSNoMatchingKey}
    */
-  readonly get: JWTVerifyGetKey = async (header, token) => {
-    const keys = this.keys ?? (await this.load());
-    if (performance.now() - this.reloadedAt > REFRESH_AFTER_MS) void this.reload(keys);
-    try {
-      return await keys(header, token);
-    } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      const isRecent = performance.now() - this.reloadedAt < COOLDOWN_MS;
-      if (isRecent && !this.reloading) throw error;
-      await this.reload(keys);
-      return keys(header, token);
+  async find(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
+    const deadline = performance.now() + LONGEST_WAIT_MS;
+    if (!this.areFresh) await this.fetched(deadline);
+    for (;;) {
+      if (!this.areFresh) throw ServiceError.unavailable(new Error(this.lastError));
+      const found = this.keys.filter((key) => key.fits(header));
+      if (found.length > 0) return found;
+      // A fetch that was under way already may have been answered before the key was published: hence the loop.
+      if (!this.fetching) {
+        if (performance.now() - this.askedAt < COOLDOWN_MS) throw new errors.JWKSNoMatchingKey();
+        this.askedAt = performance.now();
+        void this.fetch();
+      }
+      await this.fetched(deadline);
     }
-  };
+  }
 
   /** @throws {Error} when the provider did not answer the last time that it was asked */
   assertAnswered(): void {
-    if (this.failure !== undefined) throw new Error(this.failure);
+    if (this.lastError !== undefined) throw new Error(this.lastError);
   }
 
-  private async load(): Promise<RemoteKeys> {
-    if (performance.now() - this.failedAt < DISCOVERY_RETRY_MS) {
-      throw ServiceError.unavailable(new Error('The identity provider did not answer a moment ago'));
+  private get freshForMs(): number {
+    return this.fetchedAt + this.config.oidc.jwksStaleMaxMs - performance.now();
+  }
+
+  /** Resolves when the fetch under way has ended, well or not; at once if there is none. */
+  private async fetched(deadline: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const tooLong = new Promise<never>((_, reject) => {
+      const giveUp = () => reject(ServiceError.unavailable(new Error('The identity provider is slow to answer')));
+      timer = setTimeout(giveUp, deadline - performance.now());
+    });
+    try {
+      await Promise.race([this.fetching, tooLong]);
+    } finally {
+      clearTimeout(timer);
     }
-    this.loading ??= this.discover()
-      .catch((error: unknown) => {
-        this.failedAt = performance.now();
-        this.failure = 'no keys are known: tokens cannot be verified';
-        throw ServiceError.unavailable(error);
-      })
-      .finally(() => {
-        this.loading = undefined;
-      });
-    return this.loading;
-  }
-
-  private async discover(): Promise<RemoteKeys> {
-    const { issuer } = this.config.oidc;
-    const response = await fetch(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, {
-      signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
-      redirect: 'error',
-    });
-    if (!response.ok) throw new Error(`Discovery answered ${response.status}`);
-    const document = discoveryDocument.parse(await response.json());
-    if (document.issuer !== issuer) throw new Error(`Discovery names another issuer than OIDC_ISSUER`);
-    const keys = createRemoteJWKSet(new URL(document.jwks_uri), {
-      timeoutDuration: FETCH_TIMEOUT_MS,
-      // When to fetch again is decided here: jose counts from the last fetch that succeeded.
-      cooldownDuration: Infinity,
-      cacheMaxAge: Infinity,
-    });
-    await keys.reload();
-    this.reloadedAt = performance.now();
-    this.keys = keys;
-    this.failure = undefined;
-    return keys;
   }
 
   /** Joins the fetch under way, or begins one. Never rejects: the keys at hand go on. */
-  private reload(keys: RemoteKeys): Promise<void> {
-    if (this.reloading) return this.reloading;
-    this.reloadedAt = performance.now();
-    this.reloading = keys
-      .reload()
-      .then(() => {
-        this.failure = undefined;
-      })
-      .catch((error: unknown) => {
-        this.failure = 'did not give its keys anew; those at hand go on';
-        this.logger.warn({ err: error }, 'The identity provider did not give its keys anew');
-      })
-      .finally(() => {
-        this.reloading = undefined;
+  private fetch(): Promise<void> {
+    clearTimeout(this.nextFetch);
+    this.fetching ??= this.replaceKeys()
+      .then(
+        () => this.succeeded(),
+        (error: unknown) => this.failed(error),
+      )
+      .then((pauseMs) => {
+        this.fetching = undefined;
+        if (this.shutdown.signal.aborted) return;
+        this.nextFetch = setTimeout(() => void this.fetch(), pauseMs).unref();
       });
-    return this.reloading;
+    return this.fetching;
+  }
+
+  private async replaceKeys(): Promise<void> {
+    const signal = AbortSignal.any([this.shutdown.signal, AbortSignal.timeout(FETCH_TIMEOUT_MS)]);
+    const jwks = await fetchJwks(this.config.oidc.issuer, signal);
+    const published = (await Promise.all(jwks.map((jwk) => VerificationKey.ofJwk(jwk)))).filter((key) => !!key);
+    if (published.length === 0) throw new Error('The identity provider publishes no key that verifies tokens');
+    // Keys that stay are the same objects, so that tokens verified by them stay known.
+    const known = new Map(this.keys.map((key) => [key.fingerprint, key]));
+    const next = new Set(published.map((key) => known.get(key.fingerprint) ?? key));
+    for (const key of this.keys) key.isRevoked = !next.has(key);
+    this.keys = [...next];
+    this.fetchedAt = performance.now();
+  }
+
+  private succeeded(): number {
+    this.fetches.inc({ outcome: 'success' });
+    this.lastError = undefined;
+    return Math.min(REFRESH_MS, this.config.oidc.jwksStaleMaxMs / 3);
+  }
+
+  private failed(error: unknown): number {
+    this.fetches.inc({ outcome: 'failure' });
+    this.lastError = this.areFresh
+      ? 'did not give its keys anew; those at hand go on'
+      : 'has given no keys for too long: tokens cannot be verified';
+    if (!this.shutdown.signal.aborted) this.logger.warn({ err: error }, 'The identity provider did not give its keys');
+    return Math.max(RETRY_SOON_MS, Math.min(RETRY_MS, this.freshForMs));
   }
 }

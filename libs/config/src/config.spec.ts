@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { inspect } from 'node:util';
 import { loadConfig } from './config';
 import { ConfigError } from './config-error';
@@ -30,6 +33,8 @@ const EVERYTHING = {
   OIDC_ISSUER: 'http://127.0.0.1:4000',
   OIDC_AUDIENCE: 'https://orders.example',
   OIDC_TENANT_CLAIM: 'org',
+  OIDC_REQUIRE_AT_JWT: 'true',
+  OIDC_JWKS_STALE_MAX_MINUTES: '0.05',
   OIDC_SHARED_SECRET: SECRET,
   IDEMPOTENCY_TTL_HOURS: '24',
   OUTBOX_RELAY: 'off',
@@ -53,6 +58,8 @@ const EVERYTHING = {
   PAYMENT_API_BREAKER_WINDOW_MS: '9000',
   PAYMENT_API_BREAKER_OPEN_MS: '1000',
   PAYMENT_GIVE_UP_HOURS: '0.5',
+  AUDIT_KEY: 'a-new-key-of-at-least-32-characters, an-old-key-of-at-least-32-characters',
+  PSEUDONYM_KEY: 'another-key-of-at-least-32-characters',
 };
 
 const load = (variables: Record<string, string | undefined> = {}) => loadConfig({ ...REQUIRED, ...variables });
@@ -90,8 +97,12 @@ describe('loadConfig', () => {
         issuer: 'https://id.example',
         audience: 'https://orders.example',
         tenantClaim: undefined,
+        requireAtJwt: false,
+        jwksStaleMaxMs: 24 * 3_600_000,
         sharedSecret: undefined,
       },
+      auditKeys: ['known-to-everyone-not-for-production'],
+      pseudonymKey: 'known-to-everyone-not-for-production',
       idempotencyTtlHours: 168,
       outboxRelay: true,
       kafka: undefined,
@@ -100,6 +111,10 @@ describe('loadConfig', () => {
       paymentApi: undefined,
       paymentGiveUpMs: 24 * 3_600_000,
     });
+  });
+
+  it('knows no key in production but those that it is given', () => {
+    expect(load({ NODE_ENV: 'production' })).toMatchObject({ auditKeys: undefined, pseudonymKey: undefined });
   });
 
   it('reads every variable', () => {
@@ -119,8 +134,12 @@ describe('loadConfig', () => {
         issuer: 'http://127.0.0.1:4000',
         audience: 'https://orders.example',
         tenantClaim: 'org',
+        requireAtJwt: true,
+        jwksStaleMaxMs: 3_000,
         sharedSecret: SECRET,
       },
+      auditKeys: ['a-new-key-of-at-least-32-characters', 'an-old-key-of-at-least-32-characters'],
+      pseudonymKey: 'another-key-of-at-least-32-characters',
       idempotencyTtlHours: 24,
       outboxRelay: false,
       kafka: {
@@ -231,6 +250,9 @@ describe('loadConfig', () => {
     ['DATABASE_DIRECT_URL', 'https://db.example', 'must be a URL that begins with postgres:// or postgresql://'],
     ['OIDC_ISSUER', 'id.example', 'must be a URL that begins with http:// or https://'],
     ['OIDC_ISSUER', 'ftp://id.example', 'must be a URL that begins with http:// or https://'],
+    ['OIDC_REQUIRE_AT_JWT', 'yes', 'must be one of: true, false'],
+    ['OIDC_JWKS_STALE_MAX_MINUTES', '0', 'must be a number from 0.01 to 525600'],
+    ['OIDC_JWKS_STALE_MAX_MINUTES', '1d', 'must be a number from 0.01 to 525600'],
     ['OIDC_SHARED_SECRET', 'x'.repeat(31), 'must have at least 32 characters'],
     ['OUTBOX_RELAY', 'false', 'must be one of: on, off'],
     ['KAFKA_BROKERS', 'kafka.example', 'must be a comma-separated list of host:port'],
@@ -357,6 +379,73 @@ describe('loadConfig', () => {
         inspect(error, { depth: 10, showHidden: true }),
       ];
       expect(printed.join('\n')).not.toContain(CANARY);
+    });
+  });
+
+  describe('with secrets in files', () => {
+    let folder: string;
+    const file = (content: string) => {
+      const name = path.join(folder, 'secret');
+      writeFileSync(name, content);
+      return name;
+    };
+
+    beforeAll(() => {
+      folder = mkdtempSync(path.join(tmpdir(), 'config-'));
+    });
+    afterAll(() => rmSync(folder, { recursive: true }));
+
+    const { DATABASE_URL } = REQUIRED;
+    const sasl = { KAFKA_BROKERS: '127.0.0.1:9092', ...SASL };
+
+    it.each<[string, string, Record<string, string>, (config: ReturnType<typeof load>) => unknown]>([
+      ['DATABASE_URL', DATABASE_URL, {}, ({ database }) => database.url],
+      ['DATABASE_DIRECT_URL', DATABASE_URL, {}, ({ database }) => database.directUrl],
+      ['OIDC_SHARED_SECRET', SECRET, {}, ({ oidc }) => oidc.sharedSecret],
+      ['KAFKA_SASL_USERNAME', 'from a file', sasl, ({ kafka }) => kafka?.sasl?.username],
+      ['KAFKA_SASL_PASSWORD', ' from a file ', sasl, ({ kafka }) => kafka?.sasl?.password],
+    ])('reads %s without the line feed at its end', (name, value, others, read) => {
+      const given = { ...others, [name]: undefined };
+      expect(read(load({ ...given, [`${name}_FILE`]: file(`${value}\n`) }))).toBe(value);
+      expect(read(load({ ...given, [`${name}_FILE`]: file(`${value}\r\n`) }))).toBe(value);
+      expect(read(load({ ...given, [`${name}_FILE`]: file(value) }))).toBe(value);
+    });
+
+    it('refuses a secret that is given in both ways', () => {
+      const faults = faultsOf({ DATABASE_URL_FILE: file(DATABASE_URL) });
+      expect(faults).toEqual(['DATABASE_URL and DATABASE_URL_FILE must not both be set']);
+    });
+
+    it('takes an empty variable beside a file as unset', () => {
+      expect(load({ DATABASE_URL: '', DATABASE_URL_FILE: file(DATABASE_URL) }).database.url).toBe(DATABASE_URL);
+      expect(load({ DATABASE_URL_FILE: '' }).database.url).toBe(DATABASE_URL);
+    });
+
+    it.each(['not-there', '.'])('names a file that cannot be read by its variable alone: %s', (name) => {
+      const error = refusalOf({ ...REQUIRED, DATABASE_URL: undefined, DATABASE_URL_FILE: path.join(folder, name) });
+      expect(error.faults).toEqual(['DATABASE_URL_FILE names a file that cannot be read']);
+      expect(inspect(error, { depth: 10, showHidden: true })).not.toContain(folder);
+    });
+
+    it('says nothing else of a secret whose file is amiss', () => {
+      const faults = faultsOf({ ...SASL, KAFKA_SASL_PASSWORD: undefined, KAFKA_SASL_PASSWORD_FILE: folder });
+      expect(faults).toEqual(['KAFKA_SASL_PASSWORD_FILE names a file that cannot be read']);
+    });
+
+    it.each(['', '\n'])('refuses a file that holds nothing: %j', (content) => {
+      const faults = faultsOf({ OIDC_SHARED_SECRET_FILE: file(content) });
+      expect(faults).toEqual(['OIDC_SHARED_SECRET_FILE names a file that is empty']);
+    });
+
+    it('prints nothing of a file whose content is wrong', () => {
+      const error = refusalOf({ ...REQUIRED, DATABASE_URL: undefined, DATABASE_URL_FILE: file(`mysql://${CANARY}`) });
+      expect(namesIn(error.faults)).toEqual(['DATABASE_URL']);
+      expect(inspect(error, { depth: 10, showHidden: true })).not.toContain(CANARY);
+    });
+
+    it('refuses a shared secret in production in a file too', () => {
+      const faults = faultsOf({ NODE_ENV: 'production', OIDC_SHARED_SECRET_FILE: file(SECRET) });
+      expect(faults).toEqual(['OIDC_SHARED_SECRET must not be set when NODE_ENV=production']);
     });
   });
 

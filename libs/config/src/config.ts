@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { ConfigError } from './config-error';
 
@@ -72,6 +73,17 @@ const OUTBOUND = {
 };
 
 const MOST_CALLS = 10_000_000;
+/** Each may be given as `<NAME>_FILE` too, the path of a file that holds it, as orchestrators mount secrets. */
+const SECRETS = [
+  'DATABASE_URL',
+  'DATABASE_DIRECT_URL',
+  'REDIS_URL',
+  'OIDC_SHARED_SECRET',
+  'AUDIT_KEY',
+  'PSEUDONYM_KEY',
+  'KAFKA_SASL_USERNAME',
+  'KAFKA_SASL_PASSWORD',
+] as const;
 
 type Prefixed<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
 
@@ -98,6 +110,8 @@ const environment = z.object({
   OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
   OIDC_AUDIENCE: z.string(required).trim().min(1, 'is required'),
   OIDC_TENANT_CLAIM: z.string().optional(),
+  OIDC_REQUIRE_AT_JWT: flag.default(false),
+  OIDC_JWKS_STALE_MAX_MINUTES: decimal(0.01, 525_600).default(1_440),
   OIDC_SHARED_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
 
   AUDIT_KEY: z
@@ -196,6 +210,10 @@ function toConfig(env: Environment) {
       issuer: env.OIDC_ISSUER,
       audience: env.OIDC_AUDIENCE,
       tenantClaim: env.OIDC_TENANT_CLAIM,
+      /** Only tokens that say of themselves that they are access tokens (RFC 9068). */
+      requireAtJwt: env.OIDC_REQUIRE_AT_JWT,
+      /** How long the provider's keys are trusted after they were last fetched, in milliseconds. */
+      jwksStaleMaxMs: env.OIDC_JWKS_STALE_MAX_MINUTES * 60_000,
       sharedSecret: env.OIDC_SHARED_SECRET,
     },
     /** The first one seals the audit trail; blocks that any of them has sealed are good. Given in production's workers. */
@@ -248,6 +266,30 @@ function deepFreeze<T>(value: T): T {
 }
 
 /**
+ * Puts the secrets that are given as files where the others are.
+ * @returns the faults, by the name of the secret that is amiss
+ */
+function readSecretFiles(env: Record<string, string>): Map<string, string> {
+  const faults = new Map<string, string>();
+  for (const name of SECRETS) {
+    const path = env[`${name}_FILE`];
+    if (path === undefined) continue;
+    if (env[name] !== undefined) {
+      faults.set(name, `${name} and ${name}_FILE must not both be set`);
+      continue;
+    }
+    env[name] = '';
+    try {
+      env[name] = readFileSync(path, 'utf8').replace(/[\r\n]+$/, '');
+      if (env[name] === '') faults.set(name, `${name}_FILE names a file that is empty`);
+    } catch {
+      faults.set(name, `${name}_FILE names a file that cannot be read`);
+    }
+  }
+  return faults;
+}
+
+/**
  * Reads the environment once. An empty variable counts as unset, as Kubernetes manifests often leave them.
  * @throws {ConfigError} naming every wrong variable, and no value
  */
@@ -256,9 +298,11 @@ export function loadConfig(source: NodeJS.ProcessEnv = process.env): Config {
   for (const [name, value] of Object.entries(source)) {
     if (value !== undefined && value !== '') env[name] = value;
   }
+  const unread = readSecretFiles(env);
   const parsed = environment.safeParse(env);
-  const faults = new Set(parsed.error?.issues.map((issue) => `${String(issue.path[0])} ${issue.message}`));
-  for (const fault of faultsBetween(env)) faults.add(fault);
+  const wrong = parsed.error?.issues.filter(({ path }) => !unread.has(String(path[0]))) ?? [];
+  const faults = new Set(wrong.map((issue) => `${String(issue.path[0])} ${issue.message}`));
+  for (const fault of [...unread.values(), ...faultsBetween(env)]) faults.add(fault);
   if (!parsed.success || faults.size > 0) throw new ConfigError([...faults]);
   return deepFreeze(toConfig(parsed.data));
 }

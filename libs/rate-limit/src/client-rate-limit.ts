@@ -6,7 +6,7 @@ import type { Counter } from 'prom-client';
 import { rateLimited, rateLimitHeaders } from './budget';
 import { CallCounter } from './call-counter';
 
-/** What a client may call in a minute: a fixed window that begins with its first call. Why: docs/adr/0015. */
+/** What a client may call in a minute: a fixed window that begins with its first call. Why: docs/adr/0013. */
 @Injectable()
 export class ClientRateLimit {
   private readonly overrides: ReadonlyMap<string, number>;

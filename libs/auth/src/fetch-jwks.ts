@@ -1,0 +1,38 @@
+import type { JWK } from 'jose';
+import { z } from 'zod';
+
+/** A key set of a provider is a few kilobytes; what is larger is not one, and must not fill the memory. */
+const MAX_BYTES = 256 * 1024;
+/** A token without `kid` is tried with every key of its type: each adds to what a bad token costs. */
+const MAX_KEYS = 100;
+
+const discoveryDocument = z.object({ issuer: z.string(), jwks_uri: z.url() });
+const keySet = z.object({ keys: z.array(z.looseObject({ kty: z.string() })).max(MAX_KEYS) });
+
+/**
+ * The keys that the provider publishes now: OpenID Connect Discovery 1.0 section 4, RFC 7517 section 5. Discovery is asked
+ * each time, because a provider may move its keys.
+ * @throws {Error} for whatever is not a key set: another status, a redirect, too much, not JSON, another shape or issuer
+ */
+export async function fetchJwks(issuer: string, signal: AbortSignal): Promise<JWK[]> {
+  const discovery = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
+  const document = discoveryDocument.parse(await fetchJson(discovery, signal));
+  if (document.issuer !== issuer) throw new Error('Discovery names another issuer than OIDC_ISSUER');
+  return keySet.parse(await fetchJson(document.jwks_uri, signal)).keys;
+}
+
+async function fetchJson(url: string, signal: AbortSignal): Promise<unknown> {
+  const response = await fetch(url, { signal, redirect: 'error', headers: { accept: 'application/json' } });
+  if (response.status !== 200 || !response.body) {
+    await response.body?.cancel();
+    throw new Error(`The identity provider answered ${response.status}`);
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+    size += chunk.byteLength;
+    if (size > MAX_BYTES) throw new Error(`The identity provider sent more than ${MAX_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+}
