@@ -96,6 +96,13 @@ module.exports = {
       to: {},
     },
     {
+      name: 'connections-behind-the-wall',
+      comment: 'Reach PostgreSQL through Database, or directConnection: other connections have no tenant wall.',
+      severity: 'error',
+      from: { path: '^(apps|libs)/', pathNot: '^(libs/(database|jobs|messaging)|apps/sandbox)/' },
+      to: { path: ['node_modules/pg/', 'node_modules/@types/pg/', 'node_modules/pg-pool/'] },
+    },
+    {
       name: 'name-says-the-duty',
       comment: 'No helper, util, manager, common or shared (DESIGN.md, Style); class names: eslint.config.mjs.',
       severity: 'error',

@@ -53,7 +53,7 @@ const UPDATE = `
   UPDATE orders
   SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
       payment_status = $7, reason = $8
-  WHERE id = $1::uuid`;
+  WHERE id = $1::uuid AND tenant_id = $16`;
 
 const MOST_ROUNDS = 3;
 
@@ -121,7 +121,7 @@ export class OrderStore {
       ...[order.id, order.version, order.eventSequence, order.updatedAt],
       ...[order.status, order.paymentId, order.paymentStatus, order.reason],
       ...[event?.id, event?.aggregatetype, event?.aggregateid, event?.type, event?.payload],
-      ...[event?.traceparent, event?.request_id],
+      ...[event?.traceparent, event?.request_id, order.tenantId],
     ]);
   }
 
