@@ -26,6 +26,7 @@ const EVERYTHING = {
   SHUTDOWN_DELAY_MS: '0',
   DATABASE_URL: 'postgresql://user:password@pooler.example/orders',
   DATABASE_DIRECT_URL: 'postgres://user:password@db.example/orders',
+  DATABASE_MIGRATION_URL: 'postgres://owner:password@db.example/orders',
   DATABASE_POOL_SIZE: '20',
   OIDC_ISSUER: 'http://127.0.0.1:4000',
   OIDC_AUDIENCE: 'https://orders.example',
@@ -81,7 +82,12 @@ describe('loadConfig', () => {
       roles: ['api', 'worker'],
       logLevel: 'info',
       shutdownDelayMs: 5_000,
-      database: { url: REQUIRED.DATABASE_URL, directUrl: REQUIRED.DATABASE_URL, poolSize: 10 },
+      database: {
+        url: REQUIRED.DATABASE_URL,
+        directUrl: REQUIRED.DATABASE_URL,
+        migrationUrl: REQUIRED.DATABASE_URL,
+        poolSize: 10,
+      },
       oidc: {
         issuer: 'https://id.example',
         audience: 'https://orders.example',
@@ -107,6 +113,7 @@ describe('loadConfig', () => {
       database: {
         url: 'postgresql://user:password@pooler.example/orders',
         directUrl: 'postgres://user:password@db.example/orders',
+        migrationUrl: 'postgres://owner:password@db.example/orders',
         poolSize: 20,
       },
       oidc: {
@@ -212,6 +219,7 @@ describe('loadConfig', () => {
     ['LOG_LEVEL', 'verbose', 'must be one of: trace, debug, info, warn, error, fatal, silent'],
     ['DATABASE_URL', 'mysql://db.example/orders', 'must be a URL that begins with postgres:// or postgresql://'],
     ['DATABASE_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
+    ['DATABASE_MIGRATION_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
     ['DATABASE_DIRECT_URL', 'https://db.example', 'must be a URL that begins with postgres:// or postgresql://'],
     ['OIDC_ISSUER', 'id.example', 'must be a URL that begins with http:// or https://'],
     ['OIDC_ISSUER', 'ftp://id.example', 'must be a URL that begins with http:// or https://'],
@@ -278,6 +286,7 @@ describe('loadConfig', () => {
       SHUTDOWN_DELAY_MS: CANARY,
       DATABASE_URL: `mysql://${CANARY}:${CANARY}@${CANARY}/${CANARY}`,
       DATABASE_DIRECT_URL: CANARY,
+      DATABASE_MIGRATION_URL: CANARY,
       DATABASE_POOL_SIZE: CANARY,
       OIDC_ISSUER: `ftp://${CANARY}`,
       OIDC_SHARED_SECRET: CANARY,

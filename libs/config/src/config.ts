@@ -80,6 +80,7 @@ const environment = z.object({
 
   DATABASE_URL: z.string(required).pipe(url('postgres:', 'postgresql:')),
   DATABASE_DIRECT_URL: url('postgres:', 'postgresql:').optional(),
+  DATABASE_MIGRATION_URL: url('postgres:', 'postgresql:').optional(),
   DATABASE_POOL_SIZE: integer(1, 1_000).default(10),
 
   OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
@@ -157,8 +158,10 @@ function toConfig(env: Environment) {
     shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
     database: {
       url: env.DATABASE_URL,
-      /** A connection that is not behind a transaction pooler: session locks and migrations need one. */
+      /** A connection that is not behind a transaction pooler: session locks need one. */
       directUrl: env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
+      /** For migrations alone: a direct connection too, of the role that owns the tables. */
+      migrationUrl: env.DATABASE_MIGRATION_URL ?? env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
       poolSize: env.DATABASE_POOL_SIZE,
     },
     oidc: {
