@@ -17,7 +17,7 @@ const FEATURES = '^apps/order-service/src/';
 const LIB_INDEX = '^libs/[^/]+/src/index\\.ts$';
 const ENTRY_POINTS = [
   '^apps/[^/]+/src/([^/]+-)?main\\.ts$',
-  '^apps/order-service/src/(topics|dlq|database/migrate)\\.ts$',
+  '^apps/order-service/src/(topics|dlq|retention|database/migrate)\\.ts$',
 ];
 
 /** @type {import('dependency-cruiser').IConfiguration} */

@@ -7,6 +7,7 @@ import { MessagingModule } from '@platform/messaging';
 import { ObservabilityModule } from '@platform/observability';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
+import { RetentionModule } from './privacy/retention.module';
 import { PaymentsModule } from './payments/payments.module';
 
 /** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
@@ -19,7 +20,7 @@ export class AppModule {
     }
     const features: Record<Role, DynamicModule['imports'] & object> = {
       api: [OrdersModule],
-      worker: [MessagingModule.forRoot(config), PaymentsModule],
+      worker: [MessagingModule.forRoot(config), PaymentsModule, RetentionModule],
     };
     return {
       module: AppModule,

@@ -33,6 +33,9 @@ const EVERYTHING = {
   OIDC_TENANT_CLAIM: 'org',
   OIDC_SHARED_SECRET: SECRET,
   IDEMPOTENCY_TTL_HOURS: '24',
+  OUTBOX_RETENTION_HOURS: '48',
+  INBOX_RETENTION_DAYS: '60',
+  ORDER_RETENTION_DAYS: '3650',
   OUTBOX_RELAY: 'off',
   KAFKA_BROKERS: 'kafka-1.example:9092, 127.0.0.1:9093,',
   KAFKA_SSL: 'true',
@@ -95,6 +98,7 @@ describe('loadConfig', () => {
         sharedSecret: undefined,
       },
       idempotencyTtlHours: 168,
+      retention: { outboxHours: 24, inboxDays: 35, orderDays: 0 },
       outboxRelay: true,
       kafka: undefined,
       paymentApi: undefined,
@@ -123,6 +127,7 @@ describe('loadConfig', () => {
         sharedSecret: SECRET,
       },
       idempotencyTtlHours: 24,
+      retention: { outboxHours: 48, inboxDays: 60, orderDays: 3_650 },
       outboxRelay: false,
       kafka: {
         brokers: ['kafka-1.example:9092', '127.0.0.1:9093'],
@@ -196,6 +201,8 @@ describe('loadConfig', () => {
     ['SHUTDOWN_DELAY_MS', '0', '300000', (config: ReturnType<typeof load>) => config.shutdownDelayMs],
     ['DATABASE_POOL_SIZE', '1', '1000', (config: ReturnType<typeof load>) => config.database.poolSize],
     ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
+    ['OUTBOX_RETENTION_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.retention.outboxHours],
+    ['INBOX_RETENTION_DAYS', '1', '3650', (config: ReturnType<typeof load>) => config.retention.inboxDays],
   ])('takes %s from %s to %s and nothing beyond', (name, min, max, read) => {
     const message = `${name} must be an integer from ${min} to ${max}`;
     expect(read(load({ [name]: min }))).toBe(Number(min));

@@ -90,6 +90,10 @@ const environment = z.object({
 
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
 
+  OUTBOX_RETENTION_HOURS: integer(1, 8_760).default(24),
+  INBOX_RETENTION_DAYS: integer(1, 3_650).default(35),
+  ORDER_RETENTION_DAYS: integer(0, 36_500).default(0),
+
   OUTBOX_RELAY: oneOf('on', 'off').default('on'),
   KAFKA_BROKERS: z
     .string()
@@ -171,6 +175,13 @@ function toConfig(env: Environment) {
       sharedSecret: env.OIDC_SHARED_SECRET,
     },
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
+    /** How long is kept what nobody needs any more, at least. */
+    retention: {
+      outboxHours: env.OUTBOX_RETENTION_HOURS,
+      inboxDays: env.INBOX_RETENTION_DAYS,
+      /** 0 keeps orders for ever. */
+      orderDays: env.ORDER_RETENTION_DAYS,
+    },
     outboxRelay: env.OUTBOX_RELAY === 'on',
     kafka: env.KAFKA_BROKERS && {
       brokers: env.KAFKA_BROKERS,

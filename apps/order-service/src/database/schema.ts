@@ -1,6 +1,7 @@
 import { Order } from '../orders/order.entity';
 import { CreateOrders1763800000000 } from './migrations/1763800000000-create-orders';
 import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carry-orders-through';
+import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-find-what-is-to-be-deleted';
 
 /**
  * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
@@ -8,6 +9,6 @@ import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carr
  */
 export const schema = {
   entities: [Order],
-  migrations: [CreateOrders1763800000000, CarryOrdersThrough1764000000000],
+  migrations: [CreateOrders1763800000000, CarryOrdersThrough1764000000000, FindWhatIsToBeDeleted1764200000000],
   tenantTables: ['orders', 'idempotency_keys'],
 };
