@@ -21,7 +21,7 @@ const FEATURES = '^apps/order-service/src/';
 const LIB_INDEX = '^libs/[^/]+/src/index\\.ts$';
 const ENTRY_POINTS = [
   '^apps/[^/]+/src/([^/]+-)?main\\.ts$',
-  '^apps/order-service/src/(topics|dlq|audit|database/migrate)\\.ts$',
+  '^apps/order-service/src/(topics|dlq|audit|retention|database/migrate)\\.ts$',
 ];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
@@ -98,6 +98,13 @@ module.exports = {
       severity: 'error',
       from: { path: '^libs/.+/index\\.ts$', pathNot: LIB_INDEX },
       to: {},
+    },
+    {
+      name: 'connections-behind-the-wall',
+      comment: 'Reach PostgreSQL through Database, or directConnection: other connections have no tenant wall.',
+      severity: 'error',
+      from: { path: '^(apps|libs)/', pathNot: '^(libs/(database|jobs|messaging)|apps/sandbox)/' },
+      to: { path: ['node_modules/pg/', 'node_modules/@types/pg/', 'node_modules/pg-pool/'] },
     },
     {
       name: 'name-says-the-duty',

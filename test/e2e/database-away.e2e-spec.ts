@@ -7,6 +7,7 @@ import { loadConfig } from '@platform/config';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
+import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
@@ -29,8 +30,9 @@ describe('With PostgreSQL away', () => {
     port = await freePort();
     await start();
     await postgres.createDatabase('orders');
-    const env = { DATABASE_URL: postgres.url('orders') };
-    await migrate(loadConfig(environment(env)));
+    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    const env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
+    await migrate(loadConfig(environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
     // Long enough for the answer to `cust_slow`, which comes while the database is away.
     service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
     orders = api(service.url, await fetchToken('order-orchestrator'));

@@ -9,7 +9,9 @@ import { environment } from '../support/environment';
 describe('migrate', () => {
   it('is done by one when several start at once, and changes nothing the second time', async () => {
     const database = await createDatabase({ empty: true });
-    const config = loadConfig(environment({ DATABASE_URL: database.url }));
+    const config = loadConfig(
+      environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl }),
+    );
     const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(config)));
     expect(runs.filter((made) => made.length > 0)).toHaveLength(1);
     expect(await migrate(config)).toEqual([]);
@@ -30,7 +32,10 @@ describe('migrate', () => {
     const { status, body } = await call('/health/ready');
     expect(status).toBe(503);
     expect(body.error.database.status).toBe('down');
-    await runProgram('database/migrate', environment({ PATH: process.env['PATH'], ...env }));
+    await runProgram(
+      'database/migrate',
+      environment({ PATH: process.env['PATH'], ...env, DATABASE_MIGRATION_URL: database.superuserUrl }),
+    );
     expect((await call('/health/ready')).status).toBe(200);
     await service.end();
     await database.drop();

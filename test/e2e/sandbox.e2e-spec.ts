@@ -5,6 +5,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { Client } from 'pg';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { api, fetchToken } from '../support/client';
 import { until } from '../support/until';
@@ -56,6 +57,10 @@ class Sandbox {
     return `http://127.0.0.1:${this.ports['PORT']}`;
   }
 
+  get postgresUrl(): string {
+    return `postgres://postgres:postgres@127.0.0.1:${this.ports['SANDBOX_POSTGRES_PORT']}/orders`;
+  }
+
   /** Processes that were started from this directory or hold its database open. */
   get processes(): string[] {
     const all = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
@@ -92,6 +97,15 @@ describe('npm start', () => {
     expect(stdout).toMatch(/^HTTP\/1\.1 201 Created/);
     expect(stdout).toContain('"status":"PENDING"');
 
+    const superuser = new Client(sandbox.postgresUrl);
+    await superuser.connect();
+    const { rows } = await superuser.query(
+      "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'order-service%'",
+    );
+    expect(rows).toEqual([{ usename: 'order_service_login' }]);
+    // The next start finds what a sandbox from before there were roles left.
+    await superuser.query('DROP OWNED BY order_service; DROP ROLE order_service, order_service_login');
+    await superuser.end();
     child.kill('SIGINT');
     const [code] = (await once(child, 'exit')) as [number];
     expect(code).toBe(0);

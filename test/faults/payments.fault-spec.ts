@@ -112,7 +112,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   /** A session beside the service, which ends with the test at the latest. */
   async function connect(): Promise<Client> {
-    const session = new Client(database.url);
+    const session = new Client(database.superuserUrl);
     sessions.add(session);
     await session.connect();
     await session.query('BEGIN');

@@ -80,7 +80,7 @@ describeWithOwnBroker('Between a request and its event', () => {
 
   /** Keeps a table locked, so that whoever needs it stands still right there. */
   async function hold(table: string, mode: string): Promise<() => Promise<void>> {
-    const client = new Client(database.url);
+    const client = new Client(database.superuserUrl);
     await client.connect();
     await client.query('BEGIN');
     await client.query(`LOCK TABLE ${table} IN ${mode} MODE`);

@@ -3,7 +3,11 @@ import { Client } from 'pg';
 import { pieces, TEMPLATE } from './pieces';
 
 export interface TestDatabase {
+  /** For the service, as a role that may do only what the service needs. */
   readonly url: string;
+  /** For migrations and for whatever a test does itself. */
+  readonly superuserUrl: string;
+  /** As a superuser. */
   query<T extends object>(text: string, values?: unknown[]): Promise<T[]>;
   drop(): Promise<void>;
 }
@@ -12,13 +16,14 @@ export interface TestDatabase {
 export async function createDatabase({ empty = false } = {}): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   await onServer(`CREATE DATABASE ${name} ${empty ? '' : `TEMPLATE ${TEMPLATE}`}`);
-  const url = pieces().postgresUrl.replace(/postgres$/, name);
-  const client = new Client(url);
+  const superuserUrl = pieces().postgresUrl.replace(/postgres$/, name);
+  const client = new Client(superuserUrl);
   client.on('error', () => undefined);
   await client.connect();
   let last: Promise<unknown> = Promise.resolve();
   return {
-    url,
+    url: pieces().servicePostgresUrl.replace(/postgres$/, name),
+    superuserUrl,
     /** One after the other, on one connection: BEGIN and COMMIT work, and tests may ask for several at once. */
     query<T extends object>(text: string, values?: unknown[]) {
       const rows = last.then(async () => (await client.query<T>(text, values)).rows);

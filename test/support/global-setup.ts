@@ -10,6 +10,7 @@ import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbo
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
+import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { publishPieces, TEMPLATE } from './pieces';
 import { onTeardown } from './teardown';
 
@@ -34,6 +35,7 @@ export default async function globalSetup(): Promise<void> {
   if (config.kafka) await createTopics(config.kafka, { partitions: PARTITIONS, replicationFactor: 1 });
   publishPieces({
     postgresUrl: postgres.url('postgres'),
+    servicePostgresUrl: postgres.url('postgres', SERVICE_LOGIN.name),
     issuer: identityProvider.url,
     paymentApi: paymentApi.url,
     kafkaBrokers,
@@ -47,6 +49,7 @@ async function startDatabase(dataDir: string) {
   const server = await startPostgres({ dataDir, port: await freePort(), settings });
   onTeardown(() => server.stop());
   await server.createDatabase(TEMPLATE);
+  await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
   return server;
 }
 

@@ -2,6 +2,8 @@
 export interface Pieces {
   /** The PostgreSQL server, by its database `postgres`. */
   readonly postgresUrl: string;
+  /** The same, as the service logs in. */
+  readonly servicePostgresUrl: string;
   readonly issuer: string;
   readonly paymentApi: string;
   /** Undefined only where no broker can be had. */

@@ -9,6 +9,7 @@ import { ObservabilityModule } from '@platform/observability';
 import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
+import { RetentionModule } from './privacy/retention.module';
 import { PaymentsModule } from './payments/payments.module';
 
 /** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
@@ -20,7 +21,7 @@ export class AppModule {
     if (faults.length > 0) throw new ConfigError(faults);
     const features: Record<Role, DynamicModule['imports'] & object> = {
       api: [OrdersModule, AuditEventsModule],
-      worker: [MessagingModule.forRoot(config), PaymentsModule, AuditSealerModule],
+      worker: [MessagingModule.forRoot(config), PaymentsModule, AuditSealerModule, RetentionModule],
     };
     return {
       module: AppModule,

@@ -10,7 +10,7 @@ import { assertFree } from './ports';
 import { assertNotRunning, startPostgres } from './postgres';
 import { runProgram, startProgram } from './program';
 import { stopOnSignal } from './signals';
-import { AUDIENCE, CLIENT_SECRET, readSettings, TENANT_CLAIM } from './settings';
+import { AUDIENCE, CLIENT_SECRET, readSettings, SERVICE_LOGIN, TENANT_CLAIM } from './settings';
 
 const READY_WITHIN_MS = 60_000;
 const STOP_WITHIN_MS = 15_000;
@@ -43,8 +43,16 @@ function start<T extends { stop(): Promise<void> }>(starter: () => Promise<T>): 
 
 const postgresDir = (settings: Settings) => path.join(settings.dataDir, 'postgres');
 
+interface Pieces {
+  /** What the service is told. */
+  readonly env: NodeJS.ProcessEnv;
+  /** As whom the database is migrated, where that is ours. */
+  readonly migrationUrl?: string;
+  readonly addresses: [string, string][];
+}
+
 /** Starts the pieces that are not given from outside and tells the service where all of them are. */
-async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv; addresses: [string, string][] }> {
+async function startPieces(settings: Settings): Promise<Pieces> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
   if (postgres) assertNotRunning(postgresDir(settings));
   for (const port of [servicePort, postgres, identityProvider, payments]) if (port) await assertFree(port);
@@ -58,11 +66,14 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
     ...settings.env,
     PORT: String(servicePort.value),
   };
+  let migrationUrl: string | undefined;
   if (postgres) {
     const dataDir = postgresDir(settings);
     const server = await start(() => startPostgres({ dataDir, port: postgres.value }));
     await server.createDatabase('orders');
-    env['DATABASE_URL'] = server.url('orders');
+    await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    env['DATABASE_URL'] = server.url('orders', SERVICE_LOGIN.name);
+    migrationUrl = server.url('orders');
   }
   if (identityProvider) {
     const server = await start(() => startIdentityProvider(identityProvider.value));
@@ -75,8 +86,9 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
   }
   return {
     env,
+    migrationUrl,
     addresses: [
-      ['PostgreSQL', env['DATABASE_URL'] ?? ''],
+      ['PostgreSQL', migrationUrl ?? env['DATABASE_URL'] ?? ''],
       ['identity provider', env['OIDC_ISSUER'] ?? ''],
       ['payment API', env['PAYMENT_API_URL'] ?? ''],
       ['Kafka', kafkaBrokers ?? 'none: events stay in the process (npm run kafka starts one)'],
@@ -85,8 +97,8 @@ async function startPieces(settings: Settings): Promise<{ env: NodeJS.ProcessEnv
   };
 }
 
-async function startService(settings: Settings, env: NodeJS.ProcessEnv): Promise<void> {
-  await runProgram('database/migrate', env);
+async function startService(settings: Settings, { env, migrationUrl }: Pieces): Promise<void> {
+  await runProgram('database/migrate', { ...env, ...(migrationUrl && { DATABASE_MIGRATION_URL: migrationUrl }) });
   if (settings.kafkaBrokers) await runProgram('topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
   const { service } = await start(async () => {
     const service = startProgram('main', env);
@@ -120,7 +132,7 @@ async function stopService(service: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-function printReady(settings: Settings, env: NodeJS.ProcessEnv, addresses: [string, string][]): void {
+function printReady(settings: Settings, { env, addresses }: Pieces): void {
   const order = {
     idempotencyKey: randomUUID(),
     customerId: 'cust_123',
@@ -158,9 +170,9 @@ stopOnSignal(stopAll);
 
 async function main(): Promise<void> {
   const settings = readSettings();
-  const { env, addresses } = await startPieces(settings);
-  await startService(settings, env);
-  if (!stopping) printReady(settings, env, addresses);
+  const pieces = await startPieces(settings);
+  await startService(settings, pieces);
+  if (!stopping) printReady(settings, pieces);
 }
 
 main().catch(fail);

@@ -11,9 +11,12 @@ const PASSWORD = 'postgres';
 
 export interface PostgresServer {
   readonly pid: number;
-  url(database: string): string;
+  /** @param login one of `createLogin`; else the superuser */
+  url(database: string, login?: string): string;
   /** Creates the database unless it stands. */
   createDatabase(name: string): Promise<void>;
+  /** Creates a login with the rights of `group`, and the group, unless they stand. */
+  createLogin(name: string, group: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -42,20 +45,34 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
   );
   await untilReady(server, dataDir);
 
-  const url = (database: string) => `postgres://${USER}:${PASSWORD}@127.0.0.1:${port}/${database}`;
+  const url = (database: string, login = USER) =>
+    `postgres://${login}:${login === USER ? PASSWORD : login}@127.0.0.1:${port}/${database}`;
+  const withClient = async (work: (client: Client) => Promise<unknown>) => {
+    const client = new Client(url('postgres'));
+    await client.connect();
+    try {
+      await work(client);
+    } finally {
+      await client.end();
+    }
+  };
   return {
     pid: server.pid ?? 0,
     url,
-    async createDatabase(name) {
-      const client = new Client(url('postgres'));
-      await client.connect();
-      try {
+    createDatabase: (name) =>
+      withClient(async (client) => {
         const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [name]);
         if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(name)}`);
-      } finally {
-        await client.end();
-      }
-    },
+      }),
+    createLogin: (name, group) =>
+      withClient(async (client) => {
+        const roles = { [group]: 'NOLOGIN', [name]: `LOGIN PASSWORD ${client.escapeLiteral(name)}` };
+        for (const [role, options] of Object.entries(roles)) {
+          const { rowCount } = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [role]);
+          if (rowCount === 0) await client.query(`CREATE ROLE ${client.escapeIdentifier(role)} ${options}`);
+        }
+        await client.query(`GRANT ${client.escapeIdentifier(group)} TO ${client.escapeIdentifier(name)}`);
+      }),
     async stop() {
       if (server.exitCode !== null || server.signalCode !== null) return;
       const exit = once(server, 'exit');

@@ -26,4 +26,7 @@ export const AUDIENCE = 'https://orders.example';
 /** The claim in which the identity provider names a client's tenant. */
 export const TENANT_CLAIM = 'tenant';
 
+/** What the service logs in to PostgreSQL as: a member of the group to which migrations give what the service needs. */
+export const SERVICE_LOGIN = { name: 'order_service_login', group: 'order_service' };
+
 export const CLIENT_SECRET = 'sandbox-secret-not-for-production';

@@ -1,4 +1,4 @@
-import type { Client } from 'pg';
+import type { DirectConnection } from '@platform/database';
 import { type Block, blockMac, macsOf, rowMac, SEALED_COLUMNS, type SealedRow } from './audit-chain';
 
 /** Something that is not as it was when it was sealed. */
@@ -39,7 +39,7 @@ export class AuditVerifier {
 
   /** @param keys those that blocks may have been sealed with */
   constructor(
-    private readonly client: Client,
+    private readonly client: DirectConnection,
     private readonly keys: readonly string[],
   ) {}
 

@@ -29,6 +29,7 @@ const EVERYTHING = {
   SHUTDOWN_DELAY_MS: '0',
   DATABASE_URL: 'postgresql://user:password@pooler.example/orders',
   DATABASE_DIRECT_URL: 'postgres://user:password@db.example/orders',
+  DATABASE_MIGRATION_URL: 'postgres://owner:password@db.example/orders',
   DATABASE_POOL_SIZE: '20',
   OIDC_ISSUER: 'http://127.0.0.1:4000',
   OIDC_AUDIENCE: 'https://orders.example',
@@ -37,6 +38,9 @@ const EVERYTHING = {
   OIDC_JWKS_STALE_MAX_MINUTES: '0.05',
   OIDC_SHARED_SECRET: SECRET,
   IDEMPOTENCY_TTL_HOURS: '24',
+  OUTBOX_RETENTION_HOURS: '48',
+  INBOX_RETENTION_DAYS: '60',
+  ORDER_RETENTION_DAYS: '3650',
   OUTBOX_RELAY: 'off',
   KAFKA_BROKERS: 'kafka-1.example:9092, 127.0.0.1:9093,',
   KAFKA_SSL: 'true',
@@ -92,7 +96,12 @@ describe('loadConfig', () => {
       roles: ['api', 'worker'],
       logLevel: 'info',
       shutdownDelayMs: 5_000,
-      database: { url: REQUIRED.DATABASE_URL, directUrl: REQUIRED.DATABASE_URL, poolSize: 10 },
+      database: {
+        url: REQUIRED.DATABASE_URL,
+        directUrl: REQUIRED.DATABASE_URL,
+        migrationUrl: REQUIRED.DATABASE_URL,
+        poolSize: 10,
+      },
       oidc: {
         issuer: 'https://id.example',
         audience: 'https://orders.example',
@@ -104,6 +113,7 @@ describe('loadConfig', () => {
       auditKeys: ['known-to-everyone-not-for-production'],
       pseudonymKey: 'known-to-everyone-not-for-production',
       idempotencyTtlHours: 168,
+      retention: { outboxHours: 24, inboxDays: 35, orderDays: 0 },
       outboxRelay: true,
       kafka: undefined,
       redisUrl: undefined,
@@ -128,6 +138,7 @@ describe('loadConfig', () => {
       database: {
         url: 'postgresql://user:password@pooler.example/orders',
         directUrl: 'postgres://user:password@db.example/orders',
+        migrationUrl: 'postgres://owner:password@db.example/orders',
         poolSize: 20,
       },
       oidc: {
@@ -141,6 +152,7 @@ describe('loadConfig', () => {
       auditKeys: ['a-new-key-of-at-least-32-characters', 'an-old-key-of-at-least-32-characters'],
       pseudonymKey: 'another-key-of-at-least-32-characters',
       idempotencyTtlHours: 24,
+      retention: { outboxHours: 48, inboxDays: 60, orderDays: 3_650 },
       outboxRelay: false,
       kafka: {
         brokers: ['kafka-1.example:9092', '127.0.0.1:9093'],
@@ -224,6 +236,8 @@ describe('loadConfig', () => {
     ['DATABASE_POOL_SIZE', '1', '1000', (config: ReturnType<typeof load>) => config.database.poolSize],
     ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
     ['RATE_LIMIT_PER_MINUTE', '0', '10000000', (config: ReturnType<typeof load>) => config.rateLimit.perMinute],
+    ['OUTBOX_RETENTION_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.retention.outboxHours],
+    ['INBOX_RETENTION_DAYS', '1', '3650', (config: ReturnType<typeof load>) => config.retention.inboxDays],
   ])('takes %s from %s to %s and nothing beyond', (name, min, max, read) => {
     const message = `${name} must be an integer from ${min} to ${max}`;
     expect(read(load({ [name]: min }))).toBe(Number(min));
@@ -247,6 +261,7 @@ describe('loadConfig', () => {
     ['LOG_LEVEL', 'verbose', 'must be one of: trace, debug, info, warn, error, fatal, silent'],
     ['DATABASE_URL', 'mysql://db.example/orders', 'must be a URL that begins with postgres:// or postgresql://'],
     ['DATABASE_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
+    ['DATABASE_MIGRATION_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
     ['DATABASE_DIRECT_URL', 'https://db.example', 'must be a URL that begins with postgres:// or postgresql://'],
     ['OIDC_ISSUER', 'id.example', 'must be a URL that begins with http:// or https://'],
     ['OIDC_ISSUER', 'ftp://id.example', 'must be a URL that begins with http:// or https://'],
@@ -322,6 +337,7 @@ describe('loadConfig', () => {
       SHUTDOWN_DELAY_MS: CANARY,
       DATABASE_URL: `mysql://${CANARY}:${CANARY}@${CANARY}/${CANARY}`,
       DATABASE_DIRECT_URL: CANARY,
+      DATABASE_MIGRATION_URL: CANARY,
       DATABASE_POOL_SIZE: CANARY,
       OIDC_ISSUER: `ftp://${CANARY}`,
       OIDC_SHARED_SECRET: CANARY,

@@ -105,6 +105,7 @@ const environment = z.object({
 
   DATABASE_URL: z.string(required).pipe(url('postgres:', 'postgresql:')),
   DATABASE_DIRECT_URL: url('postgres:', 'postgresql:').optional(),
+  DATABASE_MIGRATION_URL: url('postgres:', 'postgresql:').optional(),
   DATABASE_POOL_SIZE: integer(1, 1_000).default(10),
 
   OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
@@ -124,6 +125,10 @@ const environment = z.object({
   PSEUDONYM_KEY: z.string().min(32, 'must have at least 32 characters').optional(),
 
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
+
+  OUTBOX_RETENTION_HOURS: integer(1, 8_760).default(24),
+  INBOX_RETENTION_DAYS: integer(1, 3_650).default(35),
+  ORDER_RETENTION_DAYS: integer(0, 36_500).default(0),
 
   OUTBOX_RELAY: oneOf('on', 'off').default('on'),
   KAFKA_BROKERS: z
@@ -202,8 +207,10 @@ function toConfig(env: Environment) {
     shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
     database: {
       url: env.DATABASE_URL,
-      /** A connection that is not behind a transaction pooler: session locks and migrations need one. */
+      /** A connection that is not behind a transaction pooler: session locks need one. */
       directUrl: env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
+      /** For migrations alone: a direct connection too, of the role that owns the tables. */
+      migrationUrl: env.DATABASE_MIGRATION_URL ?? env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
       poolSize: env.DATABASE_POOL_SIZE,
     },
     oidc: {
@@ -221,6 +228,13 @@ function toConfig(env: Environment) {
     /** Of the pseudonyms that take the place of erased customers. Given wherever production serves the API. */
     pseudonymKey: env.PSEUDONYM_KEY ?? (isProduction ? undefined : KEY_OUTSIDE_PRODUCTION),
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
+    /** How long is kept what nobody needs any more, at least. */
+    retention: {
+      outboxHours: env.OUTBOX_RETENTION_HOURS,
+      inboxDays: env.INBOX_RETENTION_DAYS,
+      /** 0 keeps orders for ever. */
+      orderDays: env.ORDER_RETENTION_DAYS,
+    },
     outboxRelay: env.OUTBOX_RELAY === 'on',
     kafka: env.KAFKA_BROKERS && {
       brokers: env.KAFKA_BROKERS,

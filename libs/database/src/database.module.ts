@@ -5,9 +5,13 @@ import { HealthChecks } from '@platform/health';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { Database } from './database';
 import { FailFastClient } from './fail-fast-client';
+import { TenantWall } from './tenant-wall';
 
 /** Entities and migrations are the application's; how they are reached is decided here. */
-type Schema = Pick<DataSourceOptions, 'entities' | 'migrations'>;
+interface Schema extends Pick<DataSourceOptions, 'entities' | 'migrations'> {
+  /** Every table that has a column `tenant_id`. */
+  readonly tenantTables: readonly string[];
+}
 
 /**
  * Getting a connection and having the answer together stay below the 2 s within which a request must hear that the
@@ -25,7 +29,7 @@ export class DatabaseModule implements OnModuleInit {
     private readonly checks: HealthChecks,
   ) {}
 
-  static forRoot(schema: Schema): DynamicModule {
+  static forRoot({ tenantTables, ...schema }: Schema): DynamicModule {
     return {
       module: DatabaseModule,
       imports: [
@@ -42,6 +46,7 @@ export class DatabaseModule implements OnModuleInit {
             retryDelay: 1_000,
             extra: {
               Client: FailFastClient,
+              tenantWall: new TenantWall(tenantTables),
               keepAlive: true,
               query_timeout: ANSWER_TIMEOUT_MS,
               statement_timeout: STATEMENT_TIMEOUT_MS,

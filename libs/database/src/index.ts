@@ -1,4 +1,4 @@
 export { Database } from './database';
 export { DatabaseModule } from './database.module';
-export { directConnection } from './direct-connection';
+export { type DirectConnection, directConnection } from './direct-connection';
 export { endConnection } from './end-connection';

@@ -3,30 +3,35 @@ import { directConnection } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { schema } from './schema';
+import { createServiceRole, grantToServiceRole } from './service-role';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
 
 /**
  * Brings the database to this version. Safe when several processes start it at once: the first works, the others wait
- * and find nothing left to do.
+ * and find nothing left to do. Afterwards the service's role has the privileges that this version needs.
  * @returns names of the migrations that this run made
  */
-export async function migrate(config: Config): Promise<string[]> {
+export async function migrate(given: Config): Promise<string[]> {
+  const { migrationUrl } = given.database;
+  const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
   const lock = directConnection(config, 'order-service migrations', 0);
   await lock.connect();
   try {
     await lock.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await createServiceRole(lock);
     await migrateJobs(config); // first: when ours are made, the service takes the database for ready
     const dataSource = new DataSource({
       ...schema,
       type: 'postgres',
-      url: config.database.directUrl,
+      url: migrationUrl,
       poolSize: 2,
     });
     await dataSource.initialize();
     try {
       const made = await dataSource.runMigrations({ transaction: 'each' });
+      await grantToServiceRole(lock);
       return made.map(({ name }) => name);
     } finally {
       await dataSource.destroy();

@@ -2,9 +2,19 @@ import { Order } from '../orders/order.entity';
 import { CreateOrders1763800000000 } from './migrations/1763800000000-create-orders';
 import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carry-orders-through';
 import { CreateAudit1764100000000 } from './migrations/1764100000000-create-audit';
+import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-find-what-is-to-be-deleted';
 
-/** Every entity and every migration, in order. A migration is never edited after it landed. */
+/**
+ * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
+ * `tenant_id` are named in `tenantTables`: no statement reaches them for a client without the client's tenant.
+ */
 export const schema = {
   entities: [Order],
-  migrations: [CreateOrders1763800000000, CarryOrdersThrough1764000000000, CreateAudit1764100000000],
+  migrations: [
+    CreateOrders1763800000000,
+    CarryOrdersThrough1764000000000,
+    CreateAudit1764100000000,
+    FindWhatIsToBeDeleted1764200000000,
+  ],
+  tenantTables: ['orders', 'idempotency_keys', 'audit_events'],
 };

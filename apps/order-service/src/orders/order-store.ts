@@ -54,12 +54,12 @@ const UPDATE = `
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
     SELECT $9::uuid, $10, $11, $12, $13::json, $3, $14, $15 WHERE $9 IS NOT NULL
   ), shown AS (
-    ${auditInsert(16)}
+    ${auditInsert(17)}
   )
   UPDATE orders
   SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
       payment_status = $7, reason = $8
-  WHERE id = $1::uuid`;
+  WHERE id = $1::uuid AND tenant_id = $16`;
 
 const MOST_ROUNDS = 3;
 
@@ -127,7 +127,7 @@ export class OrderStore {
       ...[order.id, order.version, order.eventSequence, order.updatedAt],
       ...[order.status, order.paymentId, order.paymentStatus, order.reason],
       ...[event?.id, event?.aggregatetype, event?.aggregateid, event?.type, event?.payload],
-      ...[event?.traceparent, event?.request_id, ...auditValues(audit)],
+      ...[event?.traceparent, event?.request_id, order.tenantId, ...auditValues(audit)],
     ]);
   }
 

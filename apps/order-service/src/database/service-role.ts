@@ -1,0 +1,67 @@
+import type { DirectConnection } from '@platform/database';
+
+/** The group whose members run the service. It owns nothing and logs in nowhere: operators make logins its members. */
+const SERVICE_ROLE = 'order_service';
+
+/** All that the service may do. What is not here it may not: a new table has its line, with the least that it needs. */
+const PRIVILEGES: Readonly<Record<string, string>> = {
+  orders: 'SELECT, INSERT, UPDATE, DELETE',
+  idempotency_keys: 'SELECT, INSERT, DELETE',
+  payments: 'SELECT, INSERT, UPDATE',
+  outbox: 'SELECT, INSERT, UPDATE, DELETE',
+  outbox_parked: 'SELECT, INSERT',
+  inbox: 'SELECT, INSERT, DELETE',
+  audit_events: 'SELECT, INSERT', // it takes away by prune_audit_events alone
+  audit_blocks: 'SELECT, INSERT',
+  cursor_keys: 'SELECT',
+  migrations: 'SELECT',
+  'graphile_worker._private_jobs': 'SELECT, INSERT, UPDATE, DELETE',
+  'graphile_worker._private_job_queues': 'SELECT, INSERT, UPDATE',
+  'graphile_worker._private_tasks': 'SELECT, INSERT',
+};
+
+const CREATE_ROLE = `
+  DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '${SERVICE_ROLE}') THEN
+      CREATE ROLE ${SERVICE_ROLE} NOLOGIN;
+    END IF;
+  EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL; -- roles belong to the whole server, on which another database is being migrated
+  END $$`;
+
+/** Graphile Worker turns row-level security on, and only owners pass that without a policy. */
+const policyOn = (table: string) => `
+  DO $$ BEGIN
+    IF (SELECT relrowsecurity FROM pg_class WHERE oid = '${table}'::regclass)
+       AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = '${table}'::regclass AND polname = '${SERVICE_ROLE}') THEN
+      CREATE POLICY ${SERVICE_ROLE} ON ${table} TO ${SERVICE_ROLE} USING (true) WITH CHECK (true);
+    END IF;
+  END $$`;
+
+/** @throws {Error} one line, when the role is missing and the user may not create it */
+export async function createServiceRole(client: DirectConnection): Promise<void> {
+  await client.query(CREATE_ROLE).catch((error: Error & { code?: string }) => {
+    if (error.code !== '42501') throw error; // insufficient_privilege
+    throw new Error(
+      `The role ${SERVICE_ROLE} is missing, and ${client.user} may not create it. Have it created: CREATE ROLE ${SERVICE_ROLE} NOLOGIN`,
+      { cause: error },
+    );
+  });
+}
+
+/**
+ * Gives the role what the list above says, no more and no less. After each run of migrations and not in one of them,
+ * because the tables of Graphile Worker come and go with its versions.
+ */
+export async function grantToServiceRole(client: DirectConnection): Promise<void> {
+  const grants = Object.entries(PRIVILEGES).flatMap(([table, privileges]) => [
+    `REVOKE ALL ON ${table} FROM ${SERVICE_ROLE}`,
+    `GRANT ${privileges} ON ${table} TO ${SERVICE_ROLE}`,
+    policyOn(table),
+  ]);
+  const functions = `GRANT EXECUTE ON FUNCTION prune_audit_events TO ${SERVICE_ROLE}`;
+  // Several statements in one text are one transaction: nobody sees the role without its privileges.
+  await client.query(
+    [`GRANT USAGE ON SCHEMA public, graphile_worker TO ${SERVICE_ROLE}`, functions, ...grants].join(';'),
+  );
+}

@@ -1,0 +1,122 @@
+import type { Config } from '@platform/config';
+import { fromUUID } from 'typeid-js';
+import type { EntityManager } from 'typeorm';
+
+interface Batch {
+  readonly deleted: number;
+  /** Where the next batch goes on; undefined after the last. */
+  readonly next?: string;
+}
+
+/** What of a table is deleted, and when. */
+export interface RetentionRule {
+  readonly table: string;
+  readonly keepHours: number;
+  /** Where the first batch begins. */
+  readonly start: string;
+  /** Deletes among the next `limit` rows those whose time is up. */
+  readonly deleteBatch: (tx: EntityManager, after: string, limit: number) => Promise<Batch>;
+  /** How many rows' time is up. */
+  readonly count: (manager: EntityManager) => Promise<number>;
+}
+
+const CUTOFF = "now() - $1::float * interval '1 hour'";
+
+/** The rules of those tables that are not kept for ever. The audit trail has its own. */
+export function retentionRules({ idempotencyTtlHours, retention }: Config): RetentionRule[] {
+  return [
+    rowsByAge('idempotency_keys', 'created_at', idempotencyTtlHours),
+    publishedEvents(retention.outboxHours),
+    rowsByAge('inbox', 'consumed_at', retention.inboxDays * 24),
+    settledOrders(retention.orderDays * 24),
+  ].filter(({ keepHours }) => keepHours > 0);
+}
+
+async function countRows(manager: EntityManager, table: string, due: string, keepHours: number): Promise<number> {
+  const [row] = await manager.query<{ rows: number }[]>(`SELECT count(*)::int AS rows FROM ${table} WHERE ${due}`, [
+    keepHours,
+  ]);
+  return row?.rows ?? 0;
+}
+
+/** Rows that go by their age alone; `column` has an index. */
+function rowsByAge(table: string, column: string, keepHours: number): RetentionRule {
+  const due = `${column} < ${CUTOFF}`;
+  return {
+    table,
+    keepHours,
+    start: '',
+    async deleteBatch(tx, _after, limit) {
+      const [row] = await tx.query<{ deleted: number }[]>(
+        `WITH gone AS (DELETE FROM ${table} WHERE ctid = ANY (ARRAY(
+           SELECT ctid FROM ${table} WHERE ${due} ORDER BY ${column} LIMIT $2)) RETURNING 1)
+         SELECT count(*)::int AS deleted FROM gone`,
+        [keepHours, limit],
+      );
+      const deleted = row?.deleted ?? 0;
+      return { deleted, next: deleted === limit ? '' : undefined };
+    },
+    count: (manager) => countRows(manager, table, due, keepHours),
+  };
+}
+
+/**
+ * Published events have no index of their own, which each order would pay for. Positions are nearly in the order of time:
+ * once a whole batch is younger than the period, so is the rest.
+ */
+function publishedEvents(keepHours: number): RetentionRule {
+  return {
+    table: 'outbox',
+    keepHours,
+    start: '0',
+    async deleteBatch(tx, after, limit) {
+      const [row] = await tx.query<{ deleted: number; last: string | null; goesOn: boolean | null }[]>(
+        `WITH seen AS MATERIALIZED (
+           SELECT position, created_at, published_at FROM outbox WHERE position > $3::bigint ORDER BY position LIMIT $2
+         ), gone AS (
+           DELETE FROM outbox USING seen
+           WHERE outbox.position = seen.position AND seen.published_at < ${CUTOFF} RETURNING 1
+         )
+         SELECT (SELECT count(*)::int FROM gone) AS deleted, max(position)::text AS last,
+                bool_or(created_at < ${CUTOFF}) AS "goesOn" FROM seen`,
+        [keepHours, limit, after],
+      );
+      return { deleted: row?.deleted ?? 0, next: row?.goesOn ? (row.last ?? undefined) : undefined };
+    },
+    count: (manager) => countRows(manager, 'outbox', `published_at < ${CUTOFF}`, keepHours),
+  };
+}
+
+/** Of orders that long ago came to an end, those of which neither the payment API nor we have anything left to say. */
+const SETTLED = `
+  id < (lpad(to_hex((extract(epoch FROM ${CUTOFF}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+  AND updated_at < ${CUTOFF}
+  AND status <> 'PENDING'
+  AND (payment_status IS DISTINCT FROM 'AUTHORIZED' OR status = 'CONFIRMED')
+  AND (payment_status IS NOT NULL
+       OR NOT EXISTS (SELECT FROM payments WHERE order_id = orders.id AND asked_at IS NOT NULL))`;
+
+/** Ids are in the order of time, so the primary key finds the old ones. */
+function settledOrders(keepHours: number): RetentionRule {
+  return {
+    table: 'orders',
+    keepHours,
+    start: '00000000-0000-0000-0000-000000000000',
+    async deleteBatch(tx, after, limit) {
+      // Locked first: an event that somebody is about to append is then seen below, or its order is gone.
+      const orders = await tx.query<{ id: string }[]>(
+        `SELECT id FROM orders WHERE ${SETTLED} AND id > $3::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED`,
+        [keepHours, limit, after],
+      );
+      const names = new Map<string, string>(orders.map(({ id }) => [fromUUID(id, 'ord'), id]));
+      const untold = await tx.query<{ aggregateid: string }[]>(
+        'SELECT aggregateid FROM outbox WHERE published_at IS NULL AND aggregateid = ANY($1)',
+        [[...names.keys()]],
+      );
+      for (const { aggregateid } of untold) names.delete(aggregateid);
+      await tx.query('DELETE FROM orders WHERE id = ANY($1::uuid[])', [[...names.values()]]);
+      return { deleted: names.size, next: orders.length === limit ? orders.at(-1)?.id : undefined };
+    },
+    count: (manager) => countRows(manager, 'orders', SETTLED, keepHours),
+  };
+}

@@ -1,0 +1,112 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type BeforeApplicationShutdown,
+  Inject,
+  Injectable,
+  Logger,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
+import { CONFIG, type Config } from '@platform/config';
+import { Database } from '@platform/database';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter, Gauge } from 'prom-client';
+import type { EntityManager } from 'typeorm';
+import { type RetentionRule, retentionRules } from './retention-rules';
+
+/** Small enough to be over well within the statement timeout, also on a slow disk. */
+const BATCH_ROWS = 1_000;
+const PAUSE_MS = 50;
+const INTERVAL_MS = 600_000;
+/** Held while a batch is deleted, so that of several workers one does the work. Chosen at random, and never changed. */
+const LOCK = 5_126_993_071_284;
+
+/** Deletes what has been kept for long enough, in small batches, every ten minutes. */
+@Injectable()
+export class RetentionService implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+  private readonly logger = new Logger(RetentionService.name);
+  private readonly stop = new AbortController();
+  private running: Promise<void> | undefined;
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly database: Database,
+    @InjectMetric('retention_deleted_total') private readonly deleted: Counter<'table'>,
+    @InjectMetric('retention_last_success_timestamp_seconds') private readonly lastSuccess: Gauge,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    this.running = this.run();
+  }
+
+  beforeApplicationShutdown(): void {
+    this.stop.abort();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.running;
+  }
+
+  /** @returns by table, how many rows' time is up */
+  async count(): Promise<Record<string, number>> {
+    const counts: Record<string, number> = {};
+    for (const { table, count } of retentionRules(this.config)) {
+      // Whoever asks waits for it, so it may take longer than a request's statement.
+      counts[table] = await this.database.inTransaction(async (tx) => {
+        await tx.query("SET LOCAL statement_timeout = '5min'");
+        return count(tx);
+      });
+    }
+    return counts;
+  }
+
+  /** @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down */
+  async sweep(): Promise<Record<string, number> | undefined> {
+    const counts: Record<string, number> = {};
+    for (const rule of retentionRules(this.config)) {
+      const count = await this.sweepTable(rule);
+      if (count === undefined) return undefined;
+      counts[rule.table] = count;
+    }
+    this.lastSuccess.setToCurrentTime();
+    return counts;
+  }
+
+  private async sweepTable({ table, start, deleteBatch }: RetentionRule): Promise<number | undefined> {
+    let count = 0;
+    let after: string | undefined = start;
+    while (after !== undefined) {
+      if (this.stop.signal.aborted) return undefined;
+      const from: string = after;
+      const batch = await this.database.inTransaction(async (tx) =>
+        (await isAlone(tx)) ? deleteBatch(tx, from, BATCH_ROWS) : undefined,
+      );
+      if (!batch) return undefined;
+      count += batch.deleted;
+      this.deleted.inc({ table }, batch.deleted);
+      after = batch.next;
+      await this.pause(PAUSE_MS);
+    }
+    return count;
+  }
+
+  private async run(): Promise<void> {
+    for (;;) {
+      await this.pause(INTERVAL_MS * (0.5 + Math.random()));
+      if (this.stop.signal.aborted) return;
+      await this.sweep().catch((error: unknown) =>
+        this.logger.warn({ err: error }, 'What is to be deleted could not be; it is tried again'),
+      );
+    }
+  }
+
+  private async pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.stop.signal, ref: false }).catch(() => undefined);
+  }
+}
+
+/** The lock is the transaction's, so that it needs no connection of its own and works through a transaction pooler. */
+async function isAlone(tx: EntityManager): Promise<boolean> {
+  const [row] = await tx.query<{ alone: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS alone', [LOCK]);
+  return row?.alone === true;
+}

@@ -1,0 +1,35 @@
+import 'reflect-metadata';
+import { parseArgs } from 'node:util';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { ConfigModule, loadConfig } from '@platform/config';
+import { DatabaseModule } from '@platform/database';
+import { HealthModule } from '@platform/health';
+import { schema } from './database/schema';
+import { RetentionModule } from './privacy/retention.module';
+import { RetentionService } from './privacy/retention.service';
+
+@Module({})
+class RetentionProgram {}
+
+/** Deletes once what retention would delete in its time, or says how much that is. */
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } });
+  const imports = [ConfigModule.forRoot(loadConfig()), HealthModule, DatabaseModule.forRoot(schema), RetentionModule];
+  const app = await NestFactory.createApplicationContext({ module: RetentionProgram, imports }, { logger: ['error'] });
+  try {
+    const retention = app.get(RetentionService, { strict: false });
+    const counts = values['dry-run'] ? await retention.count() : await retention.sweep();
+    if (!counts) throw new Error('A worker is at it at this moment; nothing more was done');
+    for (const [table, count] of Object.entries(counts)) {
+      console.log(`${table}: ${count} ${values['dry-run'] ? 'would be deleted' : 'deleted'}`);
+    }
+  } finally {
+    await app.close();
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

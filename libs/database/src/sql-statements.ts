@@ -1,0 +1,36 @@
+/** A statement in words, as far as PostgreSQL's grammar is needed here; what stands in parentheses is one part of it. */
+export type Sql = (string | Sql)[];
+
+/** A comment, a literal, a quoted name, a word or parameter, a cast, any other character. */
+const TOKEN = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$?[\w$]+|::|\S/g;
+
+const BEGINS_STATEMENT = new Set(['with', 'select', 'insert', 'update', 'delete', 'merge']);
+
+/**
+ * The statement of a text and those within it, in `WITH` and in subselects, each without the others. Words are in lower
+ * case and without quotes, comments are left out, literals keep their quotes.
+ */
+export function statementsOf(text: string): Sql[] {
+  const statements: Sql[] = [];
+  const open: Sql[] = [[]];
+  const close = () => {
+    const group = open.pop() ?? [];
+    if (open.length === 0 || BEGINS_STATEMENT.has(group[0] as string)) statements.push(group);
+    else open.at(-1)?.push(group);
+  };
+  for (const [token] of text.matchAll(TOKEN)) {
+    if (token === '(') open.push([]);
+    else if (token === ')' && open.length > 1) close();
+    else if (token.startsWith('"')) open.at(-1)?.push(token.slice(1, -1));
+    else if (!token.startsWith('--') && !token.startsWith('/*')) open.at(-1)?.push(token.toLowerCase());
+  }
+  while (open.length > 0) close();
+  return statements.map(withoutCommonTables);
+}
+
+/** What follows `WITH`, whose statements are taken out already: it begins at the first word that begins a statement. */
+function withoutCommonTables(statement: Sql): Sql {
+  if (statement[0] !== 'with') return statement;
+  const start = statement.findIndex((part, place) => place > 0 && BEGINS_STATEMENT.has(part as string));
+  return start === -1 ? statement : statement.slice(start);
+}

@@ -1,0 +1,151 @@
+import { type Sql, statementsOf } from './sql-statements';
+
+/** Texts that are generated can be many. */
+const MOST_TEXTS = 1_000;
+
+/** The numbers of the parameters that are to be the tenant, or why the text is refused whatever its values are. */
+type Judgement = readonly number[] | string;
+
+/**
+ * Refuses statements that could reach another tenant's rows, should a store ever forget its `WHERE`. Each mention of a
+ * table in `tables` has to be narrowed in its own (sub)statement, with `WHERE … AND tenant_id = $n` or, for rows that are
+ * inserted, with `$n` in the place of `tenant_id`; and that parameter has to be the caller's tenant. What it cannot follow
+ * it refuses: an `OR` beside `tenant_id` is put in parentheses, `IN` and `ANY` are not for tenants. It guards against
+ * mistakes, not against malice: it does not see into views and functions.
+ */
+export class TenantWall {
+  private readonly judgements = new Map<string, Judgement>();
+  private readonly tables: ReadonlySet<string>;
+
+  /** @param tables every table that has a column `tenant_id`, in lower case */
+  constructor(tables: readonly string[]) {
+    this.tables = new Set(tables);
+  }
+
+  /** @returns why the statement must not be sent for this tenant; undefined when it may */
+  refusalOf(tenantId: string, text: string, values: readonly unknown[]): string | undefined {
+    const judgement = this.judgementOf(text);
+    if (typeof judgement === 'string') return judgement;
+    const isOwn = judgement.every((number) => values[number - 1] === tenantId);
+    return isOwn ? undefined : "names another tenant than the caller's";
+  }
+
+  /** Judged once: afterwards a text costs a look-up. */
+  private judgementOf(text: string): Judgement {
+    const known = this.judgements.get(text);
+    if (known !== undefined) return known;
+    const judgement = this.judge(text);
+    if (this.judgements.size >= MOST_TEXTS) this.judgements.clear();
+    this.judgements.set(text, judgement);
+    return judgement;
+  }
+
+  private judge(text: string): Judgement {
+    const parameters: number[] = [];
+    for (const statement of statementsOf(text)) {
+      const { inserted, others } = this.mentionsIn(statement);
+      const narrowing = conditionsOn(statement);
+      const mayInsert = inserted ? insertedTenants(statement) : [];
+      if (!mayInsert || narrowing.length < others) return 'reaches a table of tenants without tenant_id = $n';
+      if (inserted || others > 0) {
+        if (movesRows(statement)) return 'gives rows to another tenant';
+        parameters.push(...mayInsert, ...narrowing);
+      }
+    }
+    return parameters;
+  }
+
+  private mentionsIn(statement: Sql): { inserted: boolean; others: number } {
+    let inserted = false;
+    let others = 0;
+    for (const [place, part] of statement.entries()) {
+      if (typeof part !== 'string') {
+        others += this.mentionsIn(part).others;
+      } else if (part.startsWith("'")) {
+        // Code in a literal: EXECUTE, or the body of DO.
+        if ([...this.tables].some((table) => part.includes(table))) others += 1;
+      } else if (this.tables.has(part) && statement[place + 1] !== '.') {
+        const isTarget = statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
+        if (isTarget) inserted = true;
+        else others += 1;
+      }
+    }
+    return { inserted, others };
+  }
+}
+
+/** The parameters to which the `WHERE` of a statement narrows `tenant_id`. */
+function conditionsOn(statement: Sql): number[] {
+  const start = statement.indexOf('where');
+  return start === -1 ? [] : conjunctsOf(statement.slice(start + 1));
+}
+
+/** Those that hold for every row that the condition lets through. */
+function conjunctsOf(condition: Sql): number[] {
+  if (condition.includes('or')) return [];
+  return condition.flatMap((part, place) => {
+    const before = condition.slice(0, place);
+    if (typeof part !== 'string') return isConjunct(before) ? conjunctsOf(part) : [];
+    if (part !== 'tenant_id' || condition[place + 1] !== '=') return [];
+    const isFirst = isConjunct(before.at(-1) === '.' ? before.slice(0, -2) : before);
+    const number = parameterIn(condition.slice(place + 2, endOf(condition, place + 2)));
+    return isFirst && number !== undefined ? [number] : [];
+  });
+}
+
+function isConjunct(before: Sql): boolean {
+  const last = before.at(-1);
+  return last === undefined || last === 'and' || last === 'where';
+}
+
+const ENDS_CONDITION = new Set(
+  'and group having window union intersect except order limit offset fetch for on returning ;'.split(' '),
+);
+
+function endOf(condition: Sql, start: number): number {
+  const end = condition.findIndex((part, place) => place >= start && ENDS_CONDITION.has(part as string));
+  return end === -1 ? condition.length : end;
+}
+
+/** The parameters that stand in the place of `tenant_id` in each row; undefined when another thing does in one. */
+function insertedTenants(statement: Sql): number[] | undefined {
+  const place = statement.findIndex((part) => typeof part !== 'string');
+  const columns = statement[place];
+  if (columns === undefined || typeof columns === 'string') return undefined;
+  const column = listOf(columns).findIndex((name) => name.length === 1 && name[0] === 'tenant_id');
+  const source = statement.slice(place + 1);
+  const rows: Sql[] = [];
+  if (source[0] === 'values') {
+    for (const [at, part] of source.slice(1).entries()) {
+      if (typeof part !== 'string' && (at === 0 || source[at] === ',')) rows.push(part);
+    }
+  } else if (source[0] === 'select' && !source.some((part) => part === 'union')) {
+    const end = source.findIndex((part) => ['from', 'where', 'returning', 'on'].includes(part as string));
+    rows.push(source.slice(1, end === -1 ? source.length : end));
+  }
+  const numbers = rows.map((row) => parameterIn(listOf(row)[column] ?? []));
+  return numbers.length > 0 && numbers.every((number) => number !== undefined) ? numbers : undefined;
+}
+
+function movesRows(statement: Sql): boolean {
+  const start = statement.indexOf('set');
+  const end = statement.indexOf('where', start);
+  if (start === -1) return false;
+  const assigned = statement.slice(start, end === -1 ? statement.length : end);
+  return assigned.some((part) => part === 'tenant_id' || (typeof part !== 'string' && part.includes('tenant_id')));
+}
+
+/** The number of `$n` or `$n::type`, where the expression is nothing else. */
+function parameterIn([first, cast, type, ...more]: Sql): number | undefined {
+  const isAlone = cast === undefined || (cast === '::' && type !== undefined && more.length === 0);
+  return isAlone && typeof first === 'string' && first.startsWith('$') ? Number(first.slice(1)) : undefined;
+}
+
+function listOf(parts: Sql): Sql[] {
+  const list: Sql[] = [[]];
+  for (const part of parts) {
+    if (part === ',') list.push([]);
+    else list.at(-1)?.push(part);
+  }
+  return list;
+}

@@ -1,0 +1,163 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadConfig } from '@platform/config';
+import { Client } from 'pg';
+import { migrate } from '../../apps/order-service/src/database/migrate';
+import { freePort } from '../../apps/sandbox/src/ports';
+import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { environment } from '../support/environment';
+
+/** All that a table can be granted for, as `has_table_privilege` names it. */
+const ALL = ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'];
+
+describe('The role of the service', () => {
+  let database: TestDatabase;
+  let service: Client;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = new Client(database.url);
+    await service.connect();
+  });
+  afterAll(async () => {
+    await service.end();
+    await database.drop();
+  });
+
+  it('has exactly the privileges that the service needs', async () => {
+    const rows = await database.query<{ name: string; privileges: string[] }>(
+      `SELECT relation.oid::regclass::text AS name,
+              array(SELECT privilege FROM unnest($1::text[]) WITH ORDINALITY AS p (privilege, place)
+                    WHERE has_table_privilege('order_service', relation.oid, privilege) ORDER BY place) AS privileges
+       FROM pg_class AS relation
+       WHERE relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
+         AND relkind IN ('r', 'p', 'v', 'm', 'f')`,
+      [ALL],
+    );
+    expect(Object.fromEntries(rows.map(({ name, privileges }) => [name, privileges.join(' ')]))).toEqual({
+      orders: 'SELECT INSERT UPDATE DELETE',
+      idempotency_keys: 'SELECT INSERT DELETE',
+      payments: 'SELECT INSERT UPDATE',
+      outbox: 'SELECT INSERT UPDATE DELETE',
+      outbox_parked: 'SELECT INSERT',
+      inbox: 'SELECT INSERT DELETE',
+      audit_events: 'SELECT INSERT',
+      audit_blocks: 'SELECT INSERT',
+      cursor_keys: 'SELECT',
+      migrations: 'SELECT',
+      'graphile_worker._private_jobs': 'SELECT INSERT UPDATE DELETE',
+      'graphile_worker._private_job_queues': 'SELECT INSERT UPDATE',
+      'graphile_worker._private_tasks': 'SELECT INSERT',
+      'graphile_worker._private_known_crontabs': '',
+      'graphile_worker.jobs': '',
+      'graphile_worker.migrations': '',
+    });
+  });
+
+  it('has no right beyond its tables', async () => {
+    const [role] = await database.query(
+      `SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin,
+              has_schema_privilege('order_service', 'public', 'CREATE') AS public_create,
+              has_schema_privilege('order_service', 'graphile_worker', 'CREATE') AS jobs_create,
+              has_database_privilege('order_service', current_database(), 'CREATE') AS database_create,
+              (SELECT count(*)::int FROM pg_class WHERE relowner = pg_roles.oid) AS owned,
+              (SELECT count(*)::int FROM pg_auth_members WHERE member = pg_roles.oid) AS memberships,
+              (SELECT count(*)::int FROM pg_sequence
+               WHERE has_sequence_privilege('order_service', seqrelid, 'USAGE, SELECT, UPDATE')) AS sequences
+       FROM pg_roles WHERE rolname = 'order_service'`,
+    );
+    expect(new Set(Object.values(role ?? {}))).toEqual(new Set([false, 0]));
+  });
+
+  it.each([
+    'DROP TABLE orders',
+    'ALTER TABLE orders ADD COLUMN x text',
+    'ALTER TABLE outbox DISABLE TRIGGER ALL',
+    'TRUNCATE orders CASCADE',
+    'CREATE TABLE mine (id int)',
+    'CREATE SCHEMA mine',
+    'CREATE INDEX ON orders (status)',
+    'CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$',
+    "UPDATE cursor_keys SET key = ''",
+    'DELETE FROM migrations',
+    'UPDATE inbox SET consumed_at = now()',
+    'DELETE FROM payments',
+    'DELETE FROM outbox_parked',
+    "UPDATE audit_events SET client_id = 'nobody'",
+    'DELETE FROM audit_events',
+    'TRUNCATE audit_events',
+    'DELETE FROM audit_blocks',
+    "UPDATE audit_blocks SET mac = ''",
+    'DROP SCHEMA graphile_worker CASCADE',
+    "SELECT setval('outbox_position_seq', 1)",
+    'CREATE ROLE mine',
+    'SET ROLE postgres',
+    "COPY orders TO PROGRAM 'cat'",
+    "SELECT pg_read_file('postgresql.conf')",
+  ])('is refused: %s', async (statement) => {
+    const outcome = await service.query(statement).then(
+      () => 'done',
+      (error: { code?: string }) => error.code,
+    );
+    expect(outcome).toBe('42501');
+  });
+});
+
+describe('npm run migrate on a server of its own', () => {
+  const dataDir = path.join(mkdtempSync(path.join(tmpdir(), 'order-roles-')), 'postgres');
+  let postgres: PostgresServer;
+
+  beforeAll(async () => {
+    chmodSync(path.dirname(dataDir), 0o755);
+    postgres = await startPostgres({ dataDir, port: await freePort(), settings: ['fsync=off'] });
+  });
+  afterAll(async () => {
+    await postgres.stop();
+    rmSync(path.dirname(dataDir), { recursive: true, force: true });
+  });
+
+  const runAs = async (url: string, statements: string) => {
+    const client = new Client(url);
+    await client.connect();
+    return client.query(statements).finally(() => client.end());
+  };
+  const migrateTo = (url: string) => migrate(loadConfig(environment({ DATABASE_URL: url })));
+
+  it('says in one line that it may not create the role, before it changes anything', async () => {
+    await runAs(postgres.url('postgres'), "CREATE ROLE weak LOGIN PASSWORD 'weak'");
+    await runAs(postgres.url('postgres'), 'CREATE DATABASE weak OWNER weak');
+    await expect(migrateTo(postgres.url('weak', 'weak'))).rejects.toThrow(
+      /^The role order_service is missing, and weak may not create it\. Have it created: CREATE ROLE order_service NOLOGIN$/,
+    );
+    const { rows } = await runAs(postgres.url('weak'), "SELECT FROM pg_class WHERE relname = 'orders'");
+    expect(rows).toEqual([]);
+  });
+
+  it('creates the role once when several databases are migrated at the same time', async () => {
+    const names = ['a', 'b', 'c', 'd'];
+    for (const name of names) await postgres.createDatabase(name);
+    const runs = await Promise.all(names.map((name) => migrateTo(postgres.url(name))));
+    expect(runs.every((made) => made.length > 0)).toBe(true);
+  });
+
+  it('leaves the service what it needs as the operators’ guide sets the roles up, and takes back what was given beside', async () => {
+    const guide = readFileSync('docs/operations.md', 'utf8');
+    const statements = /```sql\n([\s\S]*?)```/.exec(guide)?.[1] ?? '';
+    for (const name of ['a', 'b', 'c', 'd']) await runAs(postgres.url('postgres'), `DROP DATABASE ${name}`);
+    await runAs(postgres.url('postgres'), 'DROP ROLE order_service');
+    for (const statement of statements.split(/;\n/)) await runAs(postgres.url('postgres'), statement);
+
+    const owner = postgres.url('orders').replace('postgres:postgres', 'orders_owner:change-me');
+    const login = postgres.url('orders').replace('postgres:postgres', 'orders_service:change-me-too');
+    expect((await migrateTo(owner)).length).toBeGreaterThan(0);
+    const { rows } = await runAs(login, 'SELECT name FROM migrations');
+    expect(rows.length).toBeGreaterThan(0);
+
+    await runAs(owner, 'GRANT ALL ON cursor_keys TO order_service');
+    await runAs(login, 'DELETE FROM cursor_keys WHERE false');
+    await migrateTo(owner);
+    await expect(runAs(login, 'DELETE FROM cursor_keys WHERE false')).rejects.toThrow('permission denied');
+  });
+});

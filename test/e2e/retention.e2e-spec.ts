@@ -1,0 +1,143 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { fromUUID } from 'typeid-js';
+import { RetentionService } from '../../apps/order-service/src/privacy/retention.service';
+import { api } from '../support/client';
+import { environment } from '../support/environment';
+import { startService, type TestService } from '../support/service';
+
+describe('Retention', () => {
+  const periods = { ORDER_RETENTION_DAYS: '100' };
+  let service: TestService;
+  let retention: RetentionService;
+
+  beforeAll(async () => {
+    service = await startService({ ROLES: 'worker', OUTBOX_RELAY: 'off', ...periods });
+    retention = service.app.get(RetentionService, { strict: false });
+  });
+  afterAll(() => service.stop());
+  beforeEach(() => service.database.query('TRUNCATE orders, payments, outbox, inbox, idempotency_keys'));
+
+  const query = <T extends object>(text: string, values?: unknown[]) => service.database.query<T>(text, values);
+  const keys = (count: number, hours: number) =>
+    query(
+      `INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body, created_at)
+       SELECT 't', 'c', 'r', $2 || '-' || n, '', '', now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
+      [count, hours],
+    );
+  const events = (count: number, hours: number, { published = true, aggregate = 'ord_x' } = {}) =>
+    query(
+      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, created_at, published_at)
+       SELECT gen_random_uuid(), 'order', $3, 'order.created', '{}', 1, moment, CASE WHEN $4 THEN moment END
+       FROM generate_series(1, $1::int), (SELECT now() - $2::float * interval '1 hour' AS moment) AS m`,
+      [count, hours, aggregate, published],
+    );
+  const inbox = (count: number, hours: number) =>
+    query(
+      `INSERT INTO inbox (consumer, event_id, consumed_at)
+       SELECT 'payments', $2 || '-' || n, now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
+      [count, hours],
+    );
+  const order = async (days: number, status: string, payment: string | null, { asked = true } = {}) => {
+    const [row] = await query<{ id: string }>(
+      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                           event_sequence, created_at, updated_at, payment_status)
+       SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7000' || '8000' ||
+               substr(md5(random()::text), 1, 12))::uuid,
+              't', 'c', 'cust', $2, 'USD', 1, '[]', 1, 1, moment, moment, $3
+       FROM (SELECT now() - $1::float * interval '1 day' AS moment) AS m RETURNING id`,
+      [days, status, payment],
+    );
+    const id = row?.id ?? '';
+    await query('INSERT INTO payments (order_id, asked_at) VALUES ($1, CASE WHEN $2 THEN now() END)', [id, asked]);
+    return id;
+  };
+  const left = async (table: string) => (await query<{ n: number }>(`SELECT count(*)::int AS n FROM ${table}`))[0]?.n;
+
+  it('deletes from each table what is older than its own period, in more than one batch', async () => {
+    await keys(2_500, 169);
+    await keys(3, 167);
+    await events(2_500, 25);
+    await events(4, 23);
+    await inbox(1_500, 35 * 24 + 1);
+    await inbox(5, 35 * 24 - 1);
+    const [gone, kept] = [await order(101, 'CONFIRMED', 'AUTHORIZED'), await order(99, 'CONFIRMED', 'AUTHORIZED')];
+    const due = { idempotency_keys: 2_500, outbox: 2_500, inbox: 1_500, orders: 1 };
+    expect(await retention.count()).toEqual(due);
+    expect(await retention.sweep()).toEqual(due);
+    expect(await Promise.all(['idempotency_keys', 'outbox', 'inbox', 'payments'].map(left))).toEqual([3, 4, 5, 1]);
+    expect(await query('SELECT id FROM orders')).toEqual([{ id: kept }]);
+    expect(kept).not.toBe(gone);
+    expect(await retention.sweep()).toEqual({ idempotency_keys: 0, outbox: 0, inbox: 0, orders: 0 });
+    const { text } = await api(service.url)('/metrics');
+    expect(text).toMatch(/^retention_deleted_total\{table="outbox"\} 2500$/m);
+    expect(Number(/^retention_last_success_timestamp_seconds (.+)$/m.exec(text)?.[1])).toBeGreaterThan(
+      Date.now() / 1_000 - 60,
+    );
+  });
+
+  it('finds published events behind many old ones that are not published, and keeps those', async () => {
+    await events(1_200, 48, { published: false });
+    await events(1_200, 48);
+    await events(10, 1);
+    expect(await retention.sweep()).toMatchObject({ outbox: 1_200 });
+    expect(await left('outbox')).toBe(1_210);
+  });
+
+  it.each<[string, boolean, () => Promise<string>]>([
+    ['was rejected and declined', true, () => order(200, 'REJECTED', 'DECLINED')],
+    ['was cancelled and voided', true, () => order(200, 'CANCELLED', 'VOIDED')],
+    ['was cancelled before its payment was asked for', true, () => order(200, 'CANCELLED', null, { asked: false })],
+    ['is pending', false, () => order(200, 'PENDING', null, { asked: false })],
+    ['was cancelled, and nobody knows of its payment', false, () => order(200, 'CANCELLED', null)],
+    ['was rejected, and nobody knows of its payment', false, () => order(200, 'REJECTED', null)],
+    ['was cancelled, and whose payment is to be voided', false, () => order(200, 'CANCELLED', 'AUTHORIZED')],
+    ['was rejected, and whose payment is to be voided', false, () => order(200, 'REJECTED', 'AUTHORIZED')],
+    [
+      'has an event that is not published',
+      false,
+      async () => {
+        const id = await order(200, 'CONFIRMED', 'AUTHORIZED');
+        await events(1, 1, { published: false, aggregate: fromUUID(id, 'ord') });
+        return id;
+      },
+    ],
+    [
+      'changed lately',
+      false,
+      async () => {
+        const id = await order(200, 'CANCELLED', 'VOIDED');
+        await query('UPDATE orders SET updated_at = now() WHERE id = $1', [id]);
+        return id;
+      },
+    ],
+  ])('as for an order that %s: deletes it: %s', async (_, isDeleted, make) => {
+    await make();
+    expect(await retention.sweep()).toMatchObject({ orders: isDeleted ? 1 : 0 });
+    expect(await left('orders')).toBe(isDeleted ? 0 : 1);
+  });
+
+  it('leaves the work to the one that is at it', async () => {
+    await query('SELECT pg_advisory_lock(5126993071284)');
+    expect(await retention.sweep()).toBeUndefined();
+    await query('SELECT pg_advisory_unlock(5126993071284)');
+    expect(await retention.sweep()).toBeDefined();
+  });
+
+  it('says in a dry run what would go, and is run by hand', async () => {
+    await keys(3, 200);
+    const run = async (...args: string[]) => {
+      const env = environment({ PATH: process.env['PATH'], DATABASE_URL: service.database.url, ...periods });
+      const program = ['dist/apps/order-service/src/retention.js', ...args];
+      return (await promisify(execFile)(process.execPath, program, { env })).stdout;
+    };
+    expect(await run('--dry-run')).toBe(
+      ['idempotency_keys: 3', 'outbox: 0', 'inbox: 0', 'orders: 0']
+        .map((line) => `${line} would be deleted\n`)
+        .join(''),
+    );
+    expect(await left('idempotency_keys')).toBe(3);
+    expect(await run()).toContain('idempotency_keys: 3 deleted\n');
+    expect(await left('idempotency_keys')).toBe(0);
+  });
+});
