@@ -3,16 +3,9 @@ import http, { type IncomingMessage, type Server } from 'node:http';
 import { Readable } from 'node:stream';
 import Provider, { type Configuration } from 'oidc-provider';
 import { listen, type RunningServer } from './listen';
-import { AUDIENCE, CLIENT_SECRET, TENANT_CLAIM } from './settings';
+import { AUDIENCE, CLIENT_SECRET, CLIENTS, TENANT_CLAIM } from './settings';
 
 const TOKEN_TTL_S = 3_600;
-
-const CLIENTS = [
-  { id: 'order-orchestrator', tenant: 'acme', scope: 'orders:read orders:write' },
-  { id: 'reporting', tenant: 'acme', scope: 'orders:read' },
-  { id: 'other-tenant', tenant: 'globex', scope: 'orders:read orders:write' },
-  { id: 'compliance', tenant: 'acme', scope: 'privacy:erase audit:read' },
-];
 
 /** A certified OpenID provider for machine clients only: client credentials, and JWT access tokens (RFC 9068). */
 export async function startIdentityProvider(port: number): Promise<RunningServer> {
