@@ -3,6 +3,7 @@ const LIBS = [
   'config',
   'request-context',
   'errors',
+  'mtls',
   'auth',
   'observability',
   'health',

@@ -4,6 +4,7 @@ import { type Config, ConfigError, ConfigModule, type Role } from '@platform/con
 import { DatabaseModule } from '@platform/database';
 import { HealthModule } from '@platform/health';
 import { MessagingModule } from '@platform/messaging';
+import { MtlsModule } from '@platform/mtls';
 import { ObservabilityModule } from '@platform/observability';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
@@ -27,6 +28,7 @@ export class AppModule {
         ConfigModule.forRoot(config),
         ObservabilityModule,
         HealthModule,
+        MtlsModule.forRoot(config),
         AuthModule,
         DatabaseModule.forRoot(schema),
         ...config.roles.flatMap((role) => features[role]),
