@@ -44,7 +44,10 @@ export async function writeCertificates(directory: string, { withNewAuthority = 
 
 async function takeAuthority(files: CertificateFiles, withNewAuthority: boolean): Promise<CertificateAuthority> {
   if (!withNewAuthority && existsSync(files.cert) && existsSync(files.key)) {
-    return CertificateAuthority.fromPem({ cert: readFileSync(files.cert, 'utf8'), key: readFileSync(files.key, 'utf8') });
+    return CertificateAuthority.fromPem({
+      cert: readFileSync(files.cert, 'utf8'),
+      key: readFileSync(files.key, 'utf8'),
+    });
   }
   const authority = await CertificateAuthority.create('Sandbox CA, not for production');
   write(files, authority.pem);

@@ -12,7 +12,8 @@ async function main(): Promise<void> {
   const { dir, 'new-ca': withNewAuthority } = readArguments();
   const directory = dir === undefined ? readSettings().certsDir : path.resolve(dir);
   await writeCertificates(directory, { withNewAuthority });
-  console.log(usageOf(path.relative('.', directory) || '.'));
+  const relative = path.relative('.', directory);
+  console.log(usageOf(relative.startsWith('..') ? directory : relative));
 }
 
 function readArguments() {
@@ -33,7 +34,7 @@ function usageOf(directory: string): string {
     '',
     `MTLS_MODE=required TLS_CERT_FILE=${server?.cert} TLS_KEY_FILE=${server?.key} TLS_CLIENT_CA_FILE=${ca?.cert} npm start`,
     '',
-    '  A token that is good with the certificate of order-orchestrator alone, and a call with both:',
+    '  A token that is good only with the certificate of order-orchestrator, and a call with both:',
     '',
     `TOKEN=$(curl -s --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -d grant_type=client_credentials -d client_id=order-orchestrator https://127.0.0.1:4443/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
     `curl -i --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -H "Authorization: Bearer $TOKEN" https://127.0.0.1:3000/v1/orders`,

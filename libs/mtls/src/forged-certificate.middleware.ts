@@ -6,7 +6,8 @@ export function dropForgedCertificates(proxies: TrustedProxies, header: string |
   return (req, _res, next) => {
     if (header !== undefined && header in req.headers && !proxies.has(req.socket.remoteAddress)) {
       delete req.headers[header];
-      // Names and values take turns. `headersDistinct` is made of these when it is first asked for.
+      // Before the next line: Node makes these of the raw headers, whose number it remembers.
+      delete req.headersDistinct[header];
       req.rawHeaders = req.rawHeaders.filter((_, i, raw) => raw[i - (i % 2)]?.toLowerCase() !== header);
     }
     next();
