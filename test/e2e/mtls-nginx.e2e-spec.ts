@@ -32,6 +32,7 @@ import { TokenIssuer } from '../support/token-issuer';
     await nginx.stop();
     await service.stop();
     await issuer.stop();
+    certificates.remove();
   });
 
   const startNginx = (changes: Record<string, string> = {}) =>

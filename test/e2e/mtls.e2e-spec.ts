@@ -25,7 +25,10 @@ beforeAll(async () => {
   token = await issuer.sign('ES256');
   boundToken = await issuer.sign('ES256', { cnf: { 'x5t#S256': thumbprintOf(certificates.client('right')) } });
 });
-afterAll(() => issuer.stop());
+afterAll(async () => {
+  await issuer.stop();
+  certificates.remove();
+});
 
 const start = (env: NodeJS.ProcessEnv, ...wrap: Parameters<typeof startService>[1][]) =>
   startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_TENANT_CLAIM: undefined, ...env }, ...wrap);

@@ -1,5 +1,5 @@
 import { hash, X509Certificate } from 'node:crypto';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { CertificateAuthority, type IssuedCertificate } from '../../apps/sandbox/src/certificate-authority';
@@ -58,6 +58,10 @@ export class TestCertificates {
 
   write(name: string, content: string): void {
     writeFileSync(this.file(name), content);
+  }
+
+  remove(): void {
+    rmSync(this.directory, { recursive: true });
   }
 
   /** The service terminates TLS itself. */
