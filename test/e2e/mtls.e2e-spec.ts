@@ -269,6 +269,17 @@ describe('CLIENT_CERT_HEADER', () => {
     });
   });
 
+  it('does not stand above the handshake of a client that is no proxy', async () => {
+    const service = await start({ ...env, ...certificates.ownTls, TRUSTED_PROXIES: '10.0.0.0/8' });
+    const status = async (name: string) => {
+      const headers = { [HEADER]: escapedPem(certificates.client(name === 'right' ? 'other' : 'right')) };
+      const client = { ca: certificates.ca, certificate: certificates.client(name) };
+      return (await tlsCall(`${service.url}/v1/orders`, { ...client, token: boundToken, headers })).status;
+    };
+    expect([await status('right'), await status('other')]).toEqual([200, 401]);
+    await service.stop();
+  });
+
   it('stands above the handshake, where a trusted proxy has a certificate of its own', async () => {
     const own = { ...certificates.ownTls, MTLS_MODE: 'required' };
     const service = await start({ ...env, ...own, TRUSTED_PROXIES: '127.0.0.1' });

@@ -249,7 +249,7 @@ describe('npm run certs', () => {
     child.kill('SIGINT');
     await once(child, 'exit');
     expect(sandbox.processes).toEqual([]);
-  });
+  }, 60_000);
 
   it('keeps the CA unless it is told otherwise, and keys to their owner', async () => {
     const [ca, server] = [read('ca.crt'), read('server.crt')];
