@@ -5,6 +5,7 @@ const LIBS = [
   'errors',
   'validation',
   'rate-limit',
+  'mtls',
   'auth',
   'observability',
   'health',

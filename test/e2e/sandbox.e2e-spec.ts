@@ -1,6 +1,16 @@
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -25,6 +35,7 @@ class Sandbox {
       PORT: String(await freePort()),
       SANDBOX_POSTGRES_PORT: String(await freePort()),
       SANDBOX_OIDC_PORT: String(await freePort()),
+      SANDBOX_OIDC_TLS_PORT: String(await freePort()),
       SANDBOX_PAYMENT_PORT: String(await freePort()),
     };
     return sandbox;
@@ -207,4 +218,74 @@ describe('npm start', () => {
     rmSync(path.dirname(realpathSync(path.join(closed.directory, '.sandbox/postgres'))), { recursive: true });
     rmSync(closed.directory, { recursive: true, force: true });
   }, 60_000);
+});
+
+describe('npm run certs', () => {
+  let sandbox: Sandbox;
+  let child: ChildProcess | undefined;
+
+  beforeAll(async () => {
+    sandbox = await Sandbox.create();
+  });
+  afterAll(async () => {
+    // A sandbox that outlived a test that failed would keep jest waiting.
+    if (child?.exitCode === null && child.kill('SIGTERM')) await once(child, 'exit');
+    rmSync(sandbox.directory, { recursive: true, force: true });
+  });
+
+  const certs = async (...args: string[]) => {
+    const { directory: cwd } = sandbox;
+    return (await promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/certs-main.js', ...args], { cwd }))
+      .stdout;
+  };
+  const read = (name: string) => readFileSync(path.join(sandbox.directory, '.sandbox/certs', name), 'utf8');
+
+  it('prints commands that work when pasted: the service with TLS, a bound token, and a call with it', async () => {
+    const lines = (await certs()).split('\n');
+    const settings = lines.find((line) => line.startsWith('MTLS_MODE=required'))?.matchAll(/(\w+)=(\S+)/g) ?? [];
+    child = sandbox.start(Object.fromEntries([...settings].map(([, name, value]) => [name, value])));
+    await sandbox.untilReady(child);
+    const atOurPorts = (command: string) =>
+      command
+        .replace(':4443', `:${sandbox.port('SANDBOX_OIDC_TLS_PORT')}`)
+        .replace(':3000', `:${sandbox.port('PORT')}`);
+    const run = (commands: string[]) =>
+      promisify(execFile)('sh', ['-c', commands.map(atOurPorts).join('\n')], { cwd: sandbox.directory });
+    const commands = lines.filter((line) => /^(TOKEN=|curl )/.test(line));
+    expect(commands).toHaveLength(2);
+    expect((await run(commands)).stdout).toMatch(/^HTTP\/1\.1 200 OK/);
+    const withAnother = commands.map((command, i) =>
+      i === 1 ? command.replaceAll('order-orchestrator.', 'reporting.') : command,
+    );
+    expect((await run(withAnother)).stdout).toMatch(/^HTTP\/1\.1 401 Unauthorized[^]*INVALID_TOKEN/);
+    const printed = sandbox.output.split('\n').filter((line) => /^(TOKEN=|curl )/.test(line));
+    expect((await run(printed)).stdout).toMatch(/^HTTP\/1\.1 201 Created/);
+    child.kill('SIGINT');
+    await once(child, 'exit');
+    expect(sandbox.processes).toEqual([]);
+  }, 60_000);
+
+  it('keeps the CA unless it is told otherwise, and keys to their owner', async () => {
+    const [ca, server] = [read('ca.crt'), read('server.crt')];
+    await certs();
+    expect(read('ca.crt')).toBe(ca);
+    expect(read('server.crt')).not.toBe(server);
+    await certs('--new-ca');
+    expect(read('ca.crt')).not.toBe(ca);
+    for (const name of ['ca.key', 'server.key', 'order-orchestrator.key']) {
+      expect(statSync(path.join(sandbox.directory, '.sandbox/certs', name)).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('makes npm start name the SANDBOX_OIDC_TLS_PORT that is taken in one line', async () => {
+    const port = sandbox.port('SANDBOX_OIDC_TLS_PORT');
+    const squatter = net.createServer().listen(port, '127.0.0.1');
+    await once(squatter, 'listening');
+    child = sandbox.start();
+    await once(child, 'close');
+    squatter.close();
+    expect(sandbox.output).toBe(
+      `Port ${port} is taken: stop what listens there, or set SANDBOX_OIDC_TLS_PORT to another port.\n`,
+    );
+  });
 });

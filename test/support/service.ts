@@ -1,6 +1,7 @@
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
+import { httpsOptions } from '@platform/mtls';
 import { AppModule } from '../../apps/order-service/src/app.module';
 import { configureApp } from '../../apps/order-service/src/configure-app';
 import { createDatabase, type TestDatabase } from './database';
@@ -32,6 +33,7 @@ export async function startService(
     const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
       bodyParser: false,
       abortOnError: false,
+      httpsOptions: httpsOptions(config),
       logger: false,
     });
     await configureApp(app, config);

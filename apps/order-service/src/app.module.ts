@@ -5,6 +5,7 @@ import { type Config, ConfigError, ConfigModule, type Role } from '@platform/con
 import { DatabaseModule } from '@platform/database';
 import { HealthModule } from '@platform/health';
 import { MessagingModule } from '@platform/messaging';
+import { MtlsModule } from '@platform/mtls';
 import { ObservabilityModule } from '@platform/observability';
 import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
@@ -30,6 +31,7 @@ export class AppModule {
         ObservabilityModule,
         HealthModule,
         AuditModule, // before the modules whose guards refuse
+        MtlsModule.forRoot(config),
         AuthModule,
         DatabaseModule.forRoot(schema),
         ...config.roles.flatMap((role) => features[role]),

@@ -7,6 +7,7 @@ import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter, RequestValidationPipe } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
 import { EVENT_SERVER } from '@platform/messaging';
+import { dropForgedCertificates, TlsFiles, TrustedProxies } from '@platform/mtls';
 import { httpTelemetry } from '@platform/observability';
 import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
@@ -26,6 +27,9 @@ const TIMEOUT_CHECK_MS = 1_000;
 export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
   app.disable('x-powered-by');
   app.set('etag', false); // ETags are the versions of orders
+  const proxies = app.get(TrustedProxies);
+  app.set('trust proxy', (address: string | undefined) => proxies.has(address));
+  app.use(dropForgedCertificates(proxies, config.mtls.certificateHeader));
 
   const checks = app.get(HealthChecks);
   checks.reported.set('identity-provider', async () => app.get(SigningKeys).assertAnswered());
@@ -59,6 +63,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
+  app.get(TlsFiles).serve(server);
 
   if (config.roles.includes('worker')) {
     app.connectMicroservice({ strategy: app.get<CustomTransportStrategy>(EVENT_SERVER) });

@@ -5,6 +5,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { httpsOptions } from '@platform/mtls';
 import { createLogger } from '@platform/observability';
 import { AppModule } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
@@ -14,6 +15,7 @@ async function main(): Promise<void> {
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
     bodyParser: false,
     abortOnError: false,
+    httpsOptions: httpsOptions(config),
     logger: createLogger(config),
   });
   await configureApp(app, config);

@@ -1,44 +1,116 @@
-import { generateKeyPairSync, randomUUID } from 'node:crypto';
-import http, { type IncomingMessage, type Server } from 'node:http';
+import { constants, generateKeyPairSync, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import https from 'node:https';
 import { Readable } from 'node:stream';
-import Provider, { type Configuration } from 'oidc-provider';
+import type { TLSSocket } from 'node:tls';
+import Provider, { type Configuration, type JWK, type KoaContextWithOIDC } from 'oidc-provider';
+import { certificateFiles } from './certificates';
 import { listen, type RunningServer } from './listen';
-import { AUDIENCE, CLIENT_SECRET, TENANT_CLAIM } from './settings';
+import { AUDIENCE, CLIENT_SECRET, CLIENTS, TENANT_CLAIM } from './settings';
 
 const TOKEN_TTL_S = 3_600;
 
-const CLIENTS = [
-  { id: 'order-orchestrator', tenant: 'acme', scope: 'orders:read orders:write' },
-  { id: 'reporting', tenant: 'acme', scope: 'orders:read' },
-  { id: 'other-tenant', tenant: 'globex', scope: 'orders:read orders:write' },
-  { id: 'compliance', tenant: 'acme', scope: 'privacy:erase audit:read' },
-];
-
-/** A certified OpenID provider for machine clients only: client credentials, and JWT access tokens (RFC 9068). */
-export async function startIdentityProvider(port: number): Promise<RunningServer> {
-  const server = http.createServer();
-  const running = await listen(server, port);
-  serve(server, running.url);
-  return running;
+/** Where clients authenticate with the certificates of `npm run certs`. */
+interface MtlsListener {
+  readonly port: number;
+  readonly certsDir: string;
 }
 
-function serve(server: Server, issuer: string): void {
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+/** A certified OpenID provider for machine clients only: client credentials, and JWT access tokens (RFC 9068). */
+export async function startIdentityProvider(
+  port: number,
+  mtls?: MtlsListener,
+): Promise<RunningServer & { readonly mtlsUrl?: string }> {
+  const server = http.createServer();
+  const running = await listen(server, port);
+  const signingKey = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const jwk: JWK = { ...signingKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' };
+  if (!mtls) {
+    serve(server, running.url, { ...configurationFor(jwk), clients: clientsWith(SECRET) });
+    return running;
+  }
+  const tlsServer = https.createServer(tlsOptions(mtls.certsDir));
+  const runningTls = await listen(tlsServer, mtls.port).catch(async (error: unknown) => {
+    await running.stop();
+    throw error;
+  });
+  // RFC 8705 section 5: the same issuer has another token endpoint for those who come with a certificate.
+  const discovery = {
+    mtls_endpoint_aliases: { token_endpoint: `${runningTls.url}/token` },
+    tls_client_certificate_bound_access_tokens: true,
+  };
+  serve(server, running.url, { ...configurationFor(jwk), clients: clientsWith(SECRET), discovery });
+  serve(tlsServer, running.url, withCertificates(configurationFor(jwk)));
+  return {
+    url: running.url,
+    mtlsUrl: runningTls.url,
+    stop: async () => {
+      await Promise.all([running.stop(), runningTls.stop()]);
+    },
+  };
+}
+
+const SECRET = () => ({ client_secret: CLIENT_SECRET });
+
+/** The certificate is the client's, and what it gets is bound to it (RFC 8705 sections 2.1 and 3). */
+const CERTIFICATE = (id: string) => ({
+  token_endpoint_auth_method: 'tls_client_auth' as const,
+  tls_client_auth_subject_dn: `CN=${id}`,
+  tls_client_certificate_bound_access_tokens: true,
+});
+
+const clientsWith = (credential: (id: string) => object) =>
+  CLIENTS.map(({ id, scope }) => ({
+    client_id: id,
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: [],
+    scope,
+    ...credential(id),
+  }));
+
+function tlsOptions(certsDir: string): https.ServerOptions {
+  const server = certificateFiles(certsDir, 'server');
+  return {
+    cert: readFileSync(server.cert),
+    key: readFileSync(server.key),
+    ca: readFileSync(certificateFiles(certsDir, 'ca').cert),
+    requestCert: true,
+    rejectUnauthorized: false, // refused as OAuth 2.0 says, not by a broken handshake
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
+
+function withCertificates(configuration: Configuration): Configuration {
+  const socketOf = (ctx: KoaContextWithOIDC) => ctx.req.socket as TLSSocket;
+  return {
+    ...configuration,
+    clients: clientsWith(CERTIFICATE),
+    clientAuthMethods: ['tls_client_auth'],
+    features: {
+      ...configuration.features,
+      mTLS: {
+        enabled: true,
+        tlsClientAuth: true,
+        certificateBoundAccessTokens: true,
+        getCertificate: (ctx) => socketOf(ctx).getPeerX509Certificate()?.toString(),
+        certificateAuthorized: (ctx) => socketOf(ctx).authorized,
+        certificateSubjectMatches: (ctx, _property, expected) =>
+          socketOf(ctx).getPeerX509Certificate()?.subject === expected,
+      },
+    },
+  };
+}
+
+function configurationFor(signingKey: JWK): Configuration {
   const scopes = [...new Set(CLIENTS.flatMap(({ scope }) => scope.split(' ')))];
-  const configuration: Configuration = {
-    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' }] },
+  return {
+    jwks: { keys: [signingKey] },
     adapter: KeepNothing,
     ttl: { ClientCredentials: TOKEN_TTL_S },
     scopes,
     responseTypes: [],
-    clients: CLIENTS.map(({ id, scope }) => ({
-      client_id: id,
-      client_secret: CLIENT_SECRET,
-      grant_types: ['client_credentials'],
-      redirect_uris: [],
-      response_types: [],
-      scope,
-    })),
     cookies: { keys: [randomUUID()] },
     extraTokenClaims: (_ctx, token) => ({
       [TENANT_CLAIM]: CLIENTS.find(({ id }) => id === token.clientId)?.tenant,
@@ -60,9 +132,11 @@ function serve(server: Server, issuer: string): void {
       },
     },
   };
-  const provider = new Provider(issuer, configuration);
-  const handle = provider.callback();
-  server.on('request', (req, res) => {
+}
+
+function serve(server: Server | https.Server, issuer: string, configuration: Configuration): void {
+  const handle = new Provider(issuer, configuration).callback();
+  server.on('request', (req: IncomingMessage, res: ServerResponse) => {
     withAllScopesByDefault(req).then(
       (request) => handle(request, res),
       () => res.writeHead(400).end(),

@@ -1,9 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import https from 'node:https';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pretty from 'pino-pretty';
+import { certificateFiles } from './certificates';
 import { startIdentityProvider } from './identity-provider';
 import { startPaymentApi } from './payment-api';
 import { assertFree } from './ports';
@@ -50,12 +54,19 @@ interface Pieces {
   readonly migrationUrl?: string;
   readonly addresses: [string, string][];
 }
+const hasCertificates = ({ certsDir }: Settings) => existsSync(certificateFiles(certsDir, 'ca').cert);
+
+/** The service has TLS of its own where it was given a certificate. */
+const serviceUrl = ({ env, servicePort }: Settings) =>
+  `${env['TLS_CERT_FILE'] ? 'https' : 'http'}://127.0.0.1:${servicePort.value}`;
 
 /** Starts the pieces that are not given from outside and tells the service where all of them are. */
 async function startPieces(settings: Settings): Promise<Pieces> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
+  const identityProviderTls = hasCertificates(settings) ? settings.identityProviderTls : undefined;
   if (postgres) assertNotRunning(postgresDir(settings));
-  for (const port of [servicePort, postgres, identityProvider, payments]) if (port) await assertFree(port);
+  const ports = [servicePort, postgres, identityProvider, identityProviderTls, payments];
+  for (const port of ports) if (port) await assertFree(port);
 
   const env: NodeJS.ProcessEnv = {
     NODE_ENV: 'development',
@@ -75,9 +86,12 @@ async function startPieces(settings: Settings): Promise<Pieces> {
     env['DATABASE_URL'] = server.url('orders', SERVICE_LOGIN.name);
     migrationUrl = server.url('orders');
   }
+  let mtlsUrl: string | undefined;
   if (identityProvider) {
-    const server = await start(() => startIdentityProvider(identityProvider.value));
+    const mtls = identityProviderTls && { port: identityProviderTls.value, certsDir: settings.certsDir };
+    const server = await start(() => startIdentityProvider(identityProvider.value, mtls));
     env['OIDC_ISSUER'] = server.url;
+    mtlsUrl = server.mtlsUrl;
   }
   if (payments) {
     const file = path.join(settings.dataDir, 'payments.jsonl');
@@ -90,9 +104,10 @@ async function startPieces(settings: Settings): Promise<Pieces> {
     addresses: [
       ['PostgreSQL', migrationUrl ?? env['DATABASE_URL'] ?? ''],
       ['identity provider', env['OIDC_ISSUER'] ?? ''],
+      ...(mtlsUrl === undefined ? [] : ([['  by certificate', mtlsUrl]] as [string, string][])),
       ['payment API', env['PAYMENT_API_URL'] ?? ''],
       ['Kafka', kafkaBrokers ?? 'none: events stay in the process (npm run kafka starts one)'],
-      ['service', `http://127.0.0.1:${servicePort.value}, to read and try at /docs`],
+      ['service', `${serviceUrl(settings)}, to read and try at /docs`],
     ],
   };
 }
@@ -109,18 +124,27 @@ async function startService(settings: Settings, { env, migrationUrl }: Pieces): 
   const exited = once(service, 'exit').then(([code, signal]) => {
     if (!stopping) throw new Error(`The service ended by itself with ${signal ?? `exit code ${code}`}.`);
   });
-  await Promise.race([exited, untilReady(`http://127.0.0.1:${settings.servicePort.value}/health/ready`)]);
+  await Promise.race([exited, untilReady(`${serviceUrl(settings)}/health/ready`)]);
   exited.catch(fail);
 }
 
 async function untilReady(url: string): Promise<void> {
   const deadline = Date.now() + READY_WITHIN_MS;
   while (Date.now() < deadline) {
-    const response = await fetch(url).catch(() => undefined);
-    if (response?.ok) return;
+    if (await isOk(url).catch(() => false)) return;
     await delay(50);
   }
   throw new Error(`The service was not ready after ${READY_WITHIN_MS / 1_000} s.`);
+}
+
+async function isOk(url: string): Promise<boolean> {
+  if (url.startsWith('http:')) return (await fetch(url)).ok;
+  // We have started the service ourselves, so its certificate tells us nothing that we did not know.
+  const [response] = (await once(https.get(url, { rejectUnauthorized: false, agent: false }), 'response')) as [
+    IncomingMessage,
+  ];
+  response.resume();
+  return response.statusCode === 200;
 }
 
 async function stopService(service: ChildProcess): Promise<void> {
@@ -143,8 +167,8 @@ function printReady(settings: Settings, { env, addresses }: Pieces): void {
     `TOKEN=$(curl -s -u order-orchestrator:${CLIENT_SECRET} -d grant_type=client_credentials ` +
     `${env['OIDC_ISSUER']}/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`;
   const orderCommand =
-    `curl -si -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' ` +
-    `-d '${JSON.stringify(order)}' http://127.0.0.1:${settings.servicePort.value}/v1/orders`;
+    `curl -si ${tlsFlags(settings)}-H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' ` +
+    `-d '${JSON.stringify(order)}' ${serviceUrl(settings)}/v1/orders`;
   console.log(
     [
       '',
@@ -158,6 +182,13 @@ function printReady(settings: Settings, { env, addresses }: Pieces): void {
       `Ready after ${performance.now().toFixed(0)} ms. Ctrl-C stops everything.`,
     ].join('\n'),
   );
+}
+
+/** What curl needs to know of certificates where the service has TLS of its own. */
+function tlsFlags(settings: Settings): string {
+  if (!settings.env['TLS_CERT_FILE'] || !hasCertificates(settings)) return '';
+  const client = certificateFiles(settings.certsDir, 'order-orchestrator');
+  return `--cacert ${certificateFiles(settings.certsDir, 'ca').cert} --cert ${client.cert} --key ${client.key} `;
 }
 
 function fail(error: unknown): void {

@@ -9,13 +9,18 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env) {
     }
     return { name, value: Number(value) };
   };
+  const dataDir = path.resolve('.sandbox');
   return {
     env,
     /** What the sandbox keeps between starts. */
-    dataDir: path.resolve('.sandbox'),
+    dataDir,
+    /** What `npm run certs` has written, if it was run. */
+    certsDir: path.join(dataDir, 'certs'),
     servicePort: port('PORT', 3000),
     postgres: env['DATABASE_URL'] ? undefined : port('SANDBOX_POSTGRES_PORT', 54320),
     identityProvider: env['OIDC_ISSUER'] ? undefined : port('SANDBOX_OIDC_PORT', 4000),
+    /** Where clients authenticate with certificates. */
+    identityProviderTls: env['OIDC_ISSUER'] ? undefined : port('SANDBOX_OIDC_TLS_PORT', 4443),
     payments: env['PAYMENT_API_URL'] ? undefined : port('SANDBOX_PAYMENT_PORT', 4100),
     kafkaBrokers: env['KAFKA_BROKERS'] || undefined,
   };
@@ -30,3 +35,11 @@ export const TENANT_CLAIM = 'tenant';
 export const SERVICE_LOGIN = { name: 'order_service_login', group: 'order_service' };
 
 export const CLIENT_SECRET = 'sandbox-secret-not-for-production';
+
+/** Whom the identity provider knows. */
+export const CLIENTS = [
+  { id: 'order-orchestrator', tenant: 'acme', scope: 'orders:read orders:write' },
+  { id: 'reporting', tenant: 'acme', scope: 'orders:read' },
+  { id: 'other-tenant', tenant: 'globex', scope: 'orders:read orders:write' },
+  { id: 'compliance', tenant: 'acme', scope: 'privacy:erase audit:read' },
+];

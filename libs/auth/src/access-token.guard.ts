@@ -1,19 +1,22 @@
-import { type ExecutionContext, Injectable } from '@nestjs/common';
+import { type ExecutionContext, Inject, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { AuthGuard } from '@nestjs/passport';
+import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
+import { CertificateRefused, ClientCertificates } from '@platform/mtls';
 import { ClientRateLimit, FailedAuthentications } from '@platform/rate-limit';
 import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Request, Response } from 'express';
 import type { Counter } from 'prom-client';
 import { AccessTokenStrategy } from './access-token.strategy';
+import { requireCertificate } from './certificate-binding';
 import { type AuthFailureReason, InvalidToken } from './invalid-token';
 import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
 
 /**
- * Lets a request through to its route if the route is public, or if its token is good, its
- * client within its limit, and the route's scopes in the token.
+ * Lets a request through to its route if the route is public, or if its certificate and its token are good and belong
+ * together, its client is within its limit, and the route's scopes are in the token.
  */
 @Injectable()
 export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
@@ -21,6 +24,8 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     private readonly reflector: Reflector,
     private readonly clientRateLimit: ClientRateLimit,
     private readonly failedAuthentications: FailedAuthentications,
+    private readonly certificates: ClientCertificates,
+    @Inject(CONFIG) private readonly config: Config,
     @InjectMetric('auth_failures_total') private readonly failures: Counter<'reason'>,
   ) {
     super();
@@ -35,9 +40,14 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     const res = context.switchToHttp().getResponse<Response>();
     res.setHeader('Cache-Control', 'no-store');
     try {
-      await super.canActivate(context);
-      const principal = context.switchToHttp().getRequest<Request>().user as Principal;
       const work = currentContext();
+      const req = context.switchToHttp().getRequest<Request>();
+      const certificate = this.certificates.of(req);
+      if (work) work.certificate = certificate;
+      await super.canActivate(context);
+      const principal = req.user as Principal;
+      // Whoever holds a token without its certificate is not its client, and must not count as it anywhere.
+      requireCertificate(principal, certificate, this.config.mtls);
       if (work) work.principal = principal;
       // Before the scopes, so that calls which lack one count too.
       res.set(await this.clientRateLimit.admit(principal));
@@ -62,7 +72,7 @@ function requireScopes(required: readonly string[], principal: Principal): void 
 }
 
 function failureOf(error: unknown): AuthFailureReason | undefined {
-  if (error instanceof InvalidToken) return error.reason;
+  if (error instanceof InvalidToken || error instanceof CertificateRefused) return error.reason;
   if (!(error instanceof ServiceError)) return undefined;
   if (error.code === 'UNAUTHORIZED') return 'missing';
   return error.code === 'INSUFFICIENT_SCOPE' ? 'insufficient_scope' : undefined;

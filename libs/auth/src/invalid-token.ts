@@ -13,7 +13,17 @@ export type AuthFailureReason =
   | 'not_yet_valid'
   | 'claims'
   | 'token_type'
-  | 'insufficient_scope';
+  | 'insufficient_scope'
+  | 'certificate_missing'
+  | 'certificate_invalid'
+  | 'certificate_binding'
+  | 'certificate_name';
+
+/** Where the token itself is good, its client has to hear what else was wrong. */
+const DESCRIPTIONS: Partial<Record<AuthFailureReason, string>> = {
+  certificate_binding: 'The access token is bound to a client certificate that did not come with it',
+  certificate_name: 'The client certificate does not name the client of the access token',
+};
 
 /** An access token that must not be accepted (RFC 6750 section 3.1, `invalid_token`). */
 export class InvalidToken extends ServiceError {
@@ -21,10 +31,9 @@ export class InvalidToken extends ServiceError {
     readonly reason: AuthFailureReason,
     cause?: unknown,
   ) {
-    super('INVALID_TOKEN', 'Access token is invalid or expired', {
-      headers: {
-        'WWW-Authenticate': 'Bearer error="invalid_token", error_description="The access token is invalid or expired"',
-      },
+    const description = DESCRIPTIONS[reason] ?? 'The access token is invalid or expired';
+    super('INVALID_TOKEN', DESCRIPTIONS[reason] ?? 'Access token is invalid or expired', {
+      headers: { 'WWW-Authenticate': `Bearer error="invalid_token", error_description="${description}"` },
       cause,
     });
   }

@@ -37,6 +37,13 @@ const EVERYTHING = {
   OIDC_REQUIRE_AT_JWT: 'true',
   OIDC_JWKS_STALE_MAX_MINUTES: '0.05',
   OIDC_SHARED_SECRET: SECRET,
+  MTLS_MODE: 'required',
+  MTLS_CLIENT_NAME: 'required',
+  TLS_CERT_FILE: '/tls/tls.crt',
+  TLS_KEY_FILE: '/tls/tls.key',
+  TLS_CLIENT_CA_FILE: '/tls/ca.crt',
+  TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.1, fd00::/8,::1',
+  CLIENT_CERT_HEADER: 'Client-Cert',
   IDEMPOTENCY_TTL_HOURS: '24',
   OUTBOX_RETENTION_HOURS: '48',
   INBOX_RETENTION_DAYS: '60',
@@ -112,6 +119,9 @@ describe('loadConfig', () => {
       },
       auditKeys: ['known-to-everyone-not-for-production'],
       pseudonymKey: 'known-to-everyone-not-for-production',
+      mtls: { mode: 'off', namesClient: false, clientCaFile: undefined, certificateHeader: undefined },
+      tls: undefined,
+      trustedProxies: [],
       idempotencyTtlHours: 168,
       retention: { outboxHours: 24, inboxDays: 35, orderDays: 0 },
       outboxRelay: true,
@@ -151,6 +161,9 @@ describe('loadConfig', () => {
       },
       auditKeys: ['a-new-key-of-at-least-32-characters', 'an-old-key-of-at-least-32-characters'],
       pseudonymKey: 'another-key-of-at-least-32-characters',
+      mtls: { mode: 'required', namesClient: true, clientCaFile: '/tls/ca.crt', certificateHeader: 'client-cert' },
+      tls: { certFile: '/tls/tls.crt', keyFile: '/tls/tls.key' },
+      trustedProxies: ['10.0.0.0/8', '192.0.2.1', 'fd00::/8', '::1'],
       idempotencyTtlHours: 24,
       retention: { outboxHours: 48, inboxDays: 60, orderDays: 3_650 },
       outboxRelay: false,
@@ -328,6 +341,43 @@ describe('loadConfig', () => {
     expect(config.kafka?.sasl).toEqual({ mechanism, username: 'user', password: 'password' });
   });
 
+  const TLS = { TLS_CERT_FILE: '/tls/tls.crt', TLS_KEY_FILE: '/tls/tls.key', TLS_CLIENT_CA_FILE: '/tls/ca.crt' };
+  const PROXY = { TRUSTED_PROXIES: '10.0.0.0/8', CLIENT_CERT_HEADER: 'Client-Cert' };
+
+  it.each([
+    '10.0.0.0/0',
+    '::/0',
+    '10.0.0.0/33',
+    '::1/129',
+    '10.0.0',
+    '10.0.0.1/8/8',
+    '10.0.0.0/',
+    'proxy.example',
+    ',',
+  ])('refuses %s for a trusted proxy', (network) =>
+    expect(namesIn(faultsOf({ TRUSTED_PROXIES: network }))).toEqual(['TRUSTED_PROXIES']),
+  );
+
+  it.each(['Client Cert', 'Client-Cert:', 'Client_Cert', 'x'.repeat(65)])('refuses %s for a header', (header) => {
+    expect(namesIn(faultsOf({ ...PROXY, CLIENT_CERT_HEADER: header }))).toEqual(['CLIENT_CERT_HEADER']);
+  });
+
+  it.each<[string, string, Record<string, string | undefined>]>([
+    ['a certificate without its key', 'TLS_KEY_FILE', { TLS_CERT_FILE: '/tls/tls.crt' }],
+    ['a key without its certificate', 'TLS_CERT_FILE', { TLS_KEY_FILE: '/tls/tls.key' }],
+    ['a header of certificates that nobody is trusted with', 'TRUSTED_PROXIES', { CLIENT_CERT_HEADER: 'Client-Cert' }],
+    ['optional certificates that nobody can show', 'MTLS_MODE', { MTLS_MODE: 'optional' }],
+    ['own TLS without a client CA', 'MTLS_MODE', { ...TLS, TLS_CLIENT_CA_FILE: '', MTLS_MODE: 'required' }],
+    ['a client CA without own TLS', 'MTLS_MODE', { TLS_CLIENT_CA_FILE: '/tls/ca.crt', MTLS_MODE: 'required' }],
+    ['proxies without a header', 'MTLS_MODE', { TRUSTED_PROXIES: '10.0.0.0/8', MTLS_MODE: 'required' }],
+    ['a name that is required of no certificate', 'MTLS_CLIENT_NAME', { MTLS_CLIENT_NAME: 'required' }],
+  ])('refuses %s', (_, name, variables) => expect(namesIn(faultsOf(variables))).toEqual([name]));
+
+  it.each(['optional', 'required'])('takes %s client certificates from own TLS, or from proxies', (mode) => {
+    expect(load({ ...TLS, MTLS_MODE: mode }).mtls.mode).toBe(mode);
+    expect(load({ ...PROXY, MTLS_MODE: mode }).mtls.mode).toBe(mode);
+  });
+
   describe('with everything wrong', () => {
     const wrong = {
       NODE_ENV: CANARY,
@@ -341,6 +391,10 @@ describe('loadConfig', () => {
       DATABASE_POOL_SIZE: CANARY,
       OIDC_ISSUER: `ftp://${CANARY}`,
       OIDC_SHARED_SECRET: CANARY,
+      MTLS_MODE: CANARY,
+      MTLS_CLIENT_NAME: CANARY,
+      TRUSTED_PROXIES: `10.0.0.0/8,${CANARY}`,
+      CLIENT_CERT_HEADER: `${CANARY}:`,
       IDEMPOTENCY_TTL_HOURS: CANARY,
       OUTBOX_RELAY: CANARY,
       KAFKA_BROKERS: `${CANARY},${CANARY}`,

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { ConfigError } from './config-error';
 
@@ -34,6 +35,14 @@ const flag = oneOf('true', 'false').transform((value) => value === 'true');
 const isHostAndPort = (value: string) => {
   const port = /^(?:\[[\da-f:]+\]|[^\s:/[\]]+):(\d{1,5})$/i.exec(value)?.[1];
   return port !== undefined && Number(port) <= 65_535;
+};
+
+/** An address or a CIDR. Not a whole family of addresses: whoever is trusted can say who calls. */
+const isNetwork = (value: string) => {
+  const [address = '', prefix, ...rest] = value.split('/');
+  const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)] ?? 0;
+  if (bits === 0 || address.includes('%') || rest.length > 0) return false;
+  return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= bits);
 };
 
 const decimal = (min: number, max: number) =>
@@ -123,6 +132,22 @@ const environment = z.object({
     })
     .optional(),
   PSEUDONYM_KEY: z.string().min(32, 'must have at least 32 characters').optional(),
+  MTLS_MODE: oneOf('off', 'optional', 'required').default('off'),
+  MTLS_CLIENT_NAME: oneOf('off', 'required').default('off'),
+  TLS_CERT_FILE: z.string().optional(),
+  TLS_KEY_FILE: z.string().optional(),
+  TLS_CLIENT_CA_FILE: z.string().optional(),
+  TRUSTED_PROXIES: z
+    .string()
+    .transform(list)
+    .refine((networks) => networks.length > 0 && networks.every(isNetwork), {
+      message: 'must be a comma-separated list of IP addresses or CIDRs, none of which is all addresses',
+    })
+    .optional(),
+  CLIENT_CERT_HEADER: z
+    .string()
+    .regex(/^[A-Za-z\d-]{1,64}$/, 'must be the name of a header')
+    .optional(),
 
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
 
@@ -167,6 +192,22 @@ function faultsBetween(env: Record<string, string>): string[] {
     for (const name of SASL.filter((name) => env[name] === undefined)) {
       faults.push(`${name} is required when another KAFKA_SASL_* variable is set`);
     }
+  }
+  const isSet = (...names: string[]) => names.every((name) => env[name] !== undefined);
+  const requires = (name: string, other: string) => {
+    if (isSet(name) && !isSet(other)) faults.push(`${other} is required when ${name} is set`);
+  };
+  requires('TLS_CERT_FILE', 'TLS_KEY_FILE');
+  requires('TLS_KEY_FILE', 'TLS_CERT_FILE');
+  requires('CLIENT_CERT_HEADER', 'TRUSTED_PROXIES');
+  if (env['MTLS_MODE'] === 'optional' || env['MTLS_MODE'] === 'required') {
+    const canKnow = isSet('TLS_CERT_FILE', 'TLS_CLIENT_CA_FILE') || isSet('CLIENT_CERT_HEADER');
+    if (!canKnow) {
+      const ways = 'TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE, or TRUSTED_PROXIES and CLIENT_CERT_HEADER';
+      faults.push(`MTLS_MODE other than off needs ${ways}`);
+    }
+  } else if (env['MTLS_CLIENT_NAME'] === 'required') {
+    faults.push('MTLS_CLIENT_NAME must not be required when MTLS_MODE is off');
   }
   return faults;
 }
@@ -227,6 +268,18 @@ function toConfig(env: Environment) {
     auditKeys: env.AUDIT_KEY ?? (isProduction ? undefined : [KEY_OUTSIDE_PRODUCTION]),
     /** Of the pseudonyms that take the place of erased customers. Given wherever production serves the API. */
     pseudonymKey: env.PSEUDONYM_KEY ?? (isProduction ? undefined : KEY_OUTSIDE_PRODUCTION),
+    mtls: {
+      mode: env.MTLS_MODE,
+      /** Whether a certificate has to name the client of the token that it comes with. */
+      namesClient: env.MTLS_CLIENT_NAME === 'required',
+      clientCaFile: env.TLS_CLIENT_CA_FILE,
+      /** In lower case, as Node has headers. Believed from `trustedProxies` alone. */
+      certificateHeader: env.CLIENT_CERT_HEADER?.toLowerCase(),
+    },
+    /** Where the service terminates TLS itself. */
+    tls: env.TLS_CERT_FILE === undefined ? undefined : { certFile: env.TLS_CERT_FILE, keyFile: env.TLS_KEY_FILE ?? '' },
+    /** IP addresses and CIDRs. */
+    trustedProxies: env.TRUSTED_PROXIES ?? [],
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
     /** How long is kept what nobody needs any more, at least. */
     retention: {

@@ -10,6 +10,12 @@ const logger = new Logger('http');
 /** Answers what Node's HTTP parser refuses, before there is a request, in the shape of all other errors. */
 export function answerClientErrors(server: Server): void {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    // No handshake, no words: what was written would wait in an open connection for the client to say something.
+    if (/^(ERR_SSL_|ERR_TLS_|EPROTO)/.test(error.code ?? '')) {
+      logger.debug({ code: error.code }, 'TLS handshake failed');
+      socket.destroy();
+      return;
+    }
     // As Node does by default: nothing can be said into a connection that is gone or in the middle of an answer.
     const { _httpMessage: answer } = socket as { _httpMessage?: { _headerSent?: boolean } };
     if (error.code === 'ECONNRESET' || !socket.writable || answer?._headerSent) {

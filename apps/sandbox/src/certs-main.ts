@@ -1,0 +1,47 @@
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { certificateFiles, writeCertificates } from './certificates';
+import { CLIENTS, readSettings } from './settings';
+
+const USAGE = `npm run certs -- [--dir DIRECTORY] [--new-ca]
+
+  --dir      where to write, instead of .sandbox/certs
+  --new-ca   replaces the CA too; without it the CA that is there goes on`;
+
+async function main(): Promise<void> {
+  const { dir, 'new-ca': withNewAuthority } = readArguments();
+  const directory = dir === undefined ? readSettings().certsDir : path.resolve(dir);
+  await writeCertificates(directory, { withNewAuthority });
+  const relative = path.relative('.', directory);
+  console.log(usageOf(relative.startsWith('..') ? directory : relative));
+}
+
+function readArguments() {
+  try {
+    return parseArgs({ options: { dir: { type: 'string' }, 'new-ca': { type: 'boolean', default: false } } }).values;
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n\n${USAGE}`, { cause: error });
+  }
+}
+
+function usageOf(directory: string): string {
+  const [ca, server, client] = ['ca', 'server', 'order-orchestrator'].map((name) => certificateFiles(directory, name));
+  return [
+    `Written to ${directory}: a CA (ca), a server certificate for localhost, 127.0.0.1 and ::1 (server), and a`,
+    `certificate for each client (${CLIENTS.map(({ id }) => id).join(', ')}): NAME.crt, and NAME.key for its owner alone.`,
+    '',
+    '  The service with TLS of its own, and client certificates:',
+    '',
+    `MTLS_MODE=required TLS_CERT_FILE=${server?.cert} TLS_KEY_FILE=${server?.key} TLS_CLIENT_CA_FILE=${ca?.cert} npm start`,
+    '',
+    '  A token that is good only with the certificate of order-orchestrator, and a call with both:',
+    '',
+    `TOKEN=$(curl -s --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -d grant_type=client_credentials -d client_id=order-orchestrator https://127.0.0.1:4443/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
+    `curl -i --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -H "Authorization: Bearer $TOKEN" https://127.0.0.1:3000/v1/orders`,
+  ].join('\n');
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exit(1);
+});

@@ -1,0 +1,21 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import type { Config } from '@platform/config';
+import { ClientCertificates } from './client-certificates';
+import { TlsFiles } from './tls-files';
+import { TrustedProxies } from './trusted-proxies';
+
+/** TLS of the service's own, client certificates, and the proxies that are trusted with them. */
+@Module({})
+export class MtlsModule {
+  /** @throws {ConfigError} when the files of TLS cannot be read or do not fit together */
+  static forRoot(config: Config): DynamicModule {
+    const files = new TlsFiles(config);
+    const proxies = new TrustedProxies(config.trustedProxies);
+    const providers = [
+      { provide: TlsFiles, useValue: files },
+      { provide: TrustedProxies, useValue: proxies },
+      { provide: ClientCertificates, useValue: new ClientCertificates(config, proxies, files) },
+    ];
+    return { module: MtlsModule, global: true, providers, exports: providers };
+  }
+}

@@ -1,0 +1,106 @@
+import { constants } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { Server } from 'node:https';
+import { Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { type Config, ConfigError } from '@platform/config';
+import { Gauge } from 'prom-client';
+import { ClientAuthorities } from './client-authorities';
+import { type TlsContents, tlsFilesOf, type TlsMaterial, tlsMaterial, type TlsVariable } from './tls-material';
+
+/** Contents are read again, because a secret that Kubernetes mounts is replaced behind a symbolic link. */
+const LOOK_EVERY_MS = 2_000;
+
+/** With tickets a certificate would be good for as long as they are, whatever became of it or its CA meanwhile. */
+const SECURE_OPTIONS = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
+
+const expiry = new Gauge({
+  name: 'tls_certificate_expiry_timestamp_seconds',
+  help: 'When the certificate in use ends; of several CAs the first',
+  labelNames: ['certificate'],
+});
+
+/** The certificate, the key and the client CAs in use. They follow their files without a restart. */
+export class TlsFiles implements OnApplicationShutdown {
+  private readonly logger = new Logger(TlsFiles.name);
+  private readonly files: readonly [TlsVariable, string][];
+  private timer: NodeJS.Timeout | undefined;
+  private server: Server | undefined;
+  private seen: string;
+  private material: TlsMaterial;
+  private authorities: ClientAuthorities | undefined;
+
+  /** @throws {ConfigError} when the files cannot be read or do not fit together */
+  constructor(config: Config) {
+    this.files = tlsFilesOf(config);
+    const contents = Object.fromEntries(this.files.map(([variable, file]) => [variable, readNow(file)]));
+    const read = tlsMaterial(contents);
+    if ('faults' in read) throw new ConfigError(read.faults);
+    this.seen = JSON.stringify(contents);
+    this.use(read.material);
+  }
+
+  /** Whose client certificates are good; undefined where the proxy alone decides that. */
+  get clientAuthorities(): ClientAuthorities | undefined {
+    return this.authorities;
+  }
+
+  /** Follows the files from now on, and gives the server their contents if it is one of TLS. */
+  serve(server: unknown): void {
+    if (server instanceof Server) this.server = server;
+    this.equipServer();
+    if (this.files.length > 0) this.timer = setInterval(() => void this.look(), LOOK_EVERY_MS).unref();
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
+  }
+
+  private async look(): Promise<void> {
+    const read = this.files.map(async ([variable, file]) => [variable, await readFile(file, 'utf8').catch(() => null)]);
+    const contents = Object.fromEntries(await Promise.all(read)) as TlsContents;
+    const seen = JSON.stringify(contents);
+    if (seen === this.seen) return;
+    this.seen = seen;
+    const found = tlsMaterial(contents);
+    if ('faults' in found) {
+      this.logger.error({ faults: found.faults }, 'The TLS files have changed and are wrong: the old contents go on');
+      return;
+    }
+    this.use(found.material);
+    this.logger.log('The TLS files have changed: the new contents are in use');
+  }
+
+  private use(material: TlsMaterial): void {
+    const { server, clientCa } = material;
+    this.material = material;
+    this.authorities = clientCa && new ClientAuthorities(clientCa.certificates);
+    this.equipServer();
+    if (server) expiry.set({ certificate: 'server' }, server.certificate.validToDate.getTime() / 1_000);
+    if (clientCa) {
+      const ends = clientCa.certificates.map(({ validToDate }) => validToDate.getTime() / 1_000);
+      expiry.set({ certificate: 'client_ca' }, Math.min(...ends));
+    }
+  }
+
+  /** For connections to come; those that stand keep what they began with. */
+  private equipServer(): void {
+    const { server, clientCa } = this.material;
+    const { cert, key } = server ?? {};
+    this.server?.setSecureContext({
+      cert,
+      key,
+      ca: clientCa?.pem,
+      minVersion: 'TLSv1.2',
+      secureOptions: SECURE_OPTIONS,
+    });
+  }
+}
+
+function readNow(file: string): string | null {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return null;
+  }
+}
