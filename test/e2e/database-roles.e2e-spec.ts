@@ -45,6 +45,7 @@ describe('The role of the service', () => {
       inbox: 'SELECT INSERT DELETE',
       audit_events: 'SELECT INSERT',
       audit_blocks: 'SELECT INSERT',
+      erasures: 'SELECT INSERT UPDATE',
       cursor_keys: 'SELECT',
       migrations: 'SELECT',
       'graphile_worker._private_jobs': 'SELECT INSERT UPDATE DELETE',

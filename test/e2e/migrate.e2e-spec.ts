@@ -19,7 +19,8 @@ describe('migrate', () => {
       "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1",
     );
     expect(tables.map(({ name }) => name)).toEqual([
-      ...['cursor_keys', 'idempotency_keys', 'inbox', 'migrations', 'orders', 'outbox', 'outbox_parked', 'payments'],
+      ...['audit_blocks', 'audit_events', 'cursor_keys', 'erasures', 'idempotency_keys', 'inbox', 'migrations'],
+      ...['orders', 'outbox', 'outbox_parked', 'payments'],
     ]);
     await database.drop();
   });

@@ -40,7 +40,9 @@ describe('POST /v1/orders', () => {
     );
     const { links, ...data } = order;
     expect(event).toEqual({ type: 'order.created', payload: data, sequence: 1 });
-    const keys = await service.database.query('SELECT FROM idempotency_keys WHERE key = $1', [idempotencyKey]);
+    const keys = await service.database.query('SELECT FROM idempotency_keys WHERE key = sha256($1::text::bytea)', [
+      idempotencyKey,
+    ]);
     expect(keys).toHaveLength(1);
   });
 

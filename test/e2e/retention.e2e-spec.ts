@@ -7,7 +7,7 @@ import { environment } from '../support/environment';
 import { startService, type TestService } from '../support/service';
 
 describe('Retention', () => {
-  const periods = { ORDER_RETENTION_DAYS: '100' };
+  const periods = { ORDER_RETENTION_DAYS: '100', AUDIT_RETENTION_DAYS: '40' };
   let service: TestService;
   let retention: RetentionService;
 
@@ -22,7 +22,7 @@ describe('Retention', () => {
   const keys = (count: number, hours: number) =>
     query(
       `INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body, created_at)
-       SELECT 't', 'c', 'r', $2 || '-' || n, '', '', now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
+       SELECT 't', 'c', 'r', ($2 || '-' || n)::bytea, '', '', now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
       [count, hours],
     );
   const events = (count: number, hours: number, { published = true, aggregate = 'ord_x' } = {}) =>
@@ -62,13 +62,13 @@ describe('Retention', () => {
     await inbox(1_500, 35 * 24 + 1);
     await inbox(5, 35 * 24 - 1);
     const [gone, kept] = [await order(101, 'CONFIRMED', 'AUTHORIZED'), await order(99, 'CONFIRMED', 'AUTHORIZED')];
-    const due = { idempotency_keys: 2_500, outbox: 2_500, inbox: 1_500, orders: 1 };
+    const due = { idempotency_keys: 2_500, outbox: 2_500, inbox: 1_500, orders: 1, audit_events: 0 };
     expect(await retention.count()).toEqual(due);
     expect(await retention.sweep()).toEqual(due);
     expect(await Promise.all(['idempotency_keys', 'outbox', 'inbox', 'payments'].map(left))).toEqual([3, 4, 5, 1]);
     expect(await query('SELECT id FROM orders')).toEqual([{ id: kept }]);
     expect(kept).not.toBe(gone);
-    expect(await retention.sweep()).toEqual({ idempotency_keys: 0, outbox: 0, inbox: 0, orders: 0 });
+    expect(await retention.sweep()).toEqual({ idempotency_keys: 0, outbox: 0, inbox: 0, orders: 0, audit_events: 0 });
     const { text } = await api(service.url)('/metrics');
     expect(text).toMatch(/^retention_deleted_total\{table="outbox"\} 2500$/m);
     expect(Number(/^retention_last_success_timestamp_seconds (.+)$/m.exec(text)?.[1])).toBeGreaterThan(
@@ -117,6 +117,28 @@ describe('Retention', () => {
     expect(await left('orders')).toBe(isDeleted ? 0 : 1);
   });
 
+  it('deletes the events of audit blocks that are older, and keeps the blocks', async () => {
+    for (const [number, days] of [
+      [1, 50],
+      [2, 41],
+      [3, 39],
+    ] as const) {
+      await query(
+        `WITH event AS (
+           INSERT INTO audit_events (id, occurred_at, action, outcome)
+           VALUES (gen_random_uuid(), now(), 'test', 'succeeded') RETURNING id, position
+         )
+         INSERT INTO audit_blocks (number, sealed_at, last_position, event_ids, event_macs, previous, mac)
+         SELECT $1, now() - $2::int * interval '1 day', position, ARRAY[id], '', '', '' FROM event`,
+        [number, days],
+      );
+    }
+    expect(await retention.count()).toMatchObject({ audit_events: 2 });
+    expect(await retention.sweep()).toMatchObject({ audit_events: 2 });
+    expect(await Promise.all(['audit_events', 'audit_blocks'].map(left))).toEqual([1, 3]);
+    expect(await retention.count()).toMatchObject({ audit_events: 0 });
+  });
+
   it('leaves the work to the one that is at it', async () => {
     await query('SELECT pg_advisory_lock(5126993071284)');
     expect(await retention.sweep()).toBeUndefined();
@@ -132,7 +154,7 @@ describe('Retention', () => {
       return (await promisify(execFile)(process.execPath, program, { env })).stdout;
     };
     expect(await run('--dry-run')).toBe(
-      ['idempotency_keys: 3', 'outbox: 0', 'inbox: 0', 'orders: 0']
+      ['idempotency_keys: 3', 'outbox: 0', 'inbox: 0', 'orders: 0', 'audit_events: 0']
         .map((line) => `${line} would be deleted\n`)
         .join(''),
     );

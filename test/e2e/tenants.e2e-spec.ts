@@ -48,6 +48,9 @@ const MATRIX: Record<string, Question[]> = {
     { name: 'order', status: 200, ask: (id) => [`/v1/audit-events?action=order.create&orderId=${id}`] },
     { name: 'cursor', status: 400, ask: (cursor) => [`/v1/audit-events?limit=1&cursor=${cursor}`] },
   ],
+  'POST /v1/customers/:customerId/erasure': [
+    { name: 'customer', status: 200, ask: (customer) => [`/v1/customers/${customer}/erasure`, { method: 'POST' }] },
+  ],
   'POST /v1/orders': [
     { name: 'key', status: 201, ask: (key) => ['/v1/orders', { body: anOrder({ idempotencyKey: key }) }] },
     { name: 'customer', status: 201, ask: (customer) => ['/v1/orders', { body: anOrder({ customerId: customer }) }] },
@@ -111,6 +114,7 @@ describe('Tenants', () => {
       value
         .replaceAll(name, '<name>')
         .replaceAll(/ord_[a-z0-9]{26}/g, '<order>')
+        .replaceAll(/erased_[0-9a-f]{32}/g, '<pseudonym>')
         .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '<time>');
     const shown = [...headers].filter(([header]) => header !== 'date' && !header.startsWith('ratelimit'));
     return { status, headers: shown.map(([header, value]) => [header, plain(value)]), text: plain(text) };

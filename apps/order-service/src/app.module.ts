@@ -10,6 +10,8 @@ import { ObservabilityModule } from '@platform/observability';
 import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
+import { ErasureWorkerModule } from './privacy/erasure-worker.module';
+import { PrivacyModule } from './privacy/privacy.module';
 import { RetentionModule } from './privacy/retention.module';
 import { PaymentsModule } from './payments/payments.module';
 
@@ -21,8 +23,14 @@ export class AppModule {
     const faults = missing(config);
     if (faults.length > 0) throw new ConfigError(faults);
     const features: Record<Role, DynamicModule['imports'] & object> = {
-      api: [OrdersModule, AuditEventsModule],
-      worker: [MessagingModule.forRoot(config), PaymentsModule, AuditSealerModule, RetentionModule],
+      api: [OrdersModule, AuditEventsModule, PrivacyModule],
+      worker: [
+        MessagingModule.forRoot(config),
+        PaymentsModule,
+        AuditSealerModule,
+        RetentionModule,
+        ErasureWorkerModule,
+      ],
     };
     return {
       module: AppModule,

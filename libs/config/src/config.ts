@@ -154,6 +154,7 @@ const environment = z.object({
   OUTBOX_RETENTION_HOURS: integer(1, 8_760).default(24),
   INBOX_RETENTION_DAYS: integer(1, 3_650).default(35),
   ORDER_RETENTION_DAYS: integer(0, 36_500).default(0),
+  AUDIT_RETENTION_DAYS: integer(0, 36_500).default(0),
 
   OUTBOX_RELAY: oneOf('on', 'off').default('on'),
   KAFKA_BROKERS: z
@@ -287,6 +288,8 @@ function toConfig(env: Environment) {
       inboxDays: env.INBOX_RETENTION_DAYS,
       /** 0 keeps orders for ever. */
       orderDays: env.ORDER_RETENTION_DAYS,
+      /** 0 keeps the audit trail for ever. */
+      auditDays: env.AUDIT_RETENTION_DAYS,
     },
     outboxRelay: env.OUTBOX_RELAY === 'on',
     kafka: env.KAFKA_BROKERS && {

@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto';
-import { fingerprint } from './fingerprint';
+import { createHmac } from 'node:crypto';
+import { fingerprint, keyDigest } from './fingerprint';
 
-const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
-const of = (json: string) => fingerprint(JSON.parse(json) as object).toString('hex');
+const KEY = 'an-idempotency-key';
+
+const mac = (text: string) => createHmac('sha256', KEY).update(text).digest('hex');
+const of = (json: string) => fingerprint(KEY, JSON.parse(json) as object).toString('hex');
 
 class Money {
   constructor(
@@ -12,8 +14,10 @@ class Money {
 }
 
 describe('fingerprint', () => {
-  it('returns the 32 bytes of SHA-256', () => {
-    expect(fingerprint({}).toString('hex')).toBe('44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a');
+  it('returns the 32 bytes of HMAC-SHA-256, keyed with the idempotency key', () => {
+    expect(of('{}')).toBe(mac('{}'));
+    expect(of('{}')).toMatch(/^[0-9a-f]{64}$/);
+    expect(fingerprint('another-key', {}).toString('hex')).not.toBe(of('{}'));
   });
 
   it.each([
@@ -37,7 +41,7 @@ describe('fingerprint', () => {
       '{"a":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}',
     ],
   ])('hashes canonical JSON: %s', (_, json, canonical) => {
-    expect(of(json)).toBe(sha256(canonical));
+    expect(of(json)).toBe(mac(canonical));
   });
 
   it.each([
@@ -67,11 +71,17 @@ describe('fingerprint', () => {
   });
 
   it('takes an undefined property as one that is absent', () => {
-    expect(fingerprint({ a: 1, b: undefined })).toEqual(fingerprint({ a: 1 }));
+    expect(fingerprint(KEY, { a: 1, b: undefined })).toEqual(fingerprint(KEY, { a: 1 }));
   });
 
   it('takes an instance of a DTO as the object that it came from', () => {
     const plain = { totalAmount: { currency: 'USD', value: '1.00' } };
-    expect(fingerprint({ totalAmount: new Money('1.00', 'USD') })).toEqual(fingerprint(plain));
+    expect(fingerprint(KEY, { totalAmount: new Money('1.00', 'USD') })).toEqual(fingerprint(KEY, plain));
+  });
+});
+
+describe('keyDigest', () => {
+  it('returns SHA-256 of the key', () => {
+    expect(keyDigest('abc').toString('hex')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
   });
 });

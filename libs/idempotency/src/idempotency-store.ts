@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
+import { keyDigest } from './fingerprint';
 
 /** What a key is unique within. Never the token: it changes while a client retries. */
 export interface IdempotencyScope {
@@ -34,7 +35,7 @@ export class IdempotencyStore {
    * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request
    */
   async recall(scope: IdempotencyScope, key: string, fingerprint: Buffer): Promise<string | undefined> {
-    const identity = [scope.tenantId, scope.clientId, scope.route, key];
+    const identity = [scope.tenantId, scope.clientId, scope.route, keyDigest(key)];
     return this.database.run(async (manager) => {
       const [remembered] = await manager.query<Remembered[]>(
         `SELECT fingerprint, response_body, created_at < now() - make_interval(hours => $5) AS expired

@@ -1,6 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { currentContext, traceparent } from '@platform/request-context';
-import type { EntityManager } from 'typeorm';
+
+/** What a job is enqueued in: TypeORM's manager, or another connection. */
+export interface Transaction {
+  query(text: string, values: unknown[]): Promise<unknown>;
+}
 
 /** Of the request, event or job in which a job was enqueued. */
 export interface JobOrigin {
@@ -21,7 +25,7 @@ export const MAX_ATTEMPTS = 32_767;
 @Injectable()
 export class JobQueue {
   /** @param delayMs how long to wait before it is run, in milliseconds */
-  async enqueue(tx: EntityManager, task: string, payload: object, delayMs = 0): Promise<void> {
+  async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
     const context = currentContext();
     const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
     await tx.query(

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
 import { type Admin, type IHeaders, Kafka, type KafkaMessage, logLevel, Partitioners, type Producer } from 'kafkajs';
-import { headerText, markerHeaders, originalHeaders } from './dead-letter-headers';
+import { headerText, markerHeaders, originalHeaders, writableHeaders } from './dead-letter-headers';
 import { kafkaOptions } from './kafka-options';
 
 const ANSWERS_WITHIN_MS = 8_000;
@@ -89,6 +89,28 @@ export class DeadLetterBox {
 
   async drop(letter: OpenLetter): Promise<void> {
     await this.resolve(letter, 'dropped');
+  }
+
+  /**
+   * Writes letters anew that are to say something else, and deletes the old ones for good. All open letters of a partition
+   * in which one changes are written anew, in their order, because only the beginning of a partition can be deleted.
+   * @param change what the value is to be; undefined leaves it, null takes the letter away
+   * @returns how many were changed
+   */
+  async rewrite(change: (letter: OpenLetter) => Buffer | null | undefined): Promise<number> {
+    let changed = 0;
+    for (const { open } of this.partitions.values()) {
+      const letters = [...open.values()].map((letter) => ({ letter, value: change(letter) }));
+      const count = letters.filter(({ value }) => value !== undefined).length;
+      if (count === 0) continue;
+      for (const { letter, value } of letters) {
+        if (value !== null) await this.append(letter, value ?? letter.value);
+        await this.resolve(letter, 'rewritten');
+      }
+      changed += count;
+    }
+    if (changed > 0) await this.deleteResolved();
+    return changed;
   }
 
   /** Deletes for good what is resolved, up to the first open letter of each partition. */
@@ -186,7 +208,19 @@ export class DeadLetterBox {
     box.open.set(id, { id, partition, offset, time: new Date(Number(timestamp)), key, value, headers, origin });
   }
 
-  private async resolve(letter: OpenLetter, resolution: 'replayed' | 'dropped'): Promise<void> {
+  private async append(letter: OpenLetter, value: Buffer | null): Promise<void> {
+    const { partition, key, time } = letter;
+    const headers = writableHeaders(letter.headers);
+    const message = { partition, key, value, headers, timestamp: String(time.getTime()) };
+    const [written] = await this.producer.send({ topic: this.topic, acks: -1, messages: [message] });
+    const box = this.partitions.get(partition);
+    if (!box || written?.baseOffset !== String(box.end)) return; // something came in between, as in `resolve`
+    const id = `${partition}:${box.end}`;
+    box.open.set(id, { ...letter, id, offset: box.end, value });
+    box.end += 1n;
+  }
+
+  private async resolve(letter: OpenLetter, resolution: 'replayed' | 'dropped' | 'rewritten'): Promise<void> {
     const { id, partition } = letter;
     const [marker] = await this.producer.send({
       topic: this.topic,

@@ -25,18 +25,27 @@ export function letterHeaders(letter: DeadLetter, time: Date, longestReason = LO
 }
 
 /** Headers of the record that says that a letter of the same partition needs nothing more. */
-export function markerHeaders(letterId: string, resolution: 'replayed' | 'dropped', time: Date): IHeaders {
+export function markerHeaders(
+  letterId: string,
+  resolution: 'replayed' | 'dropped' | 'rewritten',
+  time: Date,
+): IHeaders {
   return { 'dlq-resolves': letterId, 'dlq-resolution': resolution, 'dlq-time': time.toISOString() };
 }
 
-/**
- * The headers that the message had before it became a letter. A header without a value, which Kafka knows and kafkajs
- * reads as null but cannot write, gets an empty one.
- */
+/** The headers that the message had before it became a letter. */
 export function originalHeaders(headers: IHeaders): IHeaders {
   const own = Object.entries(headers).filter(([name]) => !name.startsWith(PREFIX));
+  return writableHeaders(Object.fromEntries(own));
+}
+
+/** A header without a value, which Kafka knows and kafkajs reads as null but cannot write, gets an empty one. */
+export function writableHeaders(headers: IHeaders): IHeaders {
   return Object.fromEntries(
-    own.map(([name, value]) => [name, Array.isArray(value) ? value.map((each) => each ?? '') : (value ?? '')]),
+    Object.entries(headers).map(([name, value]) => [
+      name,
+      Array.isArray(value) ? value.map((each) => each ?? '') : (value ?? ''),
+    ]),
   );
 }
 

@@ -16,5 +16,5 @@ export const schema = {
     CreateAudit1764100000000,
     FindWhatIsToBeDeleted1764200000000,
   ],
-  tenantTables: ['orders', 'idempotency_keys', 'audit_events'],
+  tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };

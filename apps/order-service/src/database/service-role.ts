@@ -13,6 +13,7 @@ const PRIVILEGES: Readonly<Record<string, string>> = {
   inbox: 'SELECT, INSERT, DELETE',
   audit_events: 'SELECT, INSERT', // it takes away by prune_audit_events alone
   audit_blocks: 'SELECT, INSERT',
+  erasures: 'SELECT, INSERT, UPDATE',
   cursor_keys: 'SELECT',
   migrations: 'SELECT',
   'graphile_worker._private_jobs': 'SELECT, INSERT, UPDATE, DELETE',

@@ -47,8 +47,7 @@ export class OrderLifecycleService {
   async find(orderId: string): Promise<PayableOrder> {
     const order = await this.store.findAnyones(toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-    const { status, customerId, currency, totalValue, paymentId, paymentStatus } = order;
-    return { status, customerId, amount: { currency, value: totalValue }, paymentId, paymentStatus };
+    return toPayable(order);
   }
 
   /**
@@ -95,10 +94,10 @@ export class OrderLifecycleService {
     });
   }
 
-  /** Keeps the order as it is until `tx` ends. @returns whether it is pending */
-  async lockPending(tx: EntityManager, orderId: string): Promise<boolean> {
+  /** The order, if it is pending, as it stays until `tx` ends. */
+  async lockPending(tx: EntityManager, orderId: string): Promise<PayableOrder | undefined> {
     const order = await this.store.lockAnyones(tx, toOrderUuid(orderId));
-    return order?.status === 'PENDING';
+    return order?.status === 'PENDING' ? toPayable(order) : undefined;
   }
 
   /** Rejects an order whose payment is not known. */
@@ -141,6 +140,10 @@ export class OrderLifecycleService {
     if (movedTo) this.transitions.inc({ to: movedTo });
     return order;
   }
+}
+
+function toPayable({ status, customerId, currency, totalValue, paymentId, paymentStatus }: Order): PayableOrder {
+  return { status, customerId, amount: { currency, value: totalValue }, paymentId, paymentStatus };
 }
 
 function mayBecome(order: Order, to: OrderStatus): boolean {

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { auditInsert, type AuditRow, auditValues } from '@platform/audit';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
-import { type IdempotencyScope, IdempotencyStore } from '@platform/idempotency';
+import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { type OutboxRow } from '@platform/messaging';
 import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
@@ -89,7 +89,7 @@ export class OrderStore {
 
   private async tryInsert({ order, event, audit, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
     const values = [
-      ...[scope.tenantId, scope.clientId, scope.route, key, fingerprint, answer],
+      ...[scope.tenantId, scope.clientId, scope.route, keyDigest(key), fingerprint, answer],
       ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
       ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
       ...[order.version, order.eventSequence, order.createdAt],

@@ -59,7 +59,7 @@ export class OrdersService {
       audit: auditRow({ object: receipt.orderId, outcome: 'succeeded', statusCode: 201 }),
       scope: { tenantId, clientId, route: CREATE_ROUTE },
       key,
-      fingerprint: fingerprint({ ...request, idempotencyKey: undefined }),
+      fingerprint: fingerprint(key, { ...request, idempotencyKey: undefined }),
       answer: body,
     });
     if (firstAnswer !== undefined) {

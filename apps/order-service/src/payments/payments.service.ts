@@ -75,8 +75,9 @@ export class PaymentsService {
         // Others must have their turn too, above all those whose time is up.
         return this.later(orderId, signals.stopping.aborted ? 0 : LOOK_AGAIN_MS * Math.random());
       }
-      if (step === 'ask' && !payment.wasAsked && !(await this.mayAsk(orderId))) continue;
-      if (!(await this.attempt(orderId, step, order, payment, signals.abort))) return;
+      // From here on its customer cannot be erased, so that the payment API hears the same with every attempt.
+      const asked = step === 'ask' && !payment.wasAsked ? await this.markAsked(orderId) : order;
+      if (asked && !(await this.attempt(orderId, step, asked, payment, signals.abort))) return;
     }
   }
 
@@ -91,13 +92,13 @@ export class PaymentsService {
 
   /**
    * Notes that the payment API is asked. The order may have ended while we waited.
-   * @returns false when it has, and nothing was noted
+   * @returns undefined when it has, and nothing was noted
    */
-  private async mayAsk(orderId: string): Promise<boolean> {
+  private async markAsked(orderId: string): Promise<PayableOrder | undefined> {
     return this.database.inTransaction(async (tx) => {
-      if (!(await this.orders.lockPending(tx, orderId))) return false;
-      await this.payments.markAsked(tx, orderId);
-      return true;
+      const order = await this.orders.lockPending(tx, orderId);
+      if (order) await this.payments.markAsked(tx, orderId);
+      return order;
     });
   }
 

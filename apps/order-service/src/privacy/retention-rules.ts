@@ -22,13 +22,14 @@ export interface RetentionRule {
 
 const CUTOFF = "now() - $1::float * interval '1 hour'";
 
-/** The rules of those tables that are not kept for ever. The audit trail has its own. */
+/** The rules of those tables that are not kept for ever. */
 export function retentionRules({ idempotencyTtlHours, retention }: Config): RetentionRule[] {
   return [
     rowsByAge('idempotency_keys', 'created_at', idempotencyTtlHours),
     publishedEvents(retention.outboxHours),
     rowsByAge('inbox', 'consumed_at', retention.inboxDays * 24),
     settledOrders(retention.orderDays * 24),
+    auditEvents(retention.auditDays * 24),
   ].filter(({ keepHours }) => keepHours > 0);
 }
 
@@ -84,6 +85,30 @@ function publishedEvents(keepHours: number): RetentionRule {
       return { deleted: row?.deleted ?? 0, next: row?.goesOn ? (row.last ?? undefined) : undefined };
     },
     count: (manager) => countRows(manager, 'outbox', `published_at < ${CUTOFF}`, keepHours),
+  };
+}
+
+/** The trail goes by whole blocks, which stay, so that the rest can still be verified; the database spares 30 days. */
+function auditEvents(keepHours: number): RetentionRule {
+  return {
+    table: 'audit_events',
+    keepHours,
+    start: '',
+    async deleteBatch(tx) {
+      const [row] = await tx.query<{ deleted: number }[]>(`SELECT prune_audit_events(${CUTOFF}, 1)::int AS deleted`, [
+        keepHours,
+      ]);
+      const deleted = row?.deleted ?? 0;
+      return { deleted, next: deleted > 0 ? '' : undefined };
+    },
+    async count(manager) {
+      const [row] = await manager.query<{ rows: number }[]>(
+        `SELECT coalesce(sum(cardinality(event_ids)), 0)::int AS rows FROM audit_blocks
+         WHERE sealed_at < ${CUTOFF} AND last_position >= (SELECT min(position) FROM audit_events)`,
+        [keepHours],
+      );
+      return row?.rows ?? 0;
+    },
   };
 }
 

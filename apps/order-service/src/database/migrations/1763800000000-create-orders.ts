@@ -30,7 +30,7 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         tenant_id       text NOT NULL,
         client_id       text NOT NULL,
         route           text NOT NULL,
-        key             text NOT NULL,
+        key             bytea NOT NULL,           -- SHA-256 of it: clients make keys of what they like
         fingerprint     bytea NOT NULL,
         response_body   text NOT NULL,            -- text, not jsonb: a replay gives the same bytes
         created_at      timestamptz NOT NULL DEFAULT now(),

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** The audit trail, and the blocks that chain it. */
+/** The audit trail, the blocks that chain it, and what is known of erased customers. */
 export class CreateAudit1764100000000 implements MigrationInterface {
   readonly name = 'CreateAudit1764100000000';
 
@@ -36,6 +36,14 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         mac           bytea NOT NULL
       );
 
+      -- How often each pseudonym was told to have been erased: the sequence of its events.
+      CREATE TABLE erasures (
+        tenant_id text NOT NULL,
+        pseudonym text NOT NULL,
+        times     integer NOT NULL,
+        PRIMARY KEY (tenant_id, pseudonym)
+      );
+
       -- The one way in which the service may take audit events away: whole blocks, the oldest first, and none that
       -- was sealed less than 30 days ago, whatever it is asked. The blocks stay, so that the chain can be verified.
       CREATE FUNCTION prune_audit_events(before timestamptz, most_blocks integer) RETURNS bigint
@@ -59,6 +67,6 @@ export class CreateAudit1764100000000 implements MigrationInterface {
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events');
+    await runner.query('DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events, erasures');
   }
 }

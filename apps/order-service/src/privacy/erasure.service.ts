@@ -1,0 +1,49 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Inject, Injectable } from '@nestjs/common';
+import { auditRow } from '@platform/audit';
+import { CONFIG, type Config } from '@platform/config';
+import { ServiceError } from '@platform/errors';
+import type { Principal } from '@platform/request-context';
+import { ErasureStore, PaymentUnderWay } from './erasure-store';
+import type { ErasureView } from './erasure.view';
+import { pseudonymOf } from './pseudonym';
+
+/** For so long a payment under way is waited for: most are answered sooner. */
+const PATIENCE_MS = 3_000;
+const LOOK_AGAIN_MS = 100;
+
+@Injectable()
+export class ErasureService {
+  private readonly key: string;
+
+  constructor(
+    @Inject(CONFIG) { pseudonymKey }: Config,
+    private readonly store: ErasureStore,
+  ) {
+    if (pseudonymKey === undefined) throw new Error('PSEUDONYM_KEY is required');
+    this.key = pseudonymKey;
+  }
+
+  /**
+   * Erases a customer of the tenant: at once, all of it or nothing. May be repeated.
+   * @throws {ServiceError} ORDER_STATUS_CONFLICT while the payment API has not answered for one of the customer's orders
+   */
+  async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
+    const pseudonym = pseudonymOf(this.key, tenantId, customerId);
+    const audit = auditRow({ object: pseudonym, outcome: 'succeeded', statusCode: 200 });
+    const deadline = performance.now() + PATIENCE_MS;
+    for (;;) {
+      const erasedAt = new Date();
+      try {
+        const ordersErased = await this.store.erase({ tenantId, customerId, pseudonym, erasedAt, audit });
+        return { customerId, pseudonym, ordersErased, erasedAt: erasedAt.toISOString() };
+      } catch (error) {
+        if (!(error instanceof PaymentUnderWay)) throw error;
+        if (performance.now() > deadline) {
+          throw new ServiceError('ORDER_STATUS_CONFLICT', 'An order of the customer is being paid; try again later');
+        }
+      }
+      await delay(LOOK_AGAIN_MS);
+    }
+  }
+}
