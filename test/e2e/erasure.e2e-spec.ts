@@ -1,0 +1,267 @@
+import { randomUUID } from 'node:crypto';
+import { AuditVerifier } from '@platform/audit';
+import { directConnection } from '@platform/database';
+import { DeadLetterBox, deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
+import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { pieces } from '../support/pieces';
+import { startService, type TestService } from '../support/service';
+import { describeWithKafka, Topic } from '../support/topic';
+import { until } from '../support/until';
+
+const aCustomer = () => `cust_${randomUUID()}`;
+
+async function clientsOf(service: TestService) {
+  const [orders, foreign, compliance] = await Promise.all(
+    ['order-orchestrator', 'other-tenant', 'compliance'].map(async (id) => api(service.url, await fetchToken(id))),
+  );
+  return { orders, foreign, compliance } as Record<'orders' | 'foreign' | 'compliance', Api>;
+}
+
+const erase = (client: Api, customerId: string) =>
+  client(`/v1/customers/${encodeURIComponent(customerId)}/erasure`, { method: 'POST' });
+
+/** Every row of every table, as text: what a dump holds. */
+async function dump(service: TestService): Promise<string> {
+  const tables = await service.database.query<{ name: string }>(
+    `SELECT quote_ident(table_schema) || '.' || quote_ident(table_name) AS name FROM information_schema.tables
+     WHERE table_schema IN ('public', 'graphile_worker') AND table_type = 'BASE TABLE'`,
+  );
+  expect(tables.length).toBeGreaterThan(10);
+  const rows = await Promise.all(
+    tables.map(({ name }) => service.database.query<{ row: string }>(`SELECT t::text AS row FROM ${name} AS t`)),
+  );
+  return rows.flatMap((all) => all.map(({ row }) => row)).join('\n');
+}
+
+/** Not in any form in which PostgreSQL shows it: as text, or in the hex of a bytea. */
+function expectAbsent(text: string, id: string): void {
+  expect(text).not.toContain(id);
+  expect(text).not.toContain(Buffer.from(id).toString('hex'));
+}
+
+describe('POST /v1/customers/{customerId}/erasure', () => {
+  let service: TestService;
+  let orders: Api;
+  let foreign: Api;
+  let compliance: Api;
+
+  beforeAll(async () => {
+    service = await startService({ ROLES: 'api,worker' });
+    ({ orders, foreign, compliance } = await clientsOf(service));
+  });
+  afterAll(() => service.stop());
+
+  const ended = (answer: Answer) =>
+    until('the payment', async () => {
+      const order = await orders(`/v1/orders/${answer.body.orderId}`);
+      return order.body.status !== 'PENDING' && order;
+    });
+
+  it('leaves the customer nowhere in the database', async () => {
+    const customerId = aCustomer();
+    const order = () =>
+      anOrder({ customerId, idempotencyKey: `${customerId}-${randomUUID()}`, metadata: { customerId } });
+    const bodies = [order(), order(), order()];
+    const created = [];
+    for (const body of bodies) created.push(await orders('/v1/orders', { body }));
+    for (const answer of created) await ended(answer);
+    const [cancelled] = created as [Answer];
+    await orders(`/v1/orders/${cancelled.body.orderId}/cancel`, { body: { reason: `asked for by ${customerId}` } });
+    await orders('/v1/orders', { body: { ...bodies[1], totalAmount: { currency: 'USD', value: '1.00' } } });
+    expect(await dump(service)).toContain(customerId);
+
+    const { status, body } = await erase(compliance, customerId);
+    expect([status, body]).toEqual([
+      200,
+      {
+        customerId,
+        pseudonym: expect.stringMatching(/^erased_[0-9a-f]{32}$/),
+        ordersErased: 3,
+        erasedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+      },
+    ]);
+    expectAbsent(await dump(service), customerId);
+
+    for (const [index, { body: receipt }] of created.entries()) {
+      const seen = (await orders(`/v1/orders/${receipt.orderId}`)).body;
+      expect(seen).toMatchObject({ customerId: body.pseudonym, items: bodies[index]?.items });
+      expect(seen).not.toHaveProperty('metadata');
+    }
+    expect((await orders(`/v1/orders?customerId=${customerId}`)).body.data).toEqual([]);
+    expect((await orders(`/v1/orders?customerId=${body.pseudonym}`)).body.data).toHaveLength(3);
+
+    // A client that never got its answer asks again: nothing new is made, and nothing comes back that was erased.
+    const again = await orders('/v1/orders', { body: bodies[2] });
+    expect([again.text, again.headers.get('idempotent-replayed')]).toEqual([created[2]?.text, 'true']);
+    expect((await orders('/v1/orders', { body: { ...bodies[2], customerId: 'cust_other' } })).status).toBe(409);
+    expectAbsent(await dump(service), customerId);
+  });
+
+  it('keeps the same customer of another tenant, and other customers', async () => {
+    const customerId = aCustomer();
+    const theirs = await foreign('/v1/orders', { body: anOrder({ customerId }) });
+    const other = await orders('/v1/orders', { body: anOrder({ customerId: `${customerId}-2` }) });
+    await ended(other);
+    const { body } = await erase(compliance, customerId);
+    expect(body.ordersErased).toBe(0);
+    expect((await foreign(`/v1/orders/${theirs.body.orderId}`)).body.customerId).toBe(customerId);
+    expect((await orders(`/v1/orders/${other.body.orderId}`)).body).toMatchObject({
+      customerId: `${customerId}-2`,
+      metadata: { sourceSystem: 'order-orchestrator' },
+    });
+  });
+
+  it('changes the ETag, and leaves the order what else it was', async () => {
+    const customerId = aCustomer();
+    const created = await orders('/v1/orders', { body: anOrder({ customerId }) });
+    const before = await ended(created);
+    await erase(compliance, customerId);
+    const after = await orders(`/v1/orders/${created.body.orderId}`);
+    expect(after.headers.get('etag')).not.toBe(before.headers.get('etag'));
+    const { customerId: _, metadata, version, updatedAt, ...kept } = before.body;
+    expect([metadata, version, updatedAt]).not.toContain(undefined);
+    expect(after.body).toMatchObject(kept);
+  });
+
+  it('tells of itself, each time by the next event of the pseudonym, and stands in the audit trail', async () => {
+    const customerId = aCustomer();
+    const first = await erase(compliance, customerId);
+    const second = await erase(compliance, customerId);
+    expect(second.body.pseudonym).toBe(first.body.pseudonym);
+    const events = await service.database.query(
+      `SELECT type, aggregatetype, sequence, payload, request_id FROM outbox WHERE aggregateid = $1 ORDER BY position`,
+      [first.body.pseudonym],
+    );
+    expect(events).toEqual(
+      [first, second].map(({ body, headers }, index) => ({
+        type: 'customer.erased',
+        aggregatetype: 'order',
+        sequence: index + 1,
+        payload: { customerId: body.pseudonym, ordersErased: 0, erasedAt: body.erasedAt },
+        request_id: headers.get('x-request-id'),
+      })),
+    );
+    const { body } = await compliance('/v1/audit-events?action=customer.erase&limit=2');
+    expect(
+      body.data.map(({ object, clientId, outcome }: Record<string, string>) => [object, clientId, outcome]),
+    ).toEqual(Array(2).fill([first.body.pseudonym, 'compliance', 'succeeded']));
+  });
+
+  it('leaves an audit trail that still verifies', async () => {
+    await until('the seal', async () => {
+      const [row] = await service.database.query<{ done: boolean }>(
+        'SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done',
+      );
+      return row?.done === true;
+    });
+    const client = directConnection(service.config, 'test', 10_000);
+    await client.connect();
+    const verdict = await new AuditVerifier(client, service.config.auditKeys ?? []).verify();
+    await client.end();
+    expect(verdict).toMatchObject({ unsealed: 0, faults: [] });
+  });
+
+  it('is refused while the payment API has not said what became of a payment, and erases nothing then', async () => {
+    const customerId = 'cust_down';
+    const { orderId } = (await orders('/v1/orders', { body: anOrder({ customerId }) })).body;
+    await until('the payment to be asked for', async () => {
+      const rows = await service.database.query('SELECT FROM payments WHERE asked_at IS NOT NULL AND attempts > 0');
+      return rows.length > 0;
+    });
+    const { status, body } = await erase(compliance, customerId);
+    expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    expect((await orders(`/v1/orders/${orderId}`)).body.customerId).toBe(customerId);
+  });
+
+  it('waits for payments that are answered soon, and none of them is made twice', async () => {
+    const customerId = aCustomer();
+    const created: Answer[] = await Promise.all(
+      Array.from({ length: 20 }, () => orders('/v1/orders', { body: anOrder({ customerId }) })),
+    );
+    const { status, body } = await erase(compliance, customerId);
+    expect([status, body.ordersErased]).toEqual([200, 20]);
+    for (const answer of created) expect((await ended(answer)).body.status).toBe('CONFIRMED');
+    expectAbsent(await dump(service), customerId);
+    const payments = (await api(pieces().paymentApi)('/v1/payments')).body.data as { orderId: string }[];
+    for (const { body: receipt } of created) {
+      expect(payments.filter(({ orderId }) => orderId === receipt.orderId)).toHaveLength(1);
+    }
+  });
+
+  it('needs the scope privacy:erase', async () => {
+    const { status, body } = await erase(orders, 'cust_123');
+    expect([status, body.error.code]).toEqual([403, 'INSUFFICIENT_SCOPE']);
+  });
+
+  it.each([
+    ['129 characters', 'x'.repeat(129)],
+    ['NUL', 'a\0b'],
+  ])('refuses an id of %s', async (_, customerId) => {
+    const { status, body } = await erase(compliance, customerId);
+    expect([status, body.error.code, body.error.details[0].field]).toEqual([400, 'VALIDATION_FAILED', 'customerId']);
+  });
+
+  it('takes ids with any characters', async () => {
+    const customerId = `Zoë / 100% +&? ${randomUUID()}`;
+    await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    const { status, body } = await erase(compliance, customerId);
+    expect([status, body.customerId, body.ordersErased]).toEqual([200, customerId, 1]);
+  });
+});
+
+describeWithKafka('Erasure, with Kafka,', () => {
+  it('takes the customer out of the dead letters, and tells the topic', async () => {
+    const brokers = pieces().kafkaBrokers ?? '';
+    const service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: brokers });
+    const { orders, compliance } = await clientsOf(service);
+    const kafka = service.config.kafka;
+    if (!kafka) throw new Error('The service has no Kafka');
+    const deadLetters = new KafkaDeadLetters(kafka);
+    const customerId = aCustomer();
+    const { orderId } = (await orders('/v1/orders', { body: anOrder({ customerId }) })).body;
+    await until('the payment', async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED');
+    const letter = (key: string, value: object | string) =>
+      deadLetters.send({
+        message: {
+          key: Buffer.from(key),
+          value: Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)),
+          headers: { ce_type: 'order.created' },
+        },
+        topic: ORDERS_TOPIC,
+        partition: 0,
+        offset: '0',
+        consumer: 'test',
+        reason: 'test',
+        attempts: 5,
+      });
+    const theirs = { orderId, customerId, items: [], metadata: { customerId } };
+    const bystander = randomUUID();
+    await letter(orderId, theirs);
+    await letter(orderId, `no JSON, about ${customerId}`);
+    await letter(bystander, { customerId: bystander });
+
+    const { body } = await erase(compliance, customerId);
+    const read = async () => {
+      const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC));
+      await box.close();
+      return box.letters;
+    };
+    const ours = await until('the dead letters to be rewritten', async () => {
+      const found = (await read()).filter(({ key }) => key?.toString() === orderId);
+      return found.length === 1 && found;
+    });
+    expect(JSON.parse(String(ours[0]?.value))).toEqual({ orderId, customerId: body.pseudonym, items: [] });
+    expect(String(ours[0]?.headers['dlq-consumer'])).toBe('test');
+    expect((await read()).filter(({ key }) => key?.toString() === bystander)).toHaveLength(1);
+
+    const topic = await Topic.read(brokers, deadLetterTopicOf(ORDERS_TOPIC));
+    const events = await Topic.read(brokers);
+    const event = await until('customer.erased', () => events.about(body.pseudonym)[0]);
+    expect(event.headers).toMatchObject({ ce_type: 'customer.erased', ce_subject: body.pseudonym, ce_sequence: '1' });
+    expect(event.value).not.toContain(customerId);
+    await until('the whole topic', () => topic.messages.some(({ key }) => key === orderId));
+    expect(topic.messages.filter(({ value }) => value.includes(customerId))).toEqual([]);
+    await Promise.all([topic.close(), events.close(), deadLetters.onApplicationShutdown()]);
+    await service.stop();
+  });
+});
