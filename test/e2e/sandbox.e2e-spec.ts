@@ -54,10 +54,11 @@ class Sandbox {
   }
 
   async untilReady(child: ChildProcess): Promise<void> {
-    await until('Ready', () => {
+    const isReady = () => {
       if (child.exitCode !== null) throw new Error(this.output);
       return /^Ready/m.test(this.output);
-    });
+    };
+    await until('Ready', isReady, 45_000); // it takes 5 s, but not on a machine that runs other tests too
   }
 
   port(name: string): number {
@@ -89,6 +90,8 @@ class Sandbox {
     return cwds;
   }
 }
+
+jest.setTimeout(60_000);
 
 describe('npm start', () => {
   let sandbox: Sandbox;
@@ -217,7 +220,7 @@ describe('npm start', () => {
     await once(again, 'exit');
     rmSync(path.dirname(realpathSync(path.join(closed.directory, '.sandbox/postgres'))), { recursive: true });
     rmSync(closed.directory, { recursive: true, force: true });
-  }, 60_000);
+  });
 });
 
 describe('npm run certs', () => {
@@ -263,7 +266,7 @@ describe('npm run certs', () => {
     child.kill('SIGINT');
     await once(child, 'exit');
     expect(sandbox.processes).toEqual([]);
-  }, 60_000);
+  });
 
   it('keeps the CA unless it is told otherwise, and keys to their owner', async () => {
     const [ca, server] = [read('ca.crt'), read('server.crt')];
