@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { AuditVerifier, type Block, blockMac } from '@platform/audit';
 import { directConnection } from '@platform/database';
+import { Client } from 'pg';
 import { fromUUID } from 'typeid-js';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
@@ -47,11 +48,11 @@ async function audit(args: string[], key = KEY) {
   );
 }
 
-async function verify({ keys = [KEY], head }: { keys?: string[]; head?: string } = {}) {
+async function verify({ keys = [KEY], head, days = 0 }: { keys?: string[]; head?: string; days?: number } = {}) {
   const client = directConnection(service.config, 'test', 10_000);
   await client.connect();
   try {
-    return await new AuditVerifier(client, keys).verify(head);
+    return await new AuditVerifier(client, keys, days).verify(head);
   } finally {
     await client.end();
   }
@@ -80,6 +81,25 @@ describe('the chain', () => {
     });
   });
 
+  it('does not seal over a transaction that is older than one which has ended', async () => {
+    // The one that stays open has the smaller position and the larger number.
+    const insert = `INSERT INTO audit_events (id, occurred_at, action, outcome)
+                    VALUES (gen_random_uuid(), now(), 'race', 'succeeded')`;
+    const [older, younger] = [new Client(service.database.superuserUrl), new Client(service.database.superuserUrl)];
+    await Promise.all([older.connect(), younger.connect()]);
+    await older.query('BEGIN');
+    await older.query('SELECT pg_current_xact_id()');
+    await younger.query('BEGIN');
+    await younger.query(insert);
+    await older.query(insert);
+    await older.query('COMMIT');
+    await delay(3_000);
+    await younger.query('COMMIT');
+    await Promise.all([older.end(), younger.end()]);
+    await sealed();
+    expect(await verify()).toMatchObject({ events: 22, unsealed: 0, faults: [] });
+  });
+
   it('does not miss an event whose transaction was open while later ones were written', async () => {
     await service.database.query('BEGIN');
     await service.database.query(
@@ -87,10 +107,27 @@ describe('the chain', () => {
     );
     await orders('/v1/orders', { body: anOrder({ customerId: 'cust_down' }) });
     await delay(2_500); // more than it takes to seal what is settled
-    expect(await verify()).toMatchObject({ events: 20, unsealed: 1 });
+    expect(await verify()).toMatchObject({ events: 22, unsealed: 1 });
     await service.database.query('COMMIT');
     await sealed();
-    expect(await verify()).toMatchObject({ events: 22, unsealed: 0, faults: [] });
+    expect(await verify()).toMatchObject({ events: 24, unsealed: 0, faults: [] });
+  });
+
+  it.each([
+    ['begins anew', 'number, now(), last_position + 1'],
+    ['leaves a gap', 'number + 2, now(), last_position + 1'],
+    ['goes back', 'number + 1, now(), last_position'],
+    ['covers what there is not', 'number + 1, now(), last_position + 1000000'],
+    ['was sealed long ago', "number + 1, now() - interval '31 days', last_position"],
+  ])('takes no block from the service that %s', async (_, values) => {
+    const login = new Client(service.database.url);
+    await login.connect();
+    const forged = login.query(
+      `INSERT INTO audit_blocks (number, sealed_at, last_position, event_ids, event_macs, previous, mac)
+       SELECT ${values}, '{}', '', '', '' FROM audit_blocks ORDER BY number DESC LIMIT 1`,
+    );
+    await expect(forged).rejects.toThrow('An audit block must follow the newest one');
+    await login.end();
   });
 
   describe('when somebody who may do anything in the database', () => {
@@ -98,6 +135,7 @@ describe('the chain', () => {
       await service.app.close();
       await service.database.query('CREATE TABLE events_before AS TABLE audit_events');
       await service.database.query('CREATE TABLE blocks_before AS TABLE audit_blocks');
+      await service.database.query('ALTER TABLE audit_blocks DISABLE TRIGGER USER');
     });
     afterEach(async () => {
       await service.database.query('TRUNCATE audit_events, audit_blocks');
@@ -158,10 +196,11 @@ describe('the chain', () => {
 
     it('exchanges two events, names both', async () => {
       const [a, b] = [await eventAt(0), await eventAt(1)];
-      await service.database.query(
-        'UPDATE audit_events SET id = CASE id WHEN $1 THEN $2::uuid ELSE $1 END WHERE id IN ($1, $2)',
-        [a.id, b.id],
-      );
+      const rename = (from: string, to: string) =>
+        service.database.query('UPDATE audit_events SET id = $2 WHERE id = $1', [from, to]);
+      await rename(a.id, '01890000-0000-7000-8000-000000000000');
+      await rename(b.id, a.id);
+      await rename('01890000-0000-7000-8000-000000000000', b.id);
       const { faults } = await verify();
       for (const { id } of [a, b]) expect(faults.map(({ event }) => event)).toContain(id);
     });
@@ -249,6 +288,8 @@ describe('prune_audit_events', () => {
     expect(await prune("now() - interval '50 days'")).toBe(0);
     const gone = await prune("now() - interval '35 days'");
     expect(gone).toBe(blocks.slice(0, 2).flatMap(({ event_ids }) => event_ids).length);
-    expect(await verify()).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
+    expect(await verify({ days: 35 })).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
+    // Where nothing, or nothing so young, was to be pruned, somebody else has taken it.
+    for (const days of [0, 45]) expect((await verify({ days })).faults).toHaveLength(Number(gone));
   });
 });

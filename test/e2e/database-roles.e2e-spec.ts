@@ -43,7 +43,7 @@ describe('The role of the service', () => {
       outbox: 'SELECT INSERT UPDATE DELETE',
       outbox_parked: 'SELECT INSERT',
       inbox: 'SELECT INSERT DELETE',
-      audit_events: 'SELECT INSERT',
+      audit_events: 'SELECT', // and INSERT of what it may say: see below
       audit_blocks: 'SELECT INSERT',
       erasures: 'SELECT INSERT UPDATE',
       cursor_keys: 'SELECT',
@@ -55,6 +55,15 @@ describe('The role of the service', () => {
       'graphile_worker.jobs': '',
       'graphile_worker.migrations': '',
     });
+  });
+
+  it('may write audit events, but not place them', async () => {
+    const rows = await database.query<{ name: string }>(
+      `SELECT attname AS name FROM pg_attribute
+       WHERE attrelid = 'audit_events'::regclass AND attnum > 0
+         AND NOT has_column_privilege('order_service', attrelid, attnum, 'INSERT')`,
+    );
+    expect(rows.map(({ name }) => name)).toEqual(['transaction', 'position']);
   });
 
   it('has no right beyond its tables', async () => {

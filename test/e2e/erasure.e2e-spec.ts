@@ -156,7 +156,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     });
     const client = directConnection(service.config, 'test', 10_000);
     await client.connect();
-    const verdict = await new AuditVerifier(client, service.config.auditKeys ?? []).verify();
+    const verdict = await new AuditVerifier(client, service.config.auditKeys ?? [], 0).verify();
     await client.end();
     expect(verdict).toMatchObject({ unsealed: 0, faults: [] });
   });

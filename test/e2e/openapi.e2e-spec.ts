@@ -14,6 +14,8 @@ describe('The API description', () => {
     expect(status).toBe(200);
     expect(body.openapi).toBe('3.1.0');
     expect(Object.keys(body.paths).sort()).toEqual([
+      '/v1/audit-events',
+      '/v1/customers/{customerId}/erasure',
       '/v1/orders',
       '/v1/orders/{orderId}',
       '/v1/orders/{orderId}/cancel',

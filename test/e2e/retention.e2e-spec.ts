@@ -12,11 +12,11 @@ describe('Retention', () => {
   let retention: RetentionService;
 
   beforeAll(async () => {
-    service = await startService({ ROLES: 'worker', OUTBOX_RELAY: 'off', ...periods });
+    service = await startService({ ROLES: 'worker', ...periods });
     retention = service.app.get(RetentionService, { strict: false });
   });
   afterAll(() => service.stop());
-  beforeEach(() => service.database.query('TRUNCATE orders, payments, outbox, inbox, idempotency_keys'));
+  beforeEach(() => service.database.query('TRUNCATE orders, payments, outbox, outbox_parked, inbox, idempotency_keys'));
 
   const query = <T extends object>(text: string, values?: unknown[]) => service.database.query<T>(text, values);
   const keys = (count: number, hours: number) =>
@@ -25,13 +25,17 @@ describe('Retention', () => {
        SELECT 't', 'c', 'r', ($2 || '-' || n)::bytea, '', '', now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
       [count, hours],
     );
-  const events = (count: number, hours: number, { published = true, aggregate = 'ord_x' } = {}) =>
-    query(
+  const events = async (count: number, hours: number, { published = true, aggregate = 'ord_x' } = {}) => {
+    // Else the relay would publish them.
+    if (!published)
+      await query("INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, 1, 'test')", [aggregate]);
+    await query(
       `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, created_at, published_at)
        SELECT gen_random_uuid(), 'order', $3, 'order.created', '{}', 1, moment, CASE WHEN $4 THEN moment END
        FROM generate_series(1, $1::int), (SELECT now() - $2::float * interval '1 hour' AS moment) AS m`,
       [count, hours, aggregate, published],
     );
+  };
   const inbox = (count: number, hours: number) =>
     query(
       `INSERT INTO inbox (consumer, event_id, consumed_at)
@@ -118,6 +122,7 @@ describe('Retention', () => {
   });
 
   it('deletes the events of audit blocks that are older, and keeps the blocks', async () => {
+    await query('ALTER TABLE audit_blocks DISABLE TRIGGER USER');
     for (const [number, days] of [
       [1, 50],
       [2, 41],
@@ -137,6 +142,17 @@ describe('Retention', () => {
     expect(await retention.sweep()).toMatchObject({ audit_events: 2 });
     expect(await Promise.all(['audit_events', 'audit_blocks'].map(left))).toEqual([1, 3]);
     expect(await retention.count()).toMatchObject({ audit_events: 0 });
+  });
+
+  it('goes by the age of events where change data capture publishes them', async () => {
+    const other = await startService({ ROLES: 'worker', OUTBOX_RELAY: 'off' });
+    await other.database.query(
+      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, created_at)
+       SELECT gen_random_uuid(), 'order', 'ord_x', 'order.created', '{}', n, now() - n * interval '20 hours'
+       FROM generate_series(1, 2) AS n`,
+    );
+    expect(await other.app.get(RetentionService, { strict: false }).sweep()).toMatchObject({ outbox: 1 });
+    await other.stop();
   });
 
   it('leaves the work to the one that is at it', async () => {

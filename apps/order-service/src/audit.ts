@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   const client = directConnection(config, 'order-service audit', STATEMENT_TIMEOUT_MS);
   await client.connect();
   try {
-    const verdict = await new AuditVerifier(client, config.auditKeys).verify(head);
+    const verdict = await new AuditVerifier(client, config.auditKeys, config.retention.auditDays).verify(head);
     const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
     console.log(`${events} events in ${blocks} blocks; ${unsealed} events are not sealed yet`);
     if (prunedUntil)

@@ -59,9 +59,12 @@ export function blockMac(key: string, block: Omit<Block, 'mac'>): Buffer {
     .digest();
 }
 
-/** MAC of each event of the block, by the event's id. */
-export function macsOf({ event_ids, event_macs }: Block): Map<string, Buffer> {
-  return new Map(
-    event_ids.map((id, index) => [id, event_macs.subarray(index * ROW_MAC_BYTES, (index + 1) * ROW_MAC_BYTES)]),
-  );
+/** MACs of the events of the block, by the event's id. */
+export function macsOf({ event_ids, event_macs }: Block): Map<string, Buffer[]> {
+  const macs = new Map<string, Buffer[]>();
+  for (const [index, id] of event_ids.entries()) {
+    const mac = event_macs.subarray(index * ROW_MAC_BYTES, (index + 1) * ROW_MAC_BYTES);
+    macs.set(id, [...(macs.get(id) ?? []), mac]);
+  }
+  return macs;
 }

@@ -1,3 +1,4 @@
+import type { ServiceError } from '@platform/errors';
 import { currentContext, runInContext } from '@platform/request-context';
 import type { RequestHandler } from 'express';
 import { auditRow } from './audit-row';
@@ -9,19 +10,20 @@ const NOT_THEIRS = 'ORDER_NOT_FOUND';
 
 const ORDER_ID = /^ord_[0-9a-z]{26}$/;
 
-/** Writes down every call that was refused for who calls, or for the state of what it was to change. */
+/**
+ * Writes down every call that was refused for who calls, or for the state of what it was to change. The error filter says
+ * so, and not the end of the answer: a client that hangs up has none, and was refused all the same.
+ */
 export function auditRefusals(log: RefusalLog): RequestHandler {
   return (req, res, next) => {
     const context = currentContext();
-    res.once('close', () => {
-      const errorCode = res.locals['errorCode'] as string | undefined;
-      if (!context?.action || errorCode === undefined) return;
-      if (!RECORDED.has(res.statusCode) && errorCode !== NOT_THEIRS) return;
+    res.once('refused', ({ code, status }: ServiceError) => {
+      if (!context?.action || !(RECORDED.has(status) || code === NOT_THEIRS)) return;
       // Of what the client sent, only what has the form of an id: the trail must not hold personal data.
       const orderId = String(req.params['orderId'] ?? '');
       const object = ORDER_ID.test(orderId) ? orderId : undefined;
       runInContext(context, () =>
-        log.add(auditRow({ object, outcome: 'refused', statusCode: res.statusCode, errorCode })),
+        log.add(auditRow({ object, outcome: 'refused', statusCode: status, errorCode: code })),
       );
     });
     next();

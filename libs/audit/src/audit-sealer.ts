@@ -20,7 +20,7 @@ const BLOCK_ROWS = 1_000;
 /** Held by whoever seals, until its transaction ends. Chosen at random, and never changed. */
 const SEALER_LOCK = 4_911_302_857_116;
 
-/** Where the trail ended at some moment, and the first transaction that began after it. */
+/** Where the trail ended at some moment, and a transaction that got its number later. */
 interface Mark {
   /** Position of the newest event, 0 if there is none. */
   readonly newest: string;
@@ -71,6 +71,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
         while (isMore && !this.stop.signal.aborted) isMore = await this.database.inTransaction((tx) => this.seal(tx));
         hasFailed = false;
       } catch (error) {
+        this.mark = undefined; // perhaps the server that it is about is gone
         if (!hasFailed) this.logger.warn({ err: error }, 'The audit trail cannot be sealed at the moment');
         hasFailed = true;
       }
@@ -80,8 +81,14 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
 
   /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */
   private async seal(tx: EntityManager): Promise<boolean> {
-    const [lock] = await tx.query<{ held: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS held', [SEALER_LOCK]);
-    if (!lock?.held) return false;
+    const [lock] = await tx.query<{ held: boolean; now: Date }[]>(
+      "SELECT pg_try_advisory_xact_lock($1) AS held, date_trunc('milliseconds', now()) AS now",
+      [SEALER_LOCK],
+    );
+    if (!lock?.held) {
+      this.mark = undefined;
+      return false;
+    }
     const [head] = await tx.query<Block[]>('SELECT * FROM audit_blocks ORDER BY number DESC LIMIT 1');
     const sealedTo = head?.last_position ?? '0';
     const end = await this.settledEnd(tx, sealedTo);
@@ -96,7 +103,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     if (!last) return false;
     const block = {
       number: String(BigInt(head?.number ?? 0) + 1n),
-      sealed_at: new Date(),
+      sealed_at: lock.now,
       last_position: last.position,
       event_ids: rows.map(({ id }) => id),
       event_macs: Buffer.concat(rows.map((row) => rowMac(this.key, row))),
@@ -114,15 +121,19 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
   private async settledEnd(tx: EntityManager, sealedTo: string): Promise<string | undefined> {
     const { mark } = this;
     const [now] = await tx.query<(Mark & { settled: boolean })[]>(
-      `SELECT coalesce(max(position), 0)::text AS newest, pg_snapshot_xmax(pg_current_snapshot())::text AS horizon,
+      `SELECT coalesce(max(position), 0)::text AS newest, pg_current_xact_id()::text AS horizon,
               pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 AS settled
        FROM audit_events`,
       [mark?.horizon ?? null],
     );
     if (!now) return undefined;
+    const isAnotherServer =
+      mark && (BigInt(now.horizon) < BigInt(mark.horizon) || BigInt(now.newest) < BigInt(mark.newest));
     this.unsealed.set(Math.max(0, Number(BigInt(now.newest) - BigInt(sealedTo))));
-    if (mark && !now.settled) return undefined;
-    if (mark && BigInt(mark.newest) > BigInt(sealedTo)) return mark.newest;
+    if (mark && !isAnotherServer) {
+      if (!now.settled) return undefined;
+      if (BigInt(mark.newest) > BigInt(sealedTo)) return mark.newest;
+    }
     this.mark = { newest: now.newest, horizon: now.horizon };
     return undefined;
   }

@@ -20,7 +20,8 @@ const INSERT_ALL = `
          "requestId", "address", "certificate"
   FROM jsonb_to_recordset($1::jsonb) AS row (
     "id" uuid, "occurredAt" timestamptz, "tenantId" text, "clientId" text, "action" text, "object" text,
-    "outcome" text, "statusCode" smallint, "errorCode" text, "requestId" text, "address" text, "certificate" text)`;
+    "outcome" text, "statusCode" smallint, "errorCode" text, "requestId" text, "address" text, "certificate" text)
+  ON CONFLICT DO NOTHING`;
 
 /** The only place that reads and writes the table `audit_events`, apart from those who seal and verify it. */
 @Injectable()
@@ -32,8 +33,9 @@ export class AuditTrail {
     await tx.query(auditInsert(1), auditValues(row));
   }
 
-  /** Writes rows that belong to no change. */
+  /** Writes rows that belong to no change. May be repeated: what is there already is passed over. */
   async append(rows: readonly AuditRow[]): Promise<void> {
+    if (rows.length === 0) return;
     await this.database.run((manager) => manager.query(INSERT_ALL, [JSON.stringify(rows)]));
   }
 

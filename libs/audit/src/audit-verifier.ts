@@ -27,52 +27,65 @@ export interface AuditVerdict {
 const BLOCKS_AT_ONCE = 50;
 /** Retention takes nothing that is younger: `prune_audit_events` in the database sees to it. */
 const SPARED_DAYS = 30;
+const BEFORE_ALL = '-9223372036854775808';
 
 /** Reads the whole audit trail and finds whatever was edited, removed or inserted after it was sealed. */
 export class AuditVerifier {
   private readonly faults: AuditFault[] = [];
+  private readonly keptSince: number;
   private blocks = 0;
   private events = 0;
   private prunedBlocks = 0;
   private prunedUntil: Date | undefined;
   private last: Block | undefined;
 
-  /** @param keys those that blocks may have been sealed with */
+  /**
+   * @param keys those that blocks may have been sealed with
+   * @param retentionDays after how many days events may be gone; 0: never
+   */
   constructor(
     private readonly client: DirectConnection,
     private readonly keys: readonly string[],
-  ) {}
+    retentionDays: number,
+  ) {
+    this.keptSince = retentionDays === 0 ? -Infinity : Date.now() - Math.max(retentionDays, SPARED_DAYS) * 86_400_000;
+  }
 
   /** @param head of an earlier verdict: that block must still stand */
   async verify(head?: string): Promise<AuditVerdict> {
-    // One snapshot: what is sealed meanwhile must not look inserted.
-    await this.client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
     let isHeadThere = head === undefined;
     for (;;) {
-      const { rows } = await this.client.query<Block>(
+      const { rows: blocks } = await this.client.query<Block>(
         'SELECT * FROM audit_blocks WHERE number > $1 ORDER BY number LIMIT $2',
-        [this.last?.number ?? '0', BLOCKS_AT_ONCE],
+        [this.last?.number ?? BEFORE_ALL, BLOCKS_AT_ONCE],
       );
-      for (const block of rows) {
-        await this.verifyBlock(block);
+      const { rows: events } = await this.client.query<SealedRow>(
+        `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2
+         ORDER BY audit_events.position`,
+        [this.last?.last_position ?? BEFORE_ALL, blocks.at(-1)?.last_position ?? BEFORE_ALL],
+      );
+      let from = 0;
+      for (const block of blocks) {
+        const end = events.findIndex(({ position }) => BigInt(position) > BigInt(block.last_position));
+        this.verifyBlock(block, events.slice(from, end === -1 ? undefined : end));
+        from = end === -1 ? events.length : end;
         isHeadThere ||= headOf(block) === head;
       }
-      if (rows.length < BLOCKS_AT_ONCE) break;
+      if (blocks.length < BLOCKS_AT_ONCE) break;
     }
     if (!isHeadThere) {
       this.faults.push({ what: 'removed', block: head?.split(':')[0], detail: 'the block that was given as head' });
     }
     const { rows } = await this.client.query<{ unsealed: number }>(
       'SELECT count(*)::int AS unsealed FROM audit_events WHERE position > $1',
-      [this.last?.last_position ?? '0'],
+      [this.last?.last_position ?? BEFORE_ALL],
     );
-    await this.client.query('COMMIT');
     const { blocks, events, prunedBlocks, prunedUntil, faults, last } = this;
     const unsealed = rows[0]?.unsealed ?? 0;
     return { blocks, events, prunedBlocks, prunedUntil, unsealed, head: last && headOf(last), faults };
   }
 
-  private async verifyBlock(block: Block): Promise<void> {
+  private verifyBlock(block: Block, events: readonly SealedRow[]): void {
     const before = this.last;
     const { number } = block;
     const expected = BigInt(before?.number ?? 0) + 1n;
@@ -86,37 +99,36 @@ export class AuditVerifier {
     if (key === undefined) {
       this.faults.push({ what: 'edited', block: number, detail: 'its MAC fits no key' });
     }
-    await this.verifyEvents(block, before?.last_position ?? '0', key ?? this.keys[0] ?? '');
+    this.verifyEvents(block, events, key ?? this.keys[0] ?? '');
     this.blocks += 1;
     this.last = block;
   }
 
-  private async verifyEvents(block: Block, after: string, key: string): Promise<void> {
-    const { rows } = await this.client.query<SealedRow>(
-      `SELECT ${SEALED_COLUMNS} FROM audit_events WHERE position > $1 AND position <= $2 ORDER BY audit_events.position`,
-      [after, block.last_position],
-    );
-    const isOld = block.sealed_at.getTime() < Date.now() - SPARED_DAYS * 86_400_000;
-    if (rows.length === 0 && isOld && this.prunedBlocks === this.blocks) {
+  private verifyEvents(block: Block, events: readonly SealedRow[], key: string): void {
+    const isOld = block.sealed_at.getTime() < this.keptSince;
+    if (events.length === 0 && isOld && this.prunedBlocks === this.blocks) {
       this.prunedBlocks += 1;
       this.prunedUntil = block.sealed_at;
       return;
     }
-    this.events += rows.length;
+    this.events += events.length;
     const sealed = macsOf(block);
-    for (const row of rows) {
-      const detail = `position ${row.position}, block ${block.number}, ${row.occurred_at}Z, ${row.action}`;
-      const mac = sealed.get(row.id);
-      if (mac === undefined) this.faults.push({ what: 'inserted', event: row.id, detail });
-      else if (!mac.equals(rowMac(key, row))) this.faults.push({ what: 'edited', event: row.id, detail });
-      sealed.delete(row.id);
+    for (const event of events) {
+      const detail = `position ${event.position}, block ${block.number}, ${event.occurred_at}Z, ${event.action}`;
+      const macs = sealed.get(event.id);
+      if (macs === undefined) {
+        this.faults.push({ what: 'inserted', event: event.id, detail });
+        continue;
+      }
+      const mac = rowMac(key, event);
+      const place = macs.findIndex((candidate) => candidate.equals(mac));
+      if (place === -1) this.faults.push({ what: 'edited', event: event.id, detail });
+      macs.splice(Math.max(place, 0), 1);
+      if (macs.length === 0) sealed.delete(event.id);
     }
     for (const event of sealed.keys()) {
-      this.faults.push({
-        what: 'removed',
-        event,
-        detail: `block ${block.number}, sealed ${block.sealed_at.toISOString()}`,
-      });
+      const detail = `block ${block.number}, sealed ${block.sealed_at.toISOString()}`;
+      this.faults.push({ what: 'removed', event, detail });
     }
   }
 }

@@ -7,6 +7,8 @@ import { AuditTrail } from './audit-trail';
 
 /** Rows that wait at most; those beyond are counted, and the count is written down. */
 const MOST_WAITING = 5_000;
+/** In a second, of calls by nobody known or beyond a limit: strangers must not fill the disk. Others have limits. */
+const MOST_UNLIMITED = 100;
 const BATCH_ROWS = 500;
 /** Refusals that come within this time share a statement. */
 const GATHER_MS = 250;
@@ -23,6 +25,8 @@ export class RefusalLog implements OnApplicationShutdown {
   private dropped = 0;
   private timer: NodeJS.Timeout | undefined;
   private hasFailed = false;
+  private second = 0;
+  private unlimited = 0;
   private writing: Promise<void> | undefined;
 
   constructor(
@@ -31,13 +35,25 @@ export class RefusalLog implements OnApplicationShutdown {
   ) {}
 
   add(row: AuditRow): void {
-    if (this.waiting.length >= MOST_WAITING) {
+    if (this.waiting.length >= MOST_WAITING || this.isBeyondBudget(row)) {
       this.dropped += 1;
       this.droppedTotal.inc();
+      this.schedule(GATHER_MS);
       return;
     }
     this.waiting.push(row);
     this.schedule(GATHER_MS);
+  }
+
+  private isBeyondBudget({ clientId, statusCode }: AuditRow): boolean {
+    if (clientId !== null && statusCode !== 429) return false;
+    const second = Math.floor(performance.now() / 1_000);
+    if (second !== this.second) {
+      this.second = second;
+      this.unlimited = 0;
+    }
+    this.unlimited += 1;
+    return this.unlimited > MOST_UNLIMITED;
   }
 
   /** The database is closed after this. */
@@ -53,7 +69,7 @@ export class RefusalLog implements OnApplicationShutdown {
       // One after the other: two at once would both write the rows at the front.
       this.writing = this.write().finally(() => {
         this.timer = undefined;
-        if (this.waiting.length > 0) this.schedule(this.hasFailed ? RETRY_MS : GATHER_MS);
+        if (this.waiting.length + this.dropped > 0) this.schedule(this.hasFailed ? RETRY_MS : GATHER_MS);
       });
     }, ms).unref();
   }

@@ -22,6 +22,14 @@ const integer = (min: number, max: number) =>
     return z.NEVER;
   });
 
+const zeroOr = (min: number, max: number) =>
+  z.string().transform((value, ctx) => {
+    const number = /^\d+$/.test(value) ? Number(value) : NaN;
+    if (number === 0 || (number >= min && number <= max)) return number;
+    ctx.addIssue({ code: 'custom', message: `must be 0 or an integer from ${min} to ${max}` });
+    return z.NEVER;
+  });
+
 const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
@@ -154,8 +162,8 @@ const environment = z.object({
 
   OUTBOX_RETENTION_HOURS: integer(1, 8_760).default(24),
   INBOX_RETENTION_DAYS: integer(1, 3_650).default(35),
-  ORDER_RETENTION_DAYS: integer(0, 36_500).default(0),
-  AUDIT_RETENTION_DAYS: integer(0, 36_500).default(0),
+  ORDER_RETENTION_DAYS: zeroOr(31, 36_500).default(0),
+  AUDIT_RETENTION_DAYS: zeroOr(30, 36_500).default(0),
 
   OUTBOX_RELAY: oneOf('on', 'off').default('on'),
   KAFKA_BROKERS: z

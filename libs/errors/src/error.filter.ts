@@ -18,6 +18,7 @@ export class ErrorFilter implements ExceptionFilter {
     if (error.status >= 500) this.logger.error({ err: error.cause ?? error, code: error.code }, error.message);
     else this.logger.debug({ code: error.code }, error.message);
     res.locals['errorCode'] = error.code;
+    res.emit('refused', error); // for the audit trail
 
     if (res.headersSent) {
       res.destroy();

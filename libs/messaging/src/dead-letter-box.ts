@@ -32,6 +32,8 @@ interface Partition {
   end: bigint;
   /** By id, in the order of their offsets. */
   readonly open: Map<string, OpenLetter>;
+  /** The last letter that is resolved and may still be in the topic, because it stands behind an open one. */
+  lastResolved: bigint;
 }
 
 /**
@@ -92,24 +94,26 @@ export class DeadLetterBox {
   }
 
   /**
-   * Writes letters anew that are to say something else, and deletes the old ones for good. All open letters of a partition
-   * in which one changes are written anew, in their order, because only the beginning of a partition can be deleted.
+   * Writes letters anew that are to say something else, and deletes for good what they said, and what is resolved. All open
+   * letters of such a partition are written anew, in their order, because only its beginning can be deleted. Two that do
+   * this at once undo each other's work: the caller sees to it that there is one.
    * @param change what the value is to be; undefined leaves it, null takes the letter away
    * @returns how many were changed
    */
   async rewrite(change: (letter: OpenLetter) => Buffer | null | undefined): Promise<number> {
     let changed = 0;
-    for (const { open } of this.partitions.values()) {
+    for (const { open, lastResolved } of this.partitions.values()) {
       const letters = [...open.values()].map((letter) => ({ letter, value: change(letter) }));
       const count = letters.filter(({ value }) => value !== undefined).length;
-      if (count === 0) continue;
+      const isResolvedBehind = lastResolved > (letters[0]?.letter.offset ?? lastResolved);
+      if (count === 0 && !isResolvedBehind) continue;
       for (const { letter, value } of letters) {
         if (value !== null) await this.append(letter, value ?? letter.value);
         await this.resolve(letter, 'rewritten');
       }
       changed += count;
     }
-    if (changed > 0) await this.deleteResolved();
+    await this.deleteResolved();
     return changed;
   }
 
@@ -142,7 +146,7 @@ export class DeadLetterBox {
   private async read(kafka: Kafka, groupId: string): Promise<void> {
     const unread = new Map<number, bigint>();
     for (const { partition, low, high } of await this.admin.fetchTopicOffsets(this.topic)) {
-      this.partitions.set(partition, { low: BigInt(low), end: BigInt(low), open: new Map() });
+      this.partitions.set(partition, { low: BigInt(low), end: BigInt(low), open: new Map(), lastResolved: -1n });
       if (low !== high) unread.set(partition, BigInt(high));
     }
     if (unread.size === 0) return;
@@ -200,7 +204,7 @@ export class DeadLetterBox {
     box.end = offset + 1n;
     const resolves = headerText(headers, 'dlq-resolves');
     if (resolves !== undefined) {
-      box.open.delete(resolves);
+      noteResolved(box, resolves);
       return;
     }
     const id = `${partition}:${offset}`;
@@ -229,8 +233,15 @@ export class DeadLetterBox {
     });
     const box = this.partitions.get(partition);
     if (!box) return;
-    box.open.delete(id);
+    noteResolved(box, id);
     // Else something came in between that we have not read, and must not delete.
     if (marker?.baseOffset === String(box.end)) box.end += 1n;
   }
+}
+
+function noteResolved(partition: Partition, id: string): void {
+  const letter = partition.open.get(id);
+  if (!letter) return;
+  partition.open.delete(id);
+  if (letter.offset > partition.lastResolved) partition.lastResolved = letter.offset;
 }

@@ -11,7 +11,9 @@ const PRIVILEGES: Readonly<Record<string, string>> = {
   outbox: 'SELECT, INSERT, UPDATE, DELETE',
   outbox_parked: 'SELECT, INSERT',
   inbox: 'SELECT, INSERT, DELETE',
-  audit_events: 'SELECT, INSERT', // it takes away by prune_audit_events alone
+  // Position and transaction are given by the database; it takes events away by prune_audit_events alone.
+  audit_events: `SELECT, INSERT (id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code,
+                                 request_id, address, certificate)`,
   audit_blocks: 'SELECT, INSERT',
   erasures: 'SELECT, INSERT, UPDATE',
   cursor_keys: 'SELECT',

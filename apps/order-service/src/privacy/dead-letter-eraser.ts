@@ -1,8 +1,14 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { JobRunner } from '@platform/jobs';
+import { Database, directConnection } from '@platform/database';
+import { JobQueue, JobRunner } from '@platform/jobs';
 import { DeadLetterBox, deadLetterTopicOf, type OpenLetter, ORDERS_TOPIC } from '@platform/messaging';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ErasureStore } from './erasure-store';
+
+/** Held by the one that rewrites dead letters. Chosen at random, and never changed. */
+const LOCK = 6_021_774_390_518;
+const ANSWER_TIMEOUT_MS = 10_000;
+const TRY_AGAIN_MS = 5_000;
 
 /** Takes erased customers out of the dead letters: the one topic of ours in which records can be replaced. */
 @Injectable()
@@ -11,16 +17,32 @@ export class DeadLetterEraser {
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
+    private readonly database: Database,
     private readonly store: ErasureStore,
+    private readonly jobs: JobQueue,
     runner: JobRunner,
   ) {
-    runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.erase(job));
+    runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.eraseAlone(job));
   }
 
   /** Rejects while Kafka is away: the job is then run again. */
-  private async erase(job: EraseDeadLetters): Promise<void> {
+  private async eraseAlone(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // then what is parked stands in the outbox
+    const client = directConnection(this.config, 'order-service dead letter eraser', ANSWER_TIMEOUT_MS);
+    client.on('error', () => undefined);
+    await client.connect();
+    try {
+      const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
+      if (rows[0]?.alone) await this.erase(kafka, job);
+      // Not waited for here: jobs that wait would be in the way of payments.
+      else await this.database.inTransaction((tx) => this.jobs.enqueue(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+
+  private async erase(kafka: NonNullable<Config['kafka']>, job: EraseDeadLetters): Promise<void> {
     const orders = await this.store.ordersOf(job);
     if (orders.size === 0) return;
     const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC));
@@ -36,7 +58,7 @@ export class DeadLetterEraser {
 }
 
 /** @returns undefined where the pseudonym stands already, null for a value that cannot be read */
-export function withPseudonym({ value }: Pick<OpenLetter, 'value'>, pseudonym: string): Buffer | null | undefined {
+function withPseudonym({ value }: OpenLetter, pseudonym: string): Buffer | null | undefined {
   if (value === null) return undefined;
   try {
     const { metadata, reason, ...data } = JSON.parse(value.toString()) as Record<string, unknown>;

@@ -1,7 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { type AuditRow, auditInsert, auditValues } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, type DirectConnection, directConnection, isUnavailable } from '@platform/database';
+import { Database, type DirectConnection, directConnection, isRetryable, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { outboxRow } from '@platform/messaging';
@@ -9,7 +10,14 @@ import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
 /** The outbox is read through once: longer than a request's statements may take, and rare. */
-const STATEMENT_TIMEOUT_MS = 30_000;
+const STATEMENT_TIMEOUT_MS = 20_000;
+const ANSWER_TIMEOUT_MS = 25_000;
+/** At once, in one process: each has a connection of its own. */
+const MOST_AT_ONCE = 2;
+const LOOK_AGAIN_MS = 20;
+const ATTEMPTS = 5;
+/** Events from before the erasure may still be on their way to a consumer that gives them up. */
+const SECOND_LOOK_MS = 24 * 3_600_000;
 
 export const ERASE_DEAD_LETTERS = 'erase-dead-letters';
 
@@ -42,6 +50,8 @@ export class ErasureStore {
     private readonly jobs: JobQueue,
   ) {}
 
+  private running = 0;
+
   /**
    * @returns how many orders were the customer's
    * @throws {PaymentUnderWay} nothing was erased
@@ -52,20 +62,39 @@ export class ErasureStore {
     // A connection of its own, without the short time limits of the pool. Such connections are not for clients, so the
     // work continues as the service's: that each statement keeps to the tenant is for this file alone to see to.
     return runInContext({ ...context, principal: undefined }, async () => {
-      const client = directConnection(this.config, 'order-service erasure', STATEMENT_TIMEOUT_MS);
-      client.on('error', () => undefined); // the statement under way hears of it
+      while (this.running >= MOST_AT_ONCE) await delay(LOOK_AGAIN_MS);
+      this.running += 1;
       try {
-        await client.connect();
-        await client.query('BEGIN');
-        const orders = await this.eraseIn(client, erasure);
-        await client.query('COMMIT');
-        return orders;
+        return await this.eraseAtOnce(erasure);
       } catch (error) {
         throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
       } finally {
-        await client.end().catch(() => undefined); // what was not committed is undone
+        this.running -= 1;
       }
     });
+  }
+
+  private async eraseAtOnce(erasure: Erasure): Promise<number> {
+    const client = directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
+    client.on('error', () => undefined); // the statement under way hears of it
+    try {
+      await client.connect();
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          await client.query('BEGIN');
+          // The server gives up before we do, so that it does not hold on to orders that others wait for.
+          await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s'`);
+          const orders = await this.eraseIn(client, erasure);
+          await client.query('COMMIT');
+          return orders;
+        } catch (error) {
+          if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
+          await client.query('ROLLBACK');
+        }
+      }
+    } finally {
+      await client.end().catch(() => undefined); // what was not committed is undone
+    }
   }
 
   /** Ids of the orders that were the customer's. */
@@ -81,24 +110,23 @@ export class ErasureStore {
 
   private async eraseIn(client: DirectConnection, erasure: Erasure): Promise<number> {
     const { tenantId, customerId, pseudonym, erasedAt, audit } = erasure;
+    await assertNoPaymentUnderWay(client, tenantId, customerId); // before anything is locked: it may take a while
     const { rows } = await client.query<{ id: string }>(
       `UPDATE orders SET customer_id = $3, metadata = NULL, reason = NULL, version = version + 1, updated_at = $4
        WHERE tenant_id = $1 AND customer_id = $2 RETURNING id`,
       [tenantId, customerId, pseudonym, erasedAt],
     );
     const uuids = rows.map(({ id }) => id);
-    // Its order is locked now, so nobody begins to be paid behind this.
-    const { rowCount } = await client.query(
-      `SELECT FROM payments JOIN orders ON orders.id = order_id
-       WHERE order_id = ANY($1::uuid[]) AND asked_at IS NOT NULL AND payment_status IS NULL LIMIT 1`,
-      [uuids],
-    );
-    if (rowCount) throw new PaymentUnderWay('An order of the customer is being paid');
+    await assertNoPaymentUnderWay(client, tenantId, pseudonym); // their orders are locked now, so none begins behind this
 
+    // Locked in the order in which the relay locks.
     await client.query(
-      `UPDATE outbox
+      `WITH theirs AS (
+         SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE
+       )
+       UPDATE outbox
        SET payload = (jsonb_set(payload::jsonb, '{customerId}', to_jsonb($2::text)) - 'metadata' - 'reason')::json
-       WHERE aggregateid = ANY($1)`,
+       FROM theirs WHERE outbox.position = theirs.position`,
       [uuids.map((uuid) => fromUUID(uuid, 'ord')), pseudonym],
     );
     const { rows: counted } = await client.query<{ times: number }>(
@@ -123,7 +151,19 @@ export class ErasureStore {
       ],
     );
     await client.query(auditInsert(1), auditValues(audit));
-    await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters);
+    for (const delayMs of [0, SECOND_LOOK_MS]) {
+      await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
+    }
     return uuids.length;
   }
+}
+
+/** @throws {PaymentUnderWay} */
+async function assertNoPaymentUnderWay(client: DirectConnection, tenantId: string, customerId: string): Promise<void> {
+  const { rowCount } = await client.query(
+    `SELECT FROM orders JOIN payments ON order_id = orders.id
+     WHERE tenant_id = $1 AND customer_id = $2 AND asked_at IS NOT NULL AND payment_status IS NULL LIMIT 1`,
+    [tenantId, customerId],
+  );
+  if (rowCount) throw new PaymentUnderWay('An order of the customer is being paid');
 }

@@ -2,6 +2,11 @@ import type { Config } from '@platform/config';
 import { fromUUID } from 'typeid-js';
 import type { EntityManager } from 'typeorm';
 
+/** Rows of a statement. */
+export interface Reader {
+  query<T>(text: string, values: unknown[]): Promise<T>;
+}
+
 interface Batch {
   readonly deleted: number;
   /** Where the next batch goes on; undefined after the last. */
@@ -17,24 +22,25 @@ export interface RetentionRule {
   /** Deletes among the next `limit` rows those whose time is up. */
   readonly deleteBatch: (tx: EntityManager, after: string, limit: number) => Promise<Batch>;
   /** How many rows' time is up. */
-  readonly count: (manager: EntityManager) => Promise<number>;
+  readonly count: (reader: Reader) => Promise<number>;
 }
 
 const CUTOFF = "now() - $1::float * interval '1 hour'";
 
 /** The rules of those tables that are not kept for ever. */
-export function retentionRules({ idempotencyTtlHours, retention }: Config): RetentionRule[] {
+export function retentionRules({ idempotencyTtlHours, retention, outboxRelay }: Config): RetentionRule[] {
   return [
     rowsByAge('idempotency_keys', 'created_at', idempotencyTtlHours),
-    publishedEvents(retention.outboxHours),
+    // Without our relay nobody says what was published: what reads the log has read it by then.
+    outboxRows(retention.outboxHours, outboxRelay ? 'published_at' : 'created_at'),
     rowsByAge('inbox', 'consumed_at', retention.inboxDays * 24),
-    settledOrders(retention.orderDays * 24),
+    settledOrders(retention.orderDays * 24, outboxRelay),
     auditEvents(retention.auditDays * 24),
   ].filter(({ keepHours }) => keepHours > 0);
 }
 
-async function countRows(manager: EntityManager, table: string, due: string, keepHours: number): Promise<number> {
-  const [row] = await manager.query<{ rows: number }[]>(`SELECT count(*)::int AS rows FROM ${table} WHERE ${due}`, [
+async function countRows(reader: Reader, table: string, due: string, keepHours: number): Promise<number> {
+  const [row] = await reader.query<{ rows: number }[]>(`SELECT count(*)::int AS rows FROM ${table} WHERE ${due}`, [
     keepHours,
   ]);
   return row?.rows ?? 0;
@@ -57,7 +63,7 @@ function rowsByAge(table: string, column: string, keepHours: number): RetentionR
       const deleted = row?.deleted ?? 0;
       return { deleted, next: deleted === limit ? '' : undefined };
     },
-    count: (manager) => countRows(manager, table, due, keepHours),
+    count: (reader) => countRows(reader, table, due, keepHours),
   };
 }
 
@@ -65,7 +71,7 @@ function rowsByAge(table: string, column: string, keepHours: number): RetentionR
  * Published events have no index of their own, which each order would pay for. Positions are nearly in the order of time:
  * once a whole batch is younger than the period, so is the rest.
  */
-function publishedEvents(keepHours: number): RetentionRule {
+function outboxRows(keepHours: number, column: 'published_at' | 'created_at'): RetentionRule {
   return {
     table: 'outbox',
     keepHours,
@@ -73,10 +79,10 @@ function publishedEvents(keepHours: number): RetentionRule {
     async deleteBatch(tx, after, limit) {
       const [row] = await tx.query<{ deleted: number; last: string | null; goesOn: boolean | null }[]>(
         `WITH seen AS MATERIALIZED (
-           SELECT position, created_at, published_at FROM outbox WHERE position > $3::bigint ORDER BY position LIMIT $2
+           SELECT position, created_at, ${column} AS since FROM outbox WHERE position > $3::bigint ORDER BY position LIMIT $2
          ), gone AS (
            DELETE FROM outbox USING seen
-           WHERE outbox.position = seen.position AND seen.published_at < ${CUTOFF} RETURNING 1
+           WHERE outbox.position = seen.position AND seen.since < ${CUTOFF} RETURNING 1
          )
          SELECT (SELECT count(*)::int FROM gone) AS deleted, max(position)::text AS last,
                 bool_or(created_at < ${CUTOFF}) AS "goesOn" FROM seen`,
@@ -84,7 +90,7 @@ function publishedEvents(keepHours: number): RetentionRule {
       );
       return { deleted: row?.deleted ?? 0, next: row?.goesOn ? (row.last ?? undefined) : undefined };
     },
-    count: (manager) => countRows(manager, 'outbox', `published_at < ${CUTOFF}`, keepHours),
+    count: (reader) => countRows(reader, 'outbox', `${column} < ${CUTOFF}`, keepHours),
   };
 }
 
@@ -101,8 +107,8 @@ function auditEvents(keepHours: number): RetentionRule {
       const deleted = row?.deleted ?? 0;
       return { deleted, next: deleted > 0 ? '' : undefined };
     },
-    async count(manager) {
-      const [row] = await manager.query<{ rows: number }[]>(
+    async count(reader) {
+      const [row] = await reader.query<{ rows: number }[]>(
         `SELECT coalesce(sum(cardinality(event_ids)), 0)::int AS rows FROM audit_blocks
          WHERE sealed_at < ${CUTOFF} AND last_position >= (SELECT min(position) FROM audit_events)`,
         [keepHours],
@@ -122,7 +128,7 @@ const SETTLED = `
        OR NOT EXISTS (SELECT FROM payments WHERE order_id = orders.id AND asked_at IS NOT NULL))`;
 
 /** Ids are in the order of time, so the primary key finds the old ones. */
-function settledOrders(keepHours: number): RetentionRule {
+function settledOrders(keepHours: number, outboxRelay: boolean): RetentionRule {
   return {
     table: 'orders',
     keepHours,
@@ -134,14 +140,16 @@ function settledOrders(keepHours: number): RetentionRule {
         [keepHours, limit, after],
       );
       const names = new Map<string, string>(orders.map(({ id }) => [fromUUID(id, 'ord'), id]));
-      const untold = await tx.query<{ aggregateid: string }[]>(
-        'SELECT aggregateid FROM outbox WHERE published_at IS NULL AND aggregateid = ANY($1)',
-        [[...names.keys()]],
-      );
+      const untold = outboxRelay
+        ? await tx.query<{ aggregateid: string }[]>(
+            'SELECT aggregateid FROM outbox WHERE published_at IS NULL AND aggregateid = ANY($1)',
+            [[...names.keys()]],
+          )
+        : [];
       for (const { aggregateid } of untold) names.delete(aggregateid);
       await tx.query('DELETE FROM orders WHERE id = ANY($1::uuid[])', [[...names.values()]]);
       return { deleted: names.size, next: orders.length === limit ? orders.at(-1)?.id : undefined };
     },
-    count: (manager) => countRows(manager, 'orders', SETTLED, keepHours),
+    count: (reader) => countRows(reader, 'orders', SETTLED, keepHours),
   };
 }

@@ -23,8 +23,13 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         address      text,
         certificate  text
       );
-      CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
+      -- Unique, so that a batch whose commit got lost on its way back can be written again.
+      CREATE UNIQUE INDEX audit_events_by_tenant ON audit_events (tenant_id, id) NULLS NOT DISTINCT;
       CREATE INDEX audit_events_by_object ON audit_events (object, id) WHERE object IS NOT NULL;
+
+      -- What nearly all events are needs no index: lists of them find enough wherever they look.
+      CREATE INDEX audit_events_by_action ON audit_events (tenant_id, action, id)
+        WHERE action NOT IN ('order.create', 'order.confirm');
 
       CREATE TABLE audit_blocks (
         number        bigint PRIMARY KEY,
@@ -35,6 +40,24 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         previous      bytea NOT NULL,
         mac           bytea NOT NULL
       );
+
+      -- The service may add blocks, and what may be pruned is judged by them: so none can be made up.
+      CREATE FUNCTION check_audit_block() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+          head audit_blocks;
+        BEGIN
+          SELECT * INTO head FROM audit_blocks ORDER BY number DESC LIMIT 1;
+          IF NEW.number <> coalesce(head.number, 0) + 1
+             OR NEW.last_position <= coalesce(head.last_position, 0)
+             OR NEW.last_position > (SELECT max(position) FROM audit_events)
+             OR NEW.sealed_at NOT BETWEEN now() - interval '1 hour' AND now() + interval '1 hour' THEN
+            RAISE EXCEPTION 'An audit block must follow the newest one' USING ERRCODE = 'check_violation';
+          END IF;
+          RETURN NEW;
+        END
+      $$;
+      CREATE TRIGGER check_audit_block BEFORE INSERT ON audit_blocks
+        FOR EACH ROW EXECUTE FUNCTION check_audit_block();
 
       -- How often each pseudonym was told to have been erased: the sequence of its events.
       CREATE TABLE erasures (
@@ -55,7 +78,7 @@ export class CreateAudit1764100000000 implements MigrationInterface {
             SELECT last_position FROM audit_blocks
             WHERE sealed_at < least(before, now() - interval '30 days')
               AND last_position >= (SELECT min(position) FROM audit_events)
-            ORDER BY number LIMIT most_blocks
+            ORDER BY last_position LIMIT most_blocks
           ) AS old
         ), gone AS (
           DELETE FROM audit_events WHERE position <= (SELECT position FROM ended) RETURNING 1
@@ -67,6 +90,8 @@ export class CreateAudit1764100000000 implements MigrationInterface {
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events, erasures');
+    await runner.query(
+      'DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events, erasures; DROP FUNCTION check_audit_block',
+    );
   }
 }
