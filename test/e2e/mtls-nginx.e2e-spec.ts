@@ -85,7 +85,7 @@ import { TokenIssuer } from '../support/token-issuer';
   });
 
   it('shows neither probes nor metrics', async () => {
-    for (const path of ['/metrics', '/health/ready']) {
+    for (const path of ['/metrics', '/health/ready', '/Metrics', '/METRICS/', '//metrics', '/Health/ready']) {
       expect((await tlsCall(nginx.url + path, { ca: certificates.ca })).status).toBe(404);
     }
   });

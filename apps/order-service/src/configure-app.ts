@@ -26,6 +26,9 @@ const TIMEOUT_CHECK_MS = 1_000;
 /** Everything about the application that is not a module. `main.ts` and every end-to-end test come through here. */
 export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
   app.disable('x-powered-by');
+  // Else /Metrics gets past a proxy that keeps /metrics to itself. Nest has made the router by now, so the setting of
+  // Express comes too late; routes are added to it later.
+  Object.assign(app.getHttpAdapter().getInstance().router, { caseSensitive: true });
   app.set('etag', false); // ETags are the versions of orders
   const proxies = app.get(TrustedProxies);
   app.set('trust proxy', (address: string | undefined) => proxies.has(address));

@@ -19,6 +19,11 @@ async function main(): Promise<void> {
     logger: createLogger(config),
   });
   await configureApp(app, config);
+  if (config.usesKnownKeys) {
+    new Logger('main').warn(
+      'Without NODE_ENV=production AUDIT_KEY and PSEUDONYM_KEY may be missing: everybody knows the ones in use',
+    );
+  }
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);

@@ -118,8 +118,8 @@ function scopesOf(claims: JWTPayload): string[] {
 /** RFC 7800: a token that is bound to something which we do not know how to prove must not be taken for an unbound one. */
 function confirmationOf({ cnf }: JWTPayload): string | undefined {
   if (cnf === undefined) return undefined;
-  const thumbprint = (cnf as Record<string, unknown> | null)?.['x5t#S256'];
-  if (typeof thumbprint !== 'string') throw new InvalidToken('claims');
+  const { 'x5t#S256': thumbprint, ...others } = (cnf ?? {}) as Record<string, unknown>;
+  if (typeof thumbprint !== 'string' || Object.keys(others).length > 0) throw new InvalidToken('claims');
   return thumbprint;
 }
 

@@ -56,10 +56,24 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     } catch (error) {
       const reason = failureOf(error);
       if (reason) this.failures.inc({ reason });
-      if (error instanceof InvalidToken) this.failedAuthentications.count(currentContext()?.address);
+      const address = currentContext()?.address;
+      // A known token is not limited before this, and good for nothing without its certificate.
+      if (isAboutCertificate(error)) this.failedAuthentications.assertWithinLimit(address);
+      if (isBadCredential(error)) this.failedAuthentications.count(address);
       throw error;
     }
   }
+}
+
+function isAboutCertificate(error: unknown): boolean {
+  return (
+    error instanceof CertificateRefused || (error instanceof InvalidToken && error.reason.startsWith('certificate_'))
+  );
+}
+
+/** A key that is not known may be one that has just been published: its clients must not be shut out for it. */
+function isBadCredential(error: unknown): boolean {
+  return error instanceof CertificateRefused || (error instanceof InvalidToken && error.reason !== 'unknown_key');
 }
 
 function requireScopes(required: readonly string[], principal: Principal): void {

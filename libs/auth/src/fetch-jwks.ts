@@ -18,6 +18,9 @@ export async function fetchJwks(issuer: string, signal: AbortSignal): Promise<JW
   const discovery = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   const document = discoveryDocument.parse(await fetchJson(discovery, signal));
   if (document.issuer !== issuer) throw new Error('Discovery names another issuer than OIDC_ISSUER');
+  const protocols = issuer.startsWith('https:') ? ['https:'] : ['https:', 'http:'];
+  if (!protocols.includes(new URL(document.jwks_uri).protocol))
+    throw new Error('The jwks_uri is less safe than the issuer');
   return keySet.parse(await fetchJson(document.jwks_uri, signal)).keys;
 }
 

@@ -14,7 +14,7 @@ const LONGEST_WAIT_MS = 1_500;
 /** So long may a revoked key still be used. */
 const REFRESH_MS = 5 * 60_000;
 /** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
-const COOLDOWN_MS = 30_000;
+const COOLDOWN_MS = 10_000;
 /** How soon a fetch that failed is tried again: the first without keys that may be used, the second with. */
 const RETRY_SOON_MS = 1_000;
 const RETRY_MS = 30_000;
@@ -29,6 +29,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private lastError: string | undefined = 'not asked yet';
   /** When an unknown key id last caused a fetch. */
   private askedAt = -Infinity;
+  private nextAsk: NodeJS.Timeout | undefined;
   private nextFetch: NodeJS.Timeout | undefined;
   private readonly shutdown = new AbortController();
 
@@ -45,6 +46,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   onApplicationShutdown(): void {
     this.shutdown.abort();
     clearTimeout(this.nextFetch);
+    clearTimeout(this.nextAsk);
   }
 
   /** False when no key was ever fetched, or none for so long that a key may have been revoked unheard. */
@@ -55,8 +57,9 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   /**
    * The keys that may have signed a token with this header: several only where it has no `kid`. An unknown key id is asked
    * for at the provider, so that a key that was published a moment ago is good at once.
-   * @throws {ServiceError} SERVICE_UNAVAILABLE without fresh keys, or while the provider does not say whether a key is its own
-   * @throws {errors.JWKSNoMatchingKey}
+   * @throws {ServiceError} SERVICE_UNAVAILABLE without fresh keys, or when the provider takes too long to say whether a key
+   *   is its own
+   * @throws {errors.JWKSNoMatchingKey} also when the provider was asked a moment ago, or is away
    */
   async find(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
     const deadline = performance.now() + LONGEST_WAIT_MS;
@@ -67,12 +70,25 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
       if (found.length > 0) return found;
       // A fetch that was under way already may have been answered before the key was published: hence the loop.
       if (!this.fetching) {
-        if (performance.now() - this.askedAt < COOLDOWN_MS) throw new errors.JWKSNoMatchingKey();
+        const waitMs = this.askedAt + COOLDOWN_MS - performance.now();
+        if (waitMs > 0) {
+          this.askOnceMore(waitMs);
+          throw new errors.JWKSNoMatchingKey();
+        }
         this.askedAt = performance.now();
         void this.fetch();
       }
       await this.fetched(deadline);
     }
+  }
+
+  /** A key id that came too soon to be asked for is known when the time has come, if it is a key's. */
+  private askOnceMore(waitMs: number): void {
+    this.nextAsk ??= setTimeout(() => {
+      this.nextAsk = undefined;
+      this.askedAt = performance.now();
+      void this.fetch();
+    }, waitMs).unref();
   }
 
   /** @throws {Error} when the provider did not answer the last time that it was asked */

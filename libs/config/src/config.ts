@@ -50,8 +50,15 @@ const isNetwork = (value: string) => {
   const [address = '', prefix, ...rest] = value.split('/');
   const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)] ?? 0;
   if (bits === 0 || address.includes('%') || rest.length > 0) return false;
-  return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= bits);
+  if (prefix === undefined) return true;
+  // Networks larger than any that one owns; all of IPv4 as IPv6 writes it is one too.
+  const least = /^::ffff:/i.test(address) ? 104 : 8;
+  return /^\d{1,3}$/.test(prefix) && Number(prefix) >= least && Number(prefix) <= bits;
 };
+
+/** Headers that mean something else: they would be taken off requests. */
+const NOT_FOR_CERTIFICATES =
+  /^(authorization|cookie|host|connection|te|transfer-encoding|content-.*|accept.*|if-.*|x-forwarded-.*|x-request-id|idempotency-key|traceparent)$/i;
 
 const decimal = (min: number, max: number) =>
   z.string().transform((value, ctx) => {
@@ -126,7 +133,12 @@ const environment = z.object({
   DATABASE_MIGRATION_URL: url('postgres:', 'postgresql:').optional(),
   DATABASE_POOL_SIZE: integer(1, 1_000).default(10),
 
-  OIDC_ISSUER: z.string(required).pipe(url('http:', 'https:')),
+  OIDC_ISSUER: z
+    .string(required)
+    .pipe(url('http:', 'https:'))
+    .refine((value) => !URL.canParse(value) || new URL(value).username + new URL(value).password === '', {
+      message: 'must have no user and no password in it',
+    }),
   OIDC_AUDIENCE: z.string(required).trim().min(1, 'is required'),
   OIDC_TENANT_CLAIM: z.string().optional(),
   OIDC_REQUIRE_AT_JWT: flag.default(false),
@@ -150,12 +162,13 @@ const environment = z.object({
     .string()
     .transform(list)
     .refine((networks) => networks.length > 0 && networks.every(isNetwork), {
-      message: 'must be a comma-separated list of IP addresses or CIDRs, none of which is all addresses',
+      message: 'must be a comma-separated list of IP addresses or CIDRs, none of which is larger than a /8',
     })
     .optional(),
   CLIENT_CERT_HEADER: z
     .string()
     .regex(/^[A-Za-z\d-]{1,64}$/, 'must be the name of a header')
+    .refine((name) => !NOT_FOR_CERTIFICATES.test(name), 'must be a header of its own')
     .optional(),
 
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
@@ -290,6 +303,8 @@ function toConfig(env: Environment) {
     tls: env.TLS_CERT_FILE === undefined ? undefined : { certFile: env.TLS_CERT_FILE, keyFile: env.TLS_KEY_FILE ?? '' },
     /** IP addresses and CIDRs. */
     trustedProxies: env.TRUSTED_PROXIES ?? [],
+    /** Whether one of those two is a key that everybody knows. */
+    usesKnownKeys: !isProduction && (env.AUDIT_KEY === undefined || env.PSEUDONYM_KEY === undefined),
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
     /** How long is kept what nobody needs any more, at least. */
     retention: {

@@ -7,7 +7,7 @@ const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** The authorities that may issue client certificates: what `TLS_CLIENT_CA_FILE` held when it was read. */
 export class ClientAuthorities {
   private readonly authorities: readonly { readonly x509: X509Certificate; readonly validity: Validity }[];
-  private readonly issuers = new WeakMap<X509Certificate, Validity | false>();
+  private readonly issuers = new WeakMap<X509Certificate, readonly Validity[]>();
 
   constructor(certificates: readonly X509Certificate[]) {
     this.authorities = certificates.map((x509) => ({ x509, validity: validityOf(x509) }));
@@ -18,20 +18,21 @@ export class ClientAuthorities {
    * forward no intermediate certificates, so those have to be among the authorities.
    */
   haveIssued({ x509 }: PresentedCertificate): boolean {
-    let issuer = this.issuers.get(x509);
-    if (issuer === undefined) {
-      issuer = this.issuerOf(x509)?.validity ?? false;
-      this.issuers.set(x509, issuer);
+    let issuers = this.issuers.get(x509);
+    if (issuers === undefined) {
+      issuers = this.issuersOf(x509).map(({ validity }) => validity);
+      this.issuers.set(x509, issuers);
     }
-    return issuer !== false && isCurrent(issuer);
+    return issuers.some((validity) => isCurrent(validity));
   }
 
-  private issuerOf(x509: X509Certificate) {
+  /** Several, where a CA was renewed under its name and key. */
+  private issuersOf(x509: X509Certificate) {
     const { keyUsage } = x509 as { keyUsage?: readonly string[] }; // Node's name for the extended key usage
-    if (keyUsage !== undefined && !keyUsage.includes(CLIENT_AUTH)) return undefined;
+    if (keyUsage !== undefined && !keyUsage.includes(CLIENT_AUTH)) return [];
     // A certificate that is listed without being a CA's vouches for itself alone.
     const mayIssue = (ca: X509Certificate) => ca.ca || ca.raw.equals(x509.raw);
-    return this.authorities.find(({ x509: ca }) => mayIssue(ca) && x509.checkIssued(ca) && x509.verify(ca.publicKey));
+    return this.authorities.filter(({ x509: ca }) => mayIssue(ca) && x509.checkIssued(ca) && x509.verify(ca.publicKey));
   }
 }
 

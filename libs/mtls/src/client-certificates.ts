@@ -68,7 +68,7 @@ export class ClientCertificates {
     if (values === undefined) return undefined;
     const [value = '', ...others] = values;
     if (others.length > 0) throw new CertificateRefused('certificate_invalid');
-    if (value === '') return undefined;
+    if (value === '' || value === '::') return undefined; // RFC 9440's form of nothing, as HAProxy writes it
     let presented = this.fromHeaders.get(value);
     if (!presented) {
       try {

@@ -25,6 +25,7 @@ export class TlsFiles implements OnApplicationShutdown {
   private readonly logger = new Logger(TlsFiles.name);
   private readonly files: readonly [TlsVariable, string][];
   private timer: NodeJS.Timeout | undefined;
+  private looking: Promise<void> | undefined;
   private server: Server | undefined;
   private seen: string;
   private material: TlsMaterial;
@@ -49,11 +50,20 @@ export class TlsFiles implements OnApplicationShutdown {
   serve(server: unknown): void {
     if (server instanceof Server) this.server = server;
     this.equipServer();
-    if (this.files.length > 0) this.timer = setInterval(() => void this.look(), LOOK_EVERY_MS).unref();
+    if (this.files.length > 0) this.timer = setInterval(() => this.lookAgain(), LOOK_EVERY_MS).unref();
   }
 
   onApplicationShutdown(): void {
     clearInterval(this.timer);
+  }
+
+  /** One look after the other: of two at once an older one could end last. */
+  private lookAgain(): void {
+    this.looking ??= this.look()
+      .catch((error: unknown) => this.logger.error({ err: error }, 'The TLS files cannot be looked at'))
+      .finally(() => {
+        this.looking = undefined;
+      });
   }
 
   private async look(): Promise<void> {

@@ -1,10 +1,11 @@
 import type { NextFunction, Request, Response } from 'express';
+import { clientAddress } from './client-address';
 import { newContext, runInContext } from './request-context';
 
 /** Opens the context of an HTTP request and answers with its `X-Request-Id`. Stands before everything else. */
 export function requestContextMiddleware(req: Request, res: Response, next: NextFunction): void {
   const context = newContext({ requestId: req.get('x-request-id'), traceparent: req.get('traceparent') });
-  context.address = req.ip;
+  context.address = clientAddress(req.ip, req.socket.remoteAddress);
   res.setHeader('X-Request-Id', context.requestId);
   runInContext(context, next);
 }
