@@ -14,7 +14,6 @@ module.exports = {
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   maxWorkers: 2,
   testTimeout: 30_000,
-  collectCoverage: true,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],
   // Where it stands without Kafka, when its tests are skipped; programs that run as processes of their own do not count.
