@@ -87,6 +87,7 @@ describe('Access tokens', () => {
     ['no expiry', 'claims', () => issuer.sign('RS256', { exp: undefined })],
     ['a start in 10 s', 'not_yet_valid', () => issuer.sign('RS256', { nbf: now() + 10 })],
     ['no client', 'claims', () => issuer.sign('RS256', { client_id: undefined })],
+    ['a binding that we cannot prove', 'claims', () => issuer.sign('RS256', { cnf: { 'x5t#S256': 'a', jkt: 'b' } })],
     ['a tenant that is a number', 'claims', () => issuer.sign('RS256', { org: 42 })],
     ['an empty tenant', 'claims', () => issuer.sign('RS256', { org: '' })],
     ['NUL in the tenant', 'claims', () => issuer.sign('RS256', { org: 'a\0' })],
@@ -280,6 +281,19 @@ describe('The keys of the identity provider', () => {
     expect(await refusals(1_000)).toEqual(new Set(['unknown_key']));
     expect(issuer.jwksRequests).toBe(3);
     expect(await isUp()).toBe(true);
+  });
+
+  it('are asked for once more when the cooldown is over, if an unknown one was named in it', async () => {
+    await start();
+    await until('the first keys', isUp);
+    expect(await statusOf(await sign('unknown'))).toBe(401);
+    expect(issuer.jwksRequests).toBe(2);
+    issuer.keys['late'] = ecKeys();
+    const late = await sign('late');
+    skip(9_000);
+    expect(await statusOf(late)).toBe(401);
+    await until('the end of the cooldown', async () => (await statusOf(late)) === 200, 5_000);
+    expect(issuer.jwksRequests).toBe(3);
   });
 
   it('that are withdrawn or replaced end the tokens that are known by them, and no others', async () => {

@@ -269,6 +269,13 @@ describe('CLIENT_CERT_HEADER', () => {
     });
   });
 
+  it.each(['', '::'])('may say with %p that the client has no certificate', async (value) => {
+    const service = await start({ ...env, TRUSTED_PROXIES: '127.0.0.0/8' });
+    const { status } = await tlsCall(`${service.url}/v1/orders`, { token, headers: { [HEADER]: value } });
+    expect(status).toBe(200);
+    await service.stop();
+  });
+
   it('does not stand above the handshake of a client that is no proxy', async () => {
     const service = await start({ ...env, ...certificates.ownTls, TRUSTED_PROXIES: '10.0.0.0/8' });
     const status = async (name: string) => {

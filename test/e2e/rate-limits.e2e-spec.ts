@@ -175,6 +175,28 @@ describe('Rate limits', () => {
       const { text } = await api(service.url)('/metrics');
       expect(text).toContain('rate_limited_total{limit="address"} 2');
     });
+
+    it('refuse a known token that comes without its certificate, as if it were bad', async () => {
+      const other = await startService({
+        OIDC_ISSUER: issuer.url,
+        OIDC_AUDIENCE: 'orders',
+        RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '3',
+      });
+      const bound = api(other.url, await issuer.sign('ES256', { cnf: { 'x5t#S256': 'a-thumbprint' } }));
+      expect(statuses(await inTurn(5, () => bound('/v1/orders')))).toEqual([401, 401, 401, 429, 429]);
+      await other.stop();
+    });
+
+    it('do not shut out who comes with a key that is not known yet', async () => {
+      const other = await startService({
+        OIDC_ISSUER: issuer.url,
+        OIDC_AUDIENCE: 'orders',
+        RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '3',
+      });
+      const early = api(other.url, await issuer.sign('ES256', {}, { kid: 'early' }));
+      expect(statuses(await inTurn(5, () => early('/v1/orders')))).toEqual(Array(5).fill(401));
+      await other.stop();
+    });
   });
 });
 

@@ -44,13 +44,13 @@ export class PaymentUnderWay extends Error {
  */
 @Injectable()
 export class ErasureStore {
+  private running = 0;
+
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     private readonly database: Database,
     private readonly jobs: JobQueue,
   ) {}
-
-  private running = 0;
 
   /**
    * @returns how many orders were the customer's
