@@ -1,3 +1,4 @@
+import { momentOf } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import { toUUID, typeidUnboxed } from 'typeid-js';
 
@@ -37,9 +38,10 @@ export interface AuditRow {
 /** The row that says `event` of the work under way: who, from where, with what certificate, in which request. */
 export function auditRow({ action, tenantId, object, outcome, statusCode, errorCode }: NewAuditEvent): AuditRow {
   const context = currentContext();
+  const id = toUUID(typeidUnboxed());
   return {
-    id: toUUID(typeidUnboxed()),
-    occurredAt: new Date(),
+    id,
+    occurredAt: momentOf(id), // lists filter by what the id says
     tenantId: tenantId ?? context?.principal?.tenantId ?? null,
     clientId: context?.principal?.clientId ?? null,
     action: action ?? context?.action ?? 'unknown',
@@ -68,15 +70,16 @@ const COLUMNS = [
   ['certificate', 'text'],
 ] as const;
 
+const NAMES = COLUMNS.map(([name]) => name).join(', ');
+
 /**
  * SQL that inserts one row, for a statement that makes the change: the two are then written both or neither.
  * @param first number of the first of the parameters that {@link auditValues} gives
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function auditInsert(first: number): string {
-  const names = COLUMNS.map(([name]) => name).join(', ');
   const parameters = COLUMNS.map(([, type], index) => `$${first + index}::${type}`).join(', ');
-  return `INSERT INTO audit_events (${names}) SELECT ${parameters}`;
+  return `INSERT INTO audit_events (${NAMES}) SELECT ${parameters}`;
 }
 
 export function auditValues(row: AuditRow): unknown[] {
@@ -85,4 +88,15 @@ export function auditValues(row: AuditRow): unknown[] {
     ...[id, occurredAt, tenantId, clientId, action, object, outcome, statusCode, errorCode],
     ...[row.requestId, row.address, row.certificate],
   ];
+}
+
+/** SQL that inserts the rows of its one parameter, {@link auditJson}, but for those that are there already. */
+export const AUDIT_INSERT_ALL = `
+  INSERT INTO audit_events (${NAMES})
+  SELECT ${NAMES} FROM jsonb_to_recordset($1::jsonb) AS row (${COLUMNS.map((column) => column.join(' ')).join(', ')})
+  ON CONFLICT DO NOTHING`;
+
+export function auditJson(rows: readonly AuditRow[]): string {
+  const named = (values: unknown[]) => Object.fromEntries(COLUMNS.map(([name], index) => [name, values[index]]));
+  return JSON.stringify(rows.map((row) => named(auditValues(row))));
 }

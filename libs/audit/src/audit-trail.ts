@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
-import type { EntityManager } from 'typeorm';
-import { type AuditRow, auditInsert, auditValues } from './audit-row';
+import { AUDIT_INSERT_ALL, auditJson, type AuditRow } from './audit-row';
 
 export interface AuditFilter {
   readonly clientId?: string;
@@ -13,30 +12,15 @@ export interface AuditFilter {
   readonly beforeId?: string;
 }
 
-const INSERT_ALL = `
-  INSERT INTO audit_events (id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code,
-                            request_id, address, certificate)
-  SELECT "id", "occurredAt", "tenantId", "clientId", "action", "object", "outcome", "statusCode", "errorCode",
-         "requestId", "address", "certificate"
-  FROM jsonb_to_recordset($1::jsonb) AS row (
-    "id" uuid, "occurredAt" timestamptz, "tenantId" text, "clientId" text, "action" text, "object" text,
-    "outcome" text, "statusCode" smallint, "errorCode" text, "requestId" text, "address" text, "certificate" text)
-  ON CONFLICT DO NOTHING`;
-
-/** The only place that reads and writes the table `audit_events`, apart from those who seal and verify it. */
+/** Reads the table `audit_events`, and writes what belongs to no change; changes write theirs with `auditInsert`. */
 @Injectable()
 export class AuditTrail {
   constructor(private readonly database: Database) {}
 
-  /** Writes a row with the change that it is about. A statement of one's own can hold {@link auditInsert} instead. */
-  async record(tx: EntityManager, row: AuditRow): Promise<void> {
-    await tx.query(auditInsert(1), auditValues(row));
-  }
-
   /** Writes rows that belong to no change. May be repeated: what is there already is passed over. */
   async append(rows: readonly AuditRow[]): Promise<void> {
     if (rows.length === 0) return;
-    await this.database.run((manager) => manager.query(INSERT_ALL, [JSON.stringify(rows)]));
+    await this.database.run((manager) => manager.query(AUDIT_INSERT_ALL, [auditJson(rows)]));
   }
 
   /** Newest first. */

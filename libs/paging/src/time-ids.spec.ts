@@ -1,9 +1,9 @@
 import { toUUID, typeidUnboxed } from 'typeid-js';
-import { firstUuidOf, idsAfter, idsFrom } from './time-ids';
+import { firstUuidOf, idsAfter, idsFrom, momentOf } from './time-ids';
 
 const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
 
-const createdAtOf = (uuid: string) => new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
+const RFC_UUID = '017f22e2-79b0-7cc3-98c4-dc0c0c07398f';
 
 /** The smallest and the largest UUIDv7 that a moment can have. */
 function idsOf(milliseconds: number): [string, string] {
@@ -25,14 +25,14 @@ describe('firstUuidOf', () => {
   ])('stands between the ids of %s and those of the millisecond before', (time) => {
     const moment = new Date(time);
     const first = firstUuidOf(moment);
-    expect(createdAtOf(first)).toEqual(moment);
+    expect(momentOf(first)).toEqual(moment);
     expect(first <= idsOf(moment.getTime())[0]).toBe(true);
     expect(first > idsOf(moment.getTime() - 1)[1]).toBe(true);
   });
 
   it('stands at or below an id made at that moment, and below it one millisecond on', () => {
     const uuid = toUUID(typeidUnboxed());
-    const createdAt = createdAtOf(uuid);
+    const createdAt = momentOf(uuid);
     expect(firstUuidOf(createdAt) <= uuid).toBe(true);
     expect(firstUuidOf(new Date(createdAt.getTime() + 1)) > uuid).toBe(true);
   });
@@ -71,5 +71,16 @@ describe('idsFrom and idsAfter', () => {
   ])('begin where they should for %s', (_, timestamp, from, after) => {
     expect(idsFrom(timestamp)).toBe(at(from));
     expect(idsAfter(timestamp)).toBe(at(after));
+  });
+});
+
+describe('momentOf', () => {
+  it.each([
+    ['the example of RFC 9562', RFC_UUID, RFC_MOMENT],
+    ['the epoch', idsOf(0)[1], new Date(0)],
+    ['the last millisecond of the year 9999', idsOf(253_402_300_799_999)[1], new Date('9999-12-31T23:59:59.999Z')],
+    ['upper case', RFC_UUID.toUpperCase(), RFC_MOMENT],
+  ])('returns the moment of %s', (_, uuid, moment) => {
+    expect(momentOf(uuid)).toEqual(moment);
   });
 });

@@ -1,3 +1,8 @@
+/** The moment that a UUIDv7 carries (RFC 9562 section 5.7), which is when it was made. */
+export function momentOf(uuid: string): Date {
+  return new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
+}
+
 /** The smallest UUIDv7 of a moment (RFC 9562 section 5.7), so that ranges of time are ranges of ids. */
 export function firstUuidOf(moment: Date): string {
   const hex = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');

@@ -1,17 +1,10 @@
 import { ServiceError } from '@platform/errors';
-import { createdAtOf, newOrderUuid, toOrderId, toOrderUuid } from './order-id';
+import { momentOf } from '@platform/paging';
+import { newOrderUuid, toOrderId, toOrderUuid } from './order-id';
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 /** The example of RFC 9562, appendix A.6: 2022-02-22T14:22:22.000-05:00. */
 const RFC_UUID = '017f22e2-79b0-7cc3-98c4-dc0c0c07398f';
-const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
-
-/** The smallest and the largest UUIDv7 that a moment can have. */
-function idsOf(milliseconds: number): [string, string] {
-  const hex = milliseconds.toString(16).padStart(12, '0');
-  const time = `${hex.slice(0, 8)}-${hex.slice(8)}`;
-  return [`${time}-7000-8000-000000000000`, `${time}-7fff-bfff-ffffffffffff`];
-}
 
 describe('newOrderUuid', () => {
   it('returns a UUIDv7, which clients see as a TypeID', () => {
@@ -22,7 +15,7 @@ describe('newOrderUuid', () => {
 
   it('carries the moment of its creation', () => {
     const before = Date.now();
-    const createdAt = createdAtOf(newOrderUuid()).getTime();
+    const createdAt = momentOf(newOrderUuid()).getTime();
     expect(createdAt).toBeGreaterThanOrEqual(before);
     expect(createdAt).toBeLessThanOrEqual(Date.now() + 1);
   });
@@ -63,16 +56,5 @@ describe('toOrderUuid', () => {
     const parse = () => toOrderUuid(orderId);
     expect(parse).toThrow(ServiceError);
     expect(parse).toThrow(expect.objectContaining({ code: 'ORDER_NOT_FOUND', message: 'There is no such order' }));
-  });
-});
-
-describe('createdAtOf', () => {
-  it.each([
-    ['the example of RFC 9562', RFC_UUID, RFC_MOMENT],
-    ['the epoch', idsOf(0)[1], new Date(0)],
-    ['the last millisecond of the year 9999', idsOf(253_402_300_799_999)[1], new Date('9999-12-31T23:59:59.999Z')],
-    ['upper case', RFC_UUID.toUpperCase(), RFC_MOMENT],
-  ])('returns the moment of %s', (_, uuid, moment) => {
-    expect(createdAtOf(uuid)).toEqual(moment);
   });
 });

@@ -21,8 +21,3 @@ export function toOrderUuid(orderId: string): string {
     throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
   }
 }
-
-/** The moment that a UUIDv7 carries (RFC 9562 section 5.7), which is when the order was created. */
-export function createdAtOf(uuid: string): Date {
-  return new Date(Number.parseInt(uuid.replaceAll('-', '').slice(0, 12), 16));
-}

@@ -3,14 +3,14 @@ import { auditRow } from '@platform/audit';
 import { ServiceError } from '@platform/errors';
 import { fingerprint } from '@platform/idempotency';
 import { outboxRow } from '@platform/messaging';
-import { idsAfter, idsFrom, PageCursor } from '@platform/paging';
+import { idsAfter, idsFrom, momentOf, PageCursor } from '@platform/paging';
 import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
-import { createdAtOf, newOrderUuid, toOrderUuid } from './order-id';
+import { newOrderUuid, toOrderUuid } from './order-id';
 import { OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
@@ -110,7 +110,7 @@ export class OrdersService {
 
 function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): Order {
   const id = newOrderUuid();
-  const createdAt = createdAtOf(id);
+  const createdAt = momentOf(id);
   return Object.assign(new Order(), {
     id,
     tenantId,
