@@ -14,21 +14,30 @@ const list = (value: string) =>
     .map((entry) => entry.trim())
     .filter((entry) => entry !== '');
 
-const integer = (min: number, max: number) =>
+const numeric = (form: RegExp, accepts: (number: number) => boolean, message: string) =>
   z.string().transform((value, ctx) => {
-    const number = /^\d+$/.test(value) ? Number(value) : NaN;
-    if (number >= min && number <= max) return number;
-    ctx.addIssue({ code: 'custom', message: `must be an integer from ${min} to ${max}` });
+    const number = form.test(value) ? Number(value) : NaN;
+    if (accepts(number)) return number;
+    ctx.addIssue({ code: 'custom', message });
     return z.NEVER;
   });
 
+const INTEGER = /^\d+$/;
+
+const between = (min: number, max: number) => (number: number) => number >= min && number <= max;
+
+const integer = (min: number, max: number) =>
+  numeric(INTEGER, between(min, max), `must be an integer from ${min} to ${max}`);
+
 const zeroOr = (min: number, max: number) =>
-  z.string().transform((value, ctx) => {
-    const number = /^\d+$/.test(value) ? Number(value) : NaN;
-    if (number === 0 || (number >= min && number <= max)) return number;
-    ctx.addIssue({ code: 'custom', message: `must be 0 or an integer from ${min} to ${max}` });
-    return z.NEVER;
-  });
+  numeric(
+    INTEGER,
+    (number) => number === 0 || between(min, max)(number),
+    `must be 0 or an integer from ${min} to ${max}`,
+  );
+
+const decimal = (min: number, max: number) =>
+  numeric(/^\d+(\.\d+)?$/, between(min, max), `must be a number from ${min} to ${max}`);
 
 const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
@@ -59,14 +68,6 @@ const isNetwork = (value: string) => {
 /** Headers that mean something else: they would be taken off requests. */
 const NOT_FOR_CERTIFICATES =
   /^(authorization|cookie|host|connection|te|transfer-encoding|content-.*|accept.*|if-.*|x-forwarded-.*|x-request-id|idempotency-key|traceparent)$/i;
-
-const decimal = (min: number, max: number) =>
-  z.string().transform((value, ctx) => {
-    const number = /^\d+(\.\d+)?$/.test(value) ? Number(value) : NaN;
-    if (number >= min && number <= max) return number;
-    ctx.addIssue({ code: 'custom', message: `must be a number from ${min} to ${max}` });
-    return z.NEVER;
-  });
 
 /** `name=limit,…`; a name may hold `=` itself. */
 const limits = (max: number) =>

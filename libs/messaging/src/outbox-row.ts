@@ -25,6 +25,33 @@ export interface OutboxRow {
   readonly request_id: string | null;
 }
 
+const COLUMNS = [
+  ['id', 'uuid'],
+  ['aggregatetype', 'text'],
+  ['aggregateid', 'text'],
+  ['type', 'text'],
+  ['payload', 'json'],
+  ['sequence', 'integer'],
+  ['traceparent', 'text'],
+  ['request_id', 'text'],
+] as const satisfies [keyof OutboxRow, string][];
+
+/**
+ * SQL that inserts one row, for a statement that makes the change: the two are then written both or neither.
+ * @param first number of the first of the parameters that {@link outboxValues} gives
+ * @returns without an end, so that `FROM` and `WHERE` can follow
+ */
+export function outboxInsert(first: number): string {
+  const names = COLUMNS.map(([name]) => name).join(', ');
+  const parameters = COLUMNS.map(([, type], index) => `$${first + index}::${type}`).join(', ');
+  return `INSERT INTO outbox (${names}) SELECT ${parameters}`;
+}
+
+/** @param row undefined where there is nothing to tell: then the statement must not insert, as the id is null */
+export function outboxValues(row: OutboxRow | undefined): unknown[] {
+  return COLUMNS.map(([name]) => row?.[name] ?? null);
+}
+
 /** The row that tells `event` and continues the trace of the work under way. */
 export function outboxRow(event: NewEvent): OutboxRow {
   const context = currentContext();

@@ -3,7 +3,7 @@ import { auditInsert, type AuditRow, auditValues } from '@platform/audit';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { type OutboxRow } from '@platform/messaging';
+import { outboxInsert, type OutboxRow, outboxValues } from '@platform/messaging';
 import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
 import type { EntityManager } from 'typeorm';
@@ -42,24 +42,22 @@ const INSERT = `
            $16::timestamptz, $16::timestamptz
     FROM remembered
   ), told AS (
-    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
-    SELECT $17::uuid, $18, $19, $20, $21::json, $15::integer, $22, $23 FROM remembered
+    ${outboxInsert(17)} FROM remembered
   ), shown AS (
-    ${auditInsert(24)} FROM remembered
+    ${auditInsert(25)} FROM remembered
   )
   SELECT count(*)::integer AS inserted FROM remembered`;
 
 const UPDATE = `
   WITH told AS (
-    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
-    SELECT $9::uuid, $10, $11, $12, $13::json, $3, $14, $15 WHERE $9 IS NOT NULL
+    ${outboxInsert(10)} WHERE $10::uuid IS NOT NULL
   ), shown AS (
-    ${auditInsert(17)}
+    ${auditInsert(18)}
   )
   UPDATE orders
   SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
       payment_status = $7, reason = $8
-  WHERE id = $1::uuid AND tenant_id = $16`;
+  WHERE id = $1::uuid AND tenant_id = $9`;
 
 const MOST_ROUNDS = 3;
 
@@ -93,8 +91,7 @@ export class OrderStore {
       ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
       ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
       ...[order.version, order.eventSequence, order.createdAt],
-      ...[event.id, event.aggregatetype, event.aggregateid, event.type, event.payload],
-      ...[event.traceparent, event.request_id, ...auditValues(audit)],
+      ...[...outboxValues(event), ...auditValues(audit)],
     ];
     const [row] = await this.database.run((manager) => manager.query<{ inserted: number }[]>(INSERT, values));
     return row?.inserted === 1;
@@ -125,9 +122,8 @@ export class OrderStore {
   async update(tx: EntityManager, order: Order, event: OutboxRow | undefined, audit: AuditRow): Promise<void> {
     await tx.query(UPDATE, [
       ...[order.id, order.version, order.eventSequence, order.updatedAt],
-      ...[order.status, order.paymentId, order.paymentStatus, order.reason],
-      ...[event?.id, event?.aggregatetype, event?.aggregateid, event?.type, event?.payload],
-      ...[event?.traceparent, event?.request_id, order.tenantId, ...auditValues(audit)],
+      ...[order.status, order.paymentId, order.paymentStatus, order.reason, order.tenantId],
+      ...[...outboxValues(event), ...auditValues(audit)],
     ]);
   }
 

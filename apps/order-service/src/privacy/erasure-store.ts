@@ -5,7 +5,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database, type DirectConnection, directConnection, isRetryable, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
-import { outboxRow } from '@platform/messaging';
+import { outboxInsert, outboxRow, outboxValues } from '@platform/messaging';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
@@ -142,14 +142,7 @@ export class ErasureStore {
       sequence: counted[0]?.times ?? 1,
       data: { customerId: pseudonym, ordersErased: uuids.length, erasedAt: erasedAt.toISOString() },
     });
-    await client.query(
-      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, traceparent, request_id)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-      [
-        ...[event.id, event.aggregatetype, event.aggregateid, event.type, event.payload, event.sequence],
-        ...[event.traceparent, event.request_id],
-      ],
-    );
+    await client.query(outboxInsert(1), outboxValues(event));
     await client.query(auditInsert(1), auditValues(audit));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
