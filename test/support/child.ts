@@ -14,7 +14,13 @@ export interface ServiceProcess {
   end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** The service as production runs it: the compiled program in a process of its own. */
+/** A start takes about 2 s of processor time, and gets little of it beside other tests and their brokers. */
+const STARTS_WITHIN_MS = 60_000;
+
+/**
+ * The service as production runs it: the compiled program in a process of its own.
+ * @throws {Error} with what it logged last, when it does not come up; it is ended then
+ */
 export async function spawnService(overrides: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   const port = await freePort();
   const env = environment({ PATH: process.env['PATH'], PORT: String(port), LOG_LEVEL: 'info', ...overrides });
@@ -40,9 +46,16 @@ export async function spawnService(overrides: NodeJS.ProcessEnv): Promise<Servic
       return child.exitCode;
     },
   };
-  await until('the service', async () => {
+  const isUp = async () => {
     if (child.exitCode !== null) throw new Error(`The service ended with ${child.exitCode}`);
-    return (await fetch(`${url}/health/live`).catch(() => undefined))?.ok;
-  });
-  return service;
+    const answer = await fetch(`${url}/health/live`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+    return answer?.ok;
+  };
+  try {
+    await until('the service', isUp, STARTS_WITHIN_MS);
+    return service;
+  } catch (error) {
+    await service.end('SIGKILL'); // nobody else has it, and a process left behind keeps jest from ending
+    throw new Error(`${String(error)}; it logged last: ${JSON.stringify(lines.slice(-5))}`, { cause: error });
+  }
 }
