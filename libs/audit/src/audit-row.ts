@@ -90,13 +90,31 @@ export function auditValues(row: AuditRow): unknown[] {
   ];
 }
 
-/** SQL that inserts the rows of its one parameter, {@link auditJson}, but for those that are there already. */
-export const AUDIT_INSERT_ALL = `
-  INSERT INTO audit_events (${NAMES})
-  SELECT ${NAMES} FROM jsonb_to_recordset($1::jsonb) AS row (${COLUMNS.map((column) => column.join(' ')).join(', ')})
-  ON CONFLICT DO NOTHING`;
+/**
+ * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
+ * @param parameter number of the one parameter, {@link auditJson}
+ * @returns without an end, so that `WHERE` can follow
+ */
+export function auditInsertAll(parameter: number): string {
+  const columns = COLUMNS.map((column) => column.join(' ')).join(', ');
+  return `INSERT INTO audit_events (${NAMES}) SELECT ${NAMES} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
+}
 
 export function auditJson(rows: readonly AuditRow[]): string {
-  const named = (values: unknown[]) => Object.fromEntries(COLUMNS.map(([name], index) => [name, values[index]]));
-  return JSON.stringify(rows.map((row) => named(auditValues(row))));
+  return JSON.stringify(
+    rows.map((row) => ({
+      id: row.id,
+      occurred_at: row.occurredAt,
+      tenant_id: row.tenantId,
+      client_id: row.clientId,
+      action: row.action,
+      object: row.object,
+      outcome: row.outcome,
+      status_code: row.statusCode,
+      error_code: row.errorCode,
+      request_id: row.requestId,
+      address: row.address,
+      certificate: row.certificate,
+    })),
+  );
 }

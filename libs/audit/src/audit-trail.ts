@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
-import { AUDIT_INSERT_ALL, auditJson, type AuditRow } from './audit-row';
+import { auditInsertAll, auditJson, type AuditRow } from './audit-row';
 
 export interface AuditFilter {
   readonly clientId?: string;
@@ -12,6 +12,8 @@ export interface AuditFilter {
   readonly beforeId?: string;
 }
 
+const APPEND = `${auditInsertAll(1)} ON CONFLICT DO NOTHING`;
+
 /** Reads the table `audit_events`, and writes what belongs to no change; changes write theirs with `auditInsert`. */
 @Injectable()
 export class AuditTrail {
@@ -20,7 +22,7 @@ export class AuditTrail {
   /** Writes rows that belong to no change. May be repeated: what is there already is passed over. */
   async append(rows: readonly AuditRow[]): Promise<void> {
     if (rows.length === 0) return;
-    await this.database.run((manager) => manager.query(AUDIT_INSERT_ALL, [auditJson(rows)]));
+    await this.database.run((manager) => manager.query(APPEND, [auditJson(rows)]));
   }
 
   /** Newest first. */

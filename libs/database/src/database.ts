@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
+import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
 import { isRetryable, isUnavailable } from './database-errors';
 
@@ -18,6 +19,22 @@ export class Database {
     } catch (error) {
       throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
     }
+  }
+
+  /**
+   * Runs a statement that each connection parses and plans once: for those that nearly every request needs. TypeORM
+   * cannot name statements, so it goes to the pool of its driver.
+   * @param name stands for the text: another text needs another name
+   */
+  async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
+    return this.run(async () => {
+      const client = await (this.dataSource.driver as unknown as { master: Pool }).master.connect();
+      try {
+        return (await client.query<Row>({ name, text, values: [...values] })).rows;
+      } finally {
+        client.release();
+      }
+    });
   }
 
   /**

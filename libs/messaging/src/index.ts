@@ -6,5 +6,5 @@ export { type ConsumedEvent, MalformedEvent } from './consumed-event';
 export { EventConsumer, type EventHandlers } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
-export { outboxInsert, type OutboxRow, outboxRow, outboxValues } from './outbox-row';
+export { outboxInsert, outboxInsertAll, type OutboxRow, outboxRow, outboxValues } from './outbox-row';
 export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';

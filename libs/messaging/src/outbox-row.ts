@@ -19,7 +19,7 @@ export interface OutboxRow {
   readonly aggregatetype: string;
   readonly aggregateid: string;
   readonly type: string;
-  readonly payload: string;
+  readonly payload: object;
   readonly sequence: number;
   readonly traceparent: string | null;
   readonly request_id: string | null;
@@ -52,6 +52,17 @@ export function outboxValues(row: OutboxRow | undefined): unknown[] {
   return COLUMNS.map(([name]) => row?.[name] ?? null);
 }
 
+/**
+ * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
+ * @param parameter number of the one parameter, the rows as JSON
+ * @returns without an end, so that `WHERE` can follow
+ */
+export function outboxInsertAll(parameter: number): string {
+  const names = COLUMNS.map(([name]) => name).join(', ');
+  const columns = COLUMNS.map((column) => column.join(' ')).join(', ');
+  return `INSERT INTO outbox (${names}) SELECT ${names} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
+}
+
 /** The row that tells `event` and continues the trace of the work under way. */
 export function outboxRow(event: NewEvent): OutboxRow {
   const context = currentContext();
@@ -60,7 +71,7 @@ export function outboxRow(event: NewEvent): OutboxRow {
     aggregatetype: event.aggregateType,
     aggregateid: event.aggregateId,
     type: event.type,
-    payload: JSON.stringify(event.data),
+    payload: event.data,
     sequence: event.sequence,
     traceparent: context ? traceparent(context.trace) : null,
     request_id: context?.requestId ?? null,

@@ -2,9 +2,11 @@ import { fromUUID } from 'typeid-js';
 import type { OutboxRow } from './outbox-row';
 
 /** An event as the relay reads it from the table `outbox`. */
-export interface StoredEvent extends OutboxRow {
+export interface StoredEvent extends Omit<OutboxRow, 'payload'> {
   /** In the order of the outbox; a `bigint`, so a string. */
   readonly position: string;
+  /** JSON, as it was written. */
+  readonly payload: string;
   readonly created_at: Date;
 }
 

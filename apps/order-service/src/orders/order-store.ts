@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
-import { auditInsert, type AuditRow, auditValues } from '@platform/audit';
-import { Database } from '@platform/database';
+import { auditInsert, auditInsertAll, auditJson, type AuditRow, auditValues } from '@platform/audit';
+import { Database, GroupCommit } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { outboxInsert, type OutboxRow, outboxValues } from '@platform/messaging';
+import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
 import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
 import type { EntityManager } from 'typeorm';
@@ -28,25 +28,36 @@ export interface OrderFilter {
   readonly beforeId?: string;
 }
 
-/** One statement is one transaction and one round trip. The unique key judges who was first. */
-const INSERT = `
-  WITH remembered AS (
+/**
+ * One statement is one transaction and one round trip, for all orders that arrive together. The unique key judges who was
+ * first, also among orders of one batch: an answer names its order, so it tells the one that was remembered. Keys are
+ * taken in their order, so that two batches with the same ones wait for each other and never in a circle.
+ */
+const INSERT_ALL = `
+  WITH input AS (
+    SELECT * FROM json_to_recordset($1::json) AS row (
+      tenant_id text, client_id text, route text, key bytea, fingerprint bytea, answer text, id uuid, order_id text,
+      customer_id text, status text, currency text, total_value numeric, items jsonb, metadata jsonb, version integer,
+      event_sequence integer, created_at timestamptz)
+  ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    SELECT tenant_id, client_id, route, key, fingerprint, answer FROM input ORDER BY key
     ON CONFLICT DO NOTHING
-    RETURNING 1
+    RETURNING response_body
+  ), fresh AS (
+    SELECT * FROM input WHERE answer IN (SELECT response_body FROM remembered)
   ), kept AS (
     INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
                         event_sequence, created_at, updated_at)
-    SELECT $7::uuid, $1, $2, $8, $9, $10, $11::numeric, $12::jsonb, $13::jsonb, $14::integer, $15::integer,
-           $16::timestamptz, $16::timestamptz
-    FROM remembered
+    SELECT id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
+           event_sequence, created_at, created_at
+    FROM fresh
   ), told AS (
-    ${outboxInsert(17)} FROM remembered
+    ${outboxInsertAll(2)} WHERE aggregateid IN (SELECT order_id FROM fresh)
   ), shown AS (
-    ${auditInsert(25)} FROM remembered
+    ${auditInsertAll(3)} WHERE object IN (SELECT order_id FROM fresh)
   )
-  SELECT count(*)::integer AS inserted FROM remembered`;
+  SELECT id FROM fresh`;
 
 const UPDATE = `
   WITH told AS (
@@ -64,6 +75,8 @@ const MOST_ROUNDS = 3;
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
+  private readonly inserts = new GroupCommit((orders: readonly NewOrder[]) => this.insertAll(orders));
+
   constructor(
     private readonly database: Database,
     private readonly idempotency: IdempotencyStore,
@@ -72,29 +85,47 @@ export class OrderStore {
   /**
    * Keeps the order, unless its key was used before.
    * @returns the answer that the key was given first, or undefined when this order was kept
-   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED
+   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED, or SERVICE_UNAVAILABLE when too many orders wait already
    */
   async insert(newOrder: NewOrder): Promise<string | undefined> {
     const { scope, key, fingerprint } = newOrder;
     // A key can vanish between the two statements, when its time is up. Then it is free, and the insert goes again.
     for (let round = 1; round <= MOST_ROUNDS; round += 1) {
-      if (await this.tryInsert(newOrder)) return undefined;
+      if (await this.inserts.add(newOrder)) return undefined;
       const answer = await this.idempotency.recall(scope, key, fingerprint);
       if (answer !== undefined) return answer;
     }
     throw ServiceError.unavailable(new Error('An idempotency key was taken and freed again and again'));
   }
 
-  private async tryInsert({ order, event, audit, scope, key, fingerprint, answer }: NewOrder): Promise<boolean> {
-    const values = [
-      ...[scope.tenantId, scope.clientId, scope.route, keyDigest(key), fingerprint, answer],
-      ...[order.id, order.customerId, order.status, order.currency, order.totalValue],
-      ...[JSON.stringify(order.items), order.metadata && JSON.stringify(order.metadata)],
-      ...[order.version, order.eventSequence, order.createdAt],
-      ...[...outboxValues(event), ...auditValues(audit)],
-    ];
-    const [row] = await this.database.run((manager) => manager.query<{ inserted: number }[]>(INSERT, values));
-    return row?.inserted === 1;
+  /** @returns for each order whether it was kept: its key was free */
+  private async insertAll(orders: readonly NewOrder[]): Promise<boolean[]> {
+    const input = orders.map(({ order, event, scope, key, fingerprint, answer }) => ({
+      tenant_id: scope.tenantId,
+      client_id: scope.clientId,
+      route: scope.route,
+      key: bytea(keyDigest(key)),
+      fingerprint: bytea(fingerprint),
+      answer,
+      id: order.id,
+      order_id: event.aggregateid,
+      customer_id: order.customerId,
+      status: order.status,
+      currency: order.currency,
+      total_value: order.totalValue,
+      items: order.items,
+      metadata: order.metadata,
+      version: order.version,
+      event_sequence: order.eventSequence,
+      created_at: order.createdAt,
+    }));
+    const rows = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, [
+      JSON.stringify(input),
+      JSON.stringify(orders.map(({ event }) => event)),
+      auditJson(orders.map(({ audit }) => audit)),
+    ]);
+    const kept = new Set(rows.map(({ id }) => id));
+    return orders.map(({ order }) => kept.has(order.id));
   }
 
   find(tenantId: string, uuid: string): Promise<Order | null> {
@@ -141,3 +172,6 @@ export class OrderStore {
     });
   }
 }
+
+/** PostgreSQL's text form of bytes. */
+const bytea = (bytes: Buffer) => `\\x${bytes.toString('hex')}`;
