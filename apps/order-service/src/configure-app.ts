@@ -12,7 +12,8 @@ import { httpTelemetry } from '@platform/observability';
 import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
 import { docsSurface, httpSurface } from './http-surface.middleware';
-import { JsonBodyInterceptor } from './json-body.interceptor';
+import { inTurn } from './in-turn';
+import { JsonBodyGuard } from './json-body.guard';
 import { serveOpenApi } from './openapi';
 
 /** Above the 60 s after which load balancers drop idle connections, so that it is never us who close first. */
@@ -32,26 +33,29 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   app.set('etag', false); // ETags are the versions of orders
   const proxies = app.get(TrustedProxies);
   app.set('trust proxy', (address: string | undefined) => proxies.has(address));
-  app.use(dropForgedCertificates(proxies, config.mtls.certificateHeader));
 
   const checks = app.get(HealthChecks);
   checks.reported.set('identity-provider', async () => app.get(SigningKeys).assertAnswered());
   const counter = app.get(CallCounter);
   if (counter.isConfigured) checks.reported.set('redis', async () => counter.assertShared());
 
-  app.use(requestContextMiddleware);
-  app.use(httpTelemetry());
-  app.use(auditRefusals(app.get(RefusalLog)));
-  app.use((_req: unknown, res: { setHeader(name: string, value: string): void }, next: () => void) => {
-    if (checks.isDraining) res.setHeader('Connection', 'close');
-    next();
-  });
-
-  app.use(httpSurface);
+  app.use(
+    inTurn([
+      dropForgedCertificates(proxies, config.mtls.certificateHeader),
+      requestContextMiddleware,
+      httpTelemetry(),
+      auditRefusals(app.get(RefusalLog)),
+      (_req, res, next) => {
+        if (checks.isDraining) res.setHeader('Connection', 'close');
+        next();
+      },
+      ...httpSurface,
+    ]),
+  );
   app.use('/docs', docsSurface);
 
   app.enableVersioning({ type: VersioningType.URI });
-  app.useGlobalInterceptors(new JsonBodyInterceptor());
+  app.useGlobalGuards(new JsonBodyGuard()); // the modules' guards stand before it
   app.useGlobalPipes(new RequestValidationPipe());
   app.useGlobalFilters(new ErrorFilter());
   if (config.roles.includes('api')) serveOpenApi(app, config);

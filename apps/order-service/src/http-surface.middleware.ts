@@ -5,18 +5,20 @@ import helmet from 'helmet';
 const MOST_HEADERS = 100;
 
 /** Answers are read by programs: nothing in them is to be shown, run, framed or guessed at. */
-const apiHeaders = helmet({
-  contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
-  frameguard: { action: 'deny' },
-  // For what browsers do with pages and plug-ins; or sent by `strictTransportSecurity` below.
-  crossOriginOpenerPolicy: false,
-  originAgentCluster: false,
-  dnsPrefetchControl: false,
-  ieNoOpen: false,
-  permittedCrossDomainPolicies: false,
-  strictTransportSecurity: false,
-  xXssProtection: false,
-});
+const apiHeaders = sameHeaders(
+  helmet({
+    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
+    frameguard: { action: 'deny' },
+    // For what browsers do with pages and plug-ins; or sent by `strictTransportSecurity` below.
+    crossOriginOpenerPolicy: false,
+    originAgentCluster: false,
+    dnsPrefetchControl: false,
+    ieNoOpen: false,
+    permittedCrossDomainPolicies: false,
+    strictTransportSecurity: false,
+    xXssProtection: false,
+  }),
+);
 
 const strictTransportSecurity = helmet.strictTransportSecurity({ maxAge: 365 * 86_400, includeSubDomains: false });
 
@@ -34,6 +36,17 @@ const docsPolicy = helmet.contentSecurityPolicy({
     frameAncestors: ["'none'"],
   },
 });
+
+/** What a middleware sets for one request, for all: they are the same each time, and are not to be made each time. */
+function sameHeaders(middleware: ReturnType<typeof helmet>): RequestHandler {
+  const headers: [string, string][] = [];
+  const setHeader = (name: string, value: string) => headers.push([name, value]);
+  middleware({} as Request, { setHeader, removeHeader: () => undefined } as unknown as Response, () => undefined);
+  return (_req, res, next) => {
+    for (const [name, value] of headers) res.setHeader(name, value);
+    next();
+  };
+}
 
 /** HSTS says nothing over a connection that is not secure, and must not be sent there (RFC 6797 section 7.2). */
 function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void {

@@ -1,6 +1,5 @@
-import { momentOf } from '@platform/paging';
+import { momentOf, newTimeId } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
-import { toUUID, typeidUnboxed } from 'typeid-js';
 
 /** What happened, as the part of the service knows it that did or refused it. */
 interface NewAuditEvent {
@@ -38,7 +37,7 @@ export interface AuditRow {
 /** The row that says `event` of the work under way: who, from where, with what certificate, in which request. */
 export function auditRow({ action, tenantId, object, outcome, statusCode, errorCode }: NewAuditEvent): AuditRow {
   const context = currentContext();
-  const id = toUUID(typeidUnboxed());
+  const id = newTimeId();
   return {
     id,
     occurredAt: momentOf(id), // lists filter by what the id says

@@ -9,7 +9,8 @@ import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Request, Response } from 'express';
 import type { Counter } from 'prom-client';
-import { AccessTokenStrategy } from './access-token.strategy';
+import { AccessTokenStrategy, bearerTokenOf } from './access-token.strategy';
+import { AccessTokenVerifier } from './access-token-verifier';
 import { requireCertificate } from './certificate-binding';
 import { type AuthFailureReason, InvalidToken } from './invalid-token';
 import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
@@ -22,6 +23,7 @@ import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
 export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
   constructor(
     private readonly reflector: Reflector,
+    private readonly verifier: AccessTokenVerifier,
     private readonly clientRateLimit: ClientRateLimit,
     private readonly failedAuthentications: FailedAuthentications,
     private readonly certificates: ClientCertificates,
@@ -44,7 +46,10 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
       const req = context.switchToHttp().getRequest<Request>();
       const certificate = this.certificates.of(req);
       if (work) work.certificate = certificate;
-      await super.canActivate(context);
+      const token = bearerTokenOf(req);
+      const known = token && this.verifier.recall(token);
+      if (known) req.user = known;
+      else await super.canActivate(context);
       const principal = req.user as Principal;
       // Whoever holds a token without its certificate is not its client, and must not count as it anywhere.
       requireCertificate(principal, certificate, this.config.mtls);

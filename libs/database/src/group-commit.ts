@@ -31,7 +31,7 @@ export class GroupCommit<Item, Result> {
    * @returns the item's result, once it is committed
    * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already
    */
-  add(item: Item): Promise<Result> {
+  async add(item: Item): Promise<Result> {
     if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many writes wait already'));
     return new Promise((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });

@@ -1,4 +1,5 @@
 import { type ArgumentMetadata, Injectable, type ValidationError, ValidationPipe } from '@nestjs/common';
+import { DtoRules } from './dto-rules';
 import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
 import { type ErrorDetail, ServiceError } from './service-error';
@@ -31,6 +32,8 @@ export class RequestValidationPipe extends ValidationPipe {
 
   override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
     if (!this.toValidate(metadata)) return value;
+    const admitted = DtoRules.of(metadata.metatype)?.admit(value);
+    if (admitted) return admitted;
     const { ruled, freeForm, details, isExcessive } = takeApart(value ?? {}, metadata.metatype);
     const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
     if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);

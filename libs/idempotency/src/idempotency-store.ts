@@ -13,7 +13,7 @@ export interface IdempotencyScope {
 }
 
 interface Remembered {
-  readonly fingerprint: Buffer;
+  readonly is_same: boolean;
   readonly response_body: string;
   readonly expired: boolean;
 }
@@ -34,13 +34,13 @@ export class IdempotencyStore {
    * @returns undefined when the key is free: it was never used, or its time was up and it is now forgotten
    * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request
    */
-  async recall(scope: IdempotencyScope, key: string, fingerprint: Buffer): Promise<string | undefined> {
+  async recall(scope: IdempotencyScope, key: string, fingerprint: string): Promise<string | undefined> {
     const identity = [scope.tenantId, scope.clientId, scope.route, keyDigest(key)];
     return this.database.run(async (manager) => {
       const [remembered] = await manager.query<Remembered[]>(
-        `SELECT fingerprint, response_body, created_at < now() - make_interval(hours => $5) AS expired
+        `SELECT fingerprint = $6 AS is_same, response_body, created_at < now() - make_interval(hours => $5) AS expired
          FROM idempotency_keys WHERE tenant_id = $1 AND client_id = $2 AND route = $3 AND key = $4`,
-        [...identity, this.config.idempotencyTtlHours],
+        [...identity, this.config.idempotencyTtlHours, fingerprint],
       );
       if (!remembered) return undefined;
       if (remembered.expired) {
@@ -51,7 +51,7 @@ export class IdempotencyStore {
         );
         return undefined;
       }
-      if (!remembered.fingerprint.equals(fingerprint)) {
+      if (!remembered.is_same) {
         throw new ServiceError('IDEMPOTENCY_KEY_REUSED', 'The idempotency key was used for another request');
       }
       return remembered.response_body;

@@ -1,5 +1,5 @@
 import { currentContext, traceparent } from '@platform/request-context';
-import { typeidUnboxed, toUUID } from 'typeid-js';
+import { newTimeId } from '@platform/paging';
 
 /** A fact to be told, as the feature that it happened in knows it. */
 export interface NewEvent {
@@ -67,7 +67,7 @@ export function outboxInsertAll(parameter: number): string {
 export function outboxRow(event: NewEvent): OutboxRow {
   const context = currentContext();
   return {
-    id: toUUID(typeidUnboxed()),
+    id: newTimeId(),
     aggregatetype: event.aggregateType,
     aggregateid: event.aggregateId,
     type: event.type,

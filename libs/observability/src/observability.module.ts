@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
 import { LoggerModule } from 'nestjs-pino';
+import { logDestination } from './log-destination';
 import { loggerOptions } from './logger-options';
 import { MetricsController } from './metrics.controller';
 
@@ -10,7 +11,7 @@ import { MetricsController } from './metrics.controller';
   imports: [
     LoggerModule.forRootAsync({
       inject: [CONFIG],
-      useFactory: (config: Config) => ({ pinoHttp: loggerOptions(config), forRoutes: [] }),
+      useFactory: (config: Config) => ({ pinoHttp: [loggerOptions(config), logDestination] as const, forRoutes: [] }),
     }),
     PrometheusModule.register({ controller: MetricsController }),
   ],

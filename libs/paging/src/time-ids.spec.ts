@@ -1,5 +1,4 @@
-import { toUUID, typeidUnboxed } from 'typeid-js';
-import { firstUuidOf, idsAfter, idsFrom, momentOf } from './time-ids';
+import { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId } from './time-ids';
 
 const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
 
@@ -11,6 +10,30 @@ function idsOf(milliseconds: number): [string, string] {
   const time = `${hex.slice(0, 8)}-${hex.slice(8)}`;
   return [`${time}-7000-8000-000000000000`, `${time}-7fff-bfff-ffffffffffff`];
 }
+
+describe('newTimeId', () => {
+  afterEach(() => jest.useRealTimers());
+
+  it('returns UUIDv7s of now, each later than the one before and all different', () => {
+    const before = Date.now();
+    const ids = Array.from({ length: 20_000 }, newTimeId);
+    expect(ids).toEqual([...new Set(ids)].sort());
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(momentOf(ids[0]!).getTime()).toBeGreaterThanOrEqual(before);
+    expect(momentOf(ids[0]!).getTime()).toBeLessThanOrEqual(Date.now());
+  });
+
+  it.each([
+    ['more than a millisecond can count', 0],
+    ['a clock that is set back', -5_000],
+  ])('goes on through %s', (_, step) => {
+    jest.useFakeTimers({ now: Date.now() + 60_000 });
+    const first = Array.from({ length: 5_000 }, newTimeId);
+    jest.setSystemTime(Date.now() + step);
+    const ids = [...first, newTimeId()];
+    expect(ids).toEqual([...new Set(ids)].sort());
+  });
+});
 
 describe('firstUuidOf', () => {
   it('returns a UUID', () => {
@@ -31,7 +54,7 @@ describe('firstUuidOf', () => {
   });
 
   it('stands at or below an id made at that moment, and below it one millisecond on', () => {
-    const uuid = toUUID(typeidUnboxed());
+    const uuid = newTimeId();
     const createdAt = momentOf(uuid);
     expect(firstUuidOf(createdAt) <= uuid).toBe(true);
     expect(firstUuidOf(new Date(createdAt.getTime() + 1)) > uuid).toBe(true);

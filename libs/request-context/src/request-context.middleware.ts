@@ -5,7 +5,8 @@ import { newContext, runInContext } from './request-context';
 /** Opens the context of an HTTP request and answers with its `X-Request-Id`. Stands before everything else. */
 export function requestContextMiddleware(req: Request, res: Response, next: NextFunction): void {
   const context = newContext({ requestId: req.get('x-request-id'), traceparent: req.get('traceparent') });
-  context.address = clientAddress(req.ip, req.socket.remoteAddress);
+  const peer = req.socket.remoteAddress;
+  context.address = 'x-forwarded-for' in req.headers ? clientAddress(req.ip, peer) : peer;
   res.setHeader('X-Request-Id', context.requestId);
   runInContext(context, next);
 }

@@ -1,11 +1,12 @@
 import { ServiceError } from '@platform/errors';
-import { fromString, fromUUID, toUUID, typeidUnboxed } from 'typeid-js';
+import { newTimeId } from '@platform/paging';
+import { fromString, fromUUID, toUUID } from 'typeid-js';
 
 const PREFIX = 'ord';
 
 /** A new order's id as it is kept: a UUIDv7, later than all that this process made before. */
 export function newOrderUuid(): string {
-  return toUUID(typeidUnboxed(PREFIX));
+  return newTimeId();
 }
 
 /** The id as clients see it: a TypeID, `ord_…`. */

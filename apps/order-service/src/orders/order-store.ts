@@ -15,7 +15,7 @@ export interface NewOrder {
   readonly audit: AuditRow;
   readonly scope: IdempotencyScope;
   readonly key: string;
-  readonly fingerprint: Buffer;
+  readonly fingerprint: string;
   readonly answer: string;
 }
 
@@ -104,8 +104,8 @@ export class OrderStore {
       tenant_id: scope.tenantId,
       client_id: scope.clientId,
       route: scope.route,
-      key: bytea(keyDigest(key)),
-      fingerprint: bytea(fingerprint),
+      key: keyDigest(key),
+      fingerprint: fingerprint,
       answer,
       id: order.id,
       order_id: event.aggregateid,
@@ -172,6 +172,3 @@ export class OrderStore {
     });
   }
 }
-
-/** PostgreSQL's text form of bytes. */
-const bytea = (bytes: Buffer) => `\\x${bytes.toString('hex')}`;

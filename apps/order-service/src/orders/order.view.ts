@@ -89,10 +89,11 @@ export function toEventData(order: Order): Omit<OrderView, 'links'> {
 
 export function toOrderView(order: Order): OrderView {
   const data = toEventData(order);
-  return { ...data, links: { self: `/v1/orders/${data.orderId}` } };
+  return { ...data, links: linksTo(data.orderId) };
 }
 
-export function toReceipt(order: Order): OrderReceipt {
-  const { orderId, status, createdAt, links } = toOrderView(order);
-  return { orderId, status, createdAt, links };
+export function toReceipt({ orderId, status, createdAt }: ReturnType<typeof toEventData>): OrderReceipt {
+  return { orderId, status, createdAt, links: linksTo(orderId) };
 }
+
+const linksTo = (orderId: string): OrderLinks => ({ self: `/v1/orders/${orderId}` });

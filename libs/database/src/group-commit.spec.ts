@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { ServiceError } from '@platform/errors';
+import { currentContext, newContext, runInContext } from '@platform/request-context';
+import { GroupCommit } from './group-commit';
+
+/** A database of which a test says when each batch is written, and how. */
+class Writes {
+  readonly batches: (readonly number[])[] = [];
+  private readonly open: (() => void)[] = [];
+  fault: (items: readonly number[]) => Error | undefined = () => undefined;
+
+  readonly write = async (items: readonly number[]): Promise<string[]> => {
+    this.batches.push(items);
+    await new Promise<void>((resolve) => this.open.push(resolve));
+    const fault = this.fault(items);
+    if (fault) throw fault;
+    return items.map((item) => `wrote ${item}`);
+  };
+
+  async finish(): Promise<void> {
+    this.open.shift()?.();
+    await delay(0);
+  }
+
+  async finishAll(): Promise<void> {
+    while (this.open.length > 0) await this.finish();
+  }
+}
+
+const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
+
+describe('GroupCommit', () => {
+  let writes: Writes;
+  let commits: GroupCommit<number, string>;
+
+  beforeEach(() => {
+    writes = new Writes();
+    commits = new GroupCommit(writes.write);
+  });
+
+  it('sends a lone item at once', async () => {
+    const result = commits.add(1);
+    expect(writes.batches).toEqual([[1]]);
+    await writes.finish();
+    await expect(result).resolves.toBe('wrote 1');
+  });
+
+  it('sends what came while two batches were on their way, in its order and 64 at a time', async () => {
+    const results = range(0, 100).map((item) => commits.add(item));
+    expect(writes.batches).toEqual([[0], [1]]);
+    await writes.finish();
+    expect(writes.batches[2]).toEqual(range(2, 64));
+    await writes.finish();
+    expect(writes.batches[3]).toEqual(range(66, 34));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 100).map((item) => `wrote ${item}`));
+    expect(writes.batches).toHaveLength(4);
+  });
+
+  it('gives a fault to the one that it is about, and writes its neighbours', async () => {
+    writes.fault = (items) => (items.includes(5) ? new Error('5 is bad') : undefined);
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: Error) => error.message));
+    await writes.finishAll();
+    const expected = range(0, 10).map((item) => (item === 5 ? '5 is bad' : `wrote ${item}`));
+    await expect(Promise.all(results)).resolves.toEqual(expected);
+  });
+
+  it('does not try one by one while the database is away', async () => {
+    writes.fault = () => ServiceError.unavailable(new Error('away'));
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 10).map(() => 'SERVICE_UNAVAILABLE'));
+    expect(writes.batches).toEqual([[0], [1], range(2, 8)]);
+  });
+
+  it('refuses at once when 512 wait, and takes more when some have gone', async () => {
+    const results = range(0, 514).map((item) => commits.add(item));
+    const refused = await commits.add(514).catch((error: ServiceError) => error);
+    expect(refused).toMatchObject({ code: 'SERVICE_UNAVAILABLE', headers: { 'Retry-After': '1' } });
+    await writes.finish();
+    results.push(commits.add(515));
+    await writes.finishAll();
+    expect(new Set(await Promise.all(results)).size).toBe(515);
+  });
+
+  it("writes in no client's context, and gives the result back in the client's own", async () => {
+    const seen: unknown[] = [];
+    const own = new GroupCommit(async (items: readonly number[]) => {
+      seen.push(currentContext()?.principal);
+      await delay(0);
+      return items;
+    });
+    const context = { ...newContext(), principal: { clientId: 'a', tenantId: 't', scopes: new Set<string>() } };
+    const after = await runInContext(context, async () => {
+      await own.add(1);
+      return currentContext();
+    });
+    expect(seen).toEqual([undefined]);
+    expect(after).toBe(context);
+  });
+});

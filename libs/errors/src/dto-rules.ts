@@ -1,0 +1,149 @@
+import { plainToInstance } from 'class-transformer';
+import { getMetadataStorage, ValidationTypes, type ValidatorConstraintInterface } from 'class-validator';
+import { type FreeFormRule, freeFormRules } from './free-form.decorator';
+
+type Dto = new () => Record<string, unknown>;
+type ValidationMetadata = ReturnType<ReturnType<typeof getMetadataStorage>['getTargetValidationMetadatas']>[number];
+
+interface Check {
+  readonly constraint: ValidatorConstraintInterface;
+  readonly constraints: unknown[];
+  readonly each: boolean;
+}
+
+interface PropertyRules {
+  readonly property: string;
+  readonly freeForm: FreeFormRule | undefined;
+  /** `ValidateIf`: unless all hold, the property is not looked at. */
+  readonly conditions: readonly ((object: object, value: unknown) => boolean)[];
+  readonly checks: readonly Check[];
+  /** What the property, or each entry of its list, has to be. */
+  readonly nested: DtoRules | undefined;
+}
+
+/**
+ * The rules that class-validator's decorators put on a DTO, read once and asked directly: for a request that keeps them
+ * all, which nearly every one does, that takes a tenth of the time. What it does not admit is for class-validator and
+ * class-transformer to judge; it never has the last word of a refusal, and admits nothing that they would not.
+ */
+export class DtoRules {
+  private static readonly known = new Map<unknown, DtoRules | undefined>();
+
+  /** @returns undefined for a class with rules that are not followed here: groups, promises, transformations */
+  static of(dto: unknown): DtoRules | undefined {
+    if (typeof dto !== 'function') return undefined;
+    if (!DtoRules.known.has(dto)) {
+      DtoRules.known.set(dto, undefined); // for a class that has itself within it
+      DtoRules.known.set(dto, read(dto as Dto));
+    }
+    return DtoRules.known.get(dto);
+  }
+
+  private readonly properties: ReadonlySet<string>;
+
+  constructor(
+    private readonly dto: Dto,
+    private readonly rules: readonly PropertyRules[],
+  ) {
+    this.properties = new Set(rules.map(({ property }) => property));
+  }
+
+  /**
+   * @param value parsed JSON
+   * @returns an instance of the DTO, or undefined where a rule may be broken
+   */
+  admit(value: unknown): object | undefined {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+    const instance = new this.dto();
+    for (const property of Object.keys(value)) {
+      if (!this.properties.has(property)) return undefined;
+      instance[property] = (value as Record<string, unknown>)[property];
+    }
+    for (const rules of this.rules) if (!keeps(instance, rules)) return undefined;
+    return instance;
+  }
+}
+
+/** Whether the property keeps its rules; puts instances in the place of what is nested. */
+function keeps(instance: Record<string, unknown>, rules: PropertyRules): boolean {
+  const { property, freeForm, nested } = rules;
+  const value = instance[property];
+  if (freeForm) return value === undefined || freeForm.isValid(value);
+  const applies = rules.conditions.every((condition) => condition(instance, value));
+  if (applies && !rules.checks.every((check) => passes(check, instance, property, value))) return false;
+  if (typeof value !== 'object' || value === null) return !applies || !nested || value === undefined;
+  if (!applies || !nested) return false; // a value that would be copied
+  const admitted = Array.isArray(value) ? admitAll(nested, value) : nested.admit(value);
+  instance[property] = admitted;
+  return admitted !== undefined;
+}
+
+function admitAll(nested: DtoRules, values: readonly unknown[]): object[] | undefined {
+  const admitted: object[] = [];
+  for (const value of values) {
+    const one = nested.admit(value);
+    if (!one) return undefined;
+    admitted.push(one);
+  }
+  return admitted;
+}
+
+function passes({ constraint, constraints, each }: Check, object: object, property: string, value: unknown): boolean {
+  const args = { targetName: object.constructor.name, property, object, value, constraints };
+  if (!each || !Array.isArray(value)) return constraint.validate(value, args) === true;
+  return value.every((entry) => constraint.validate(entry, args) === true);
+}
+
+function read(dto: Dto): DtoRules | undefined {
+  const storage = getMetadataStorage();
+  const byProperty = new Map<string, ValidationMetadata[]>();
+  for (const metadata of storage.getTargetValidationMetadatas(dto, '', false, false)) {
+    byProperty.set(metadata.propertyName, [...(byProperty.get(metadata.propertyName) ?? []), metadata]);
+  }
+  const rules: PropertyRules[] = [];
+  for (const [property, metadatas] of byProperty) {
+    const freeForm = freeFormRules(dto).get(property);
+    const ofType = (type: string) => metadatas.filter((metadata) => metadata.type === type);
+    const custom = ofType(ValidationTypes.CUSTOM_VALIDATION);
+    const conditions = ofType(ValidationTypes.CONDITIONAL_VALIDATION);
+    const nesting = ofType(ValidationTypes.NESTED_VALIDATION);
+    const others = metadatas.length - custom.length - conditions.length - nesting.length;
+    const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
+    const checks = custom.flatMap(checksOf);
+    const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
+    const isFollowed = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isKeptAsItIs(dto, property);
+    if (!isKnown || checks.includes(undefined) || !isFollowed) return undefined;
+    rules.push({
+      property,
+      freeForm,
+      conditions: conditions.map(({ constraints }) => constraints[0] as PropertyRules['conditions'][number]),
+      checks: checks.filter((check) => check !== undefined),
+      nested,
+    });
+  }
+  return rules.length > 0 ? new DtoRules(dto, rules) : undefined;
+}
+
+const isSpecial = ({ groups, validateIf }: ValidationMetadata) =>
+  (groups as unknown[] | undefined)?.length || validateIf !== undefined;
+
+function checksOf({ constraintCls, constraints, each }: ValidationMetadata): (Check | undefined)[] {
+  return getMetadataStorage()
+    .getTargetValidatorConstraints(constraintCls)
+    .map(({ async, instance }) => (async ? undefined : { constraint: instance, constraints, each }));
+}
+
+/** class-transformer keeps its metadata to itself, so it is asked what it does to an example. */
+function transformed(dto: Dto, property: string, example: unknown): unknown {
+  return plainToInstance(dto, { [property]: example })[property];
+}
+
+function nestedTypeOf(dto: Dto, property: string): unknown {
+  const list = transformed(dto, property, [{}]);
+  const type: unknown = Array.isArray(list) ? (list[0] as object | undefined)?.constructor : undefined;
+  return type === Object ? undefined : type;
+}
+
+function isKeptAsItIs(dto: Dto, property: string): boolean {
+  return ['a', 1, true, null].every((example) => transformed(dto, property, example) === example);
+}
