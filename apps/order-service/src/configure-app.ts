@@ -12,8 +12,9 @@ import { httpTelemetry } from '@platform/observability';
 import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
 import { docsSurface, httpSurface } from './http-surface.middleware';
-import { inTurn } from './in-turn';
+import { inTurn } from './in-turn.middleware';
 import { JsonBodyGuard } from './json-body.guard';
+import { shedLoad } from './load-shedding';
 import { serveOpenApi } from './openapi';
 
 /** Above the 60 s after which load balancers drop idle connections, so that it is never us who close first. */
@@ -70,6 +71,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
+  shedLoad(server);
   app.get(TlsFiles).serve(server);
 
   if (config.roles.includes('worker')) {

@@ -5,7 +5,7 @@ import helmet from 'helmet';
 const MOST_HEADERS = 100;
 
 /** Answers are read by programs: nothing in them is to be shown, run, framed or guessed at. */
-const apiHeaders = sameHeaders(
+export const API_HEADERS = headersOf(
   helmet({
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
     frameguard: { action: 'deny' },
@@ -37,15 +37,17 @@ const docsPolicy = helmet.contentSecurityPolicy({
   },
 });
 
-/** What a middleware sets for one request, for all: they are the same each time, and are not to be made each time. */
-function sameHeaders(middleware: ReturnType<typeof helmet>): RequestHandler {
-  const headers: [string, string][] = [];
-  const setHeader = (name: string, value: string) => headers.push([name, value]);
+/** What a middleware sets, the same for every request: so that it need not be asked each time. */
+function headersOf(middleware: ReturnType<typeof helmet>): Readonly<Record<string, string>> {
+  const headers: Record<string, string> = {};
+  const setHeader = (name: string, value: string) => (headers[name] = value);
   middleware({} as Request, { setHeader, removeHeader: () => undefined } as unknown as Response, () => undefined);
-  return (_req, res, next) => {
-    for (const [name, value] of headers) res.setHeader(name, value);
-    next();
-  };
+  return headers;
+}
+
+function apiHeaders(_req: Request, res: Response, next: NextFunction): void {
+  for (const name in API_HEADERS) res.setHeader(name, API_HEADERS[name]!);
+  next();
 }
 
 /** HSTS says nothing over a connection that is not secure, and must not be sent there (RFC 6797 section 7.2). */

@@ -27,14 +27,8 @@ export class Database {
    * @param name stands for the text: another text needs another name
    */
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
-    return this.run(async () => {
-      const client = await (this.dataSource.driver as unknown as { master: Pool }).master.connect();
-      try {
-        return (await client.query<Row>({ name, text, values: [...values] })).rows;
-      } finally {
-        client.release();
-      }
-    });
+    const { master } = this.dataSource.driver as unknown as { master: Pool };
+    return this.run(async () => (await master.query<Row>({ name, text, values: [...values] })).rows);
   }
 
   /**

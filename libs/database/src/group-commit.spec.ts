@@ -73,14 +73,14 @@ describe('GroupCommit', () => {
     expect(writes.batches).toEqual([[0], [1], range(2, 8)]);
   });
 
-  it('refuses at once when 512 wait, and takes more when some have gone', async () => {
-    const results = range(0, 514).map((item) => commits.add(item));
-    const refused = await commits.add(514).catch((error: ServiceError) => error);
+  it('refuses at once when 256 wait, and takes more when some have gone', async () => {
+    const results = range(0, 258).map((item) => commits.add(item));
+    const refused = await commits.add(258).catch((error: ServiceError) => error);
     expect(refused).toMatchObject({ code: 'SERVICE_UNAVAILABLE', headers: { 'Retry-After': '1' } });
     await writes.finish();
-    results.push(commits.add(515));
+    results.push(commits.add(259));
     await writes.finishAll();
-    expect(new Set(await Promise.all(results)).size).toBe(515);
+    expect(new Set(await Promise.all(results)).size).toBe(259);
   });
 
   it("writes in no client's context, and gives the result back in the client's own", async () => {

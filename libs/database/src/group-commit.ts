@@ -4,13 +4,13 @@ import { newContext, runInContext } from '@platform/request-context';
 /** While so many batches are on their way to the database, what comes waits for the next one. */
 const MOST_IN_FLIGHT = 2;
 const LARGEST_BATCH = 64;
-/** About a quarter of a second of work. Who would wait longer is better told at once. */
-const LONGEST_QUEUE = 512;
+/** About a tenth of a second of work, and fewer than requests are answered at once: reads go on when writes stand still. */
+const LONGEST_QUEUE = 256;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
-  resolve(result: Result): void;
-  reject(error: unknown): void;
+  readonly resolve: (result: Result) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /**

@@ -51,3 +51,8 @@ export function httpTelemetry(): RequestHandler {
     next();
   };
 }
+
+/** Counts a request that was refused before it had a route, because there was too much to do. */
+export function countShed(method: string): void {
+  requests.inc({ method, route: 'shed', status_code: 503 });
+}

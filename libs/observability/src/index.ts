@@ -1,3 +1,3 @@
 export { createLogger } from './create-logger';
-export { httpTelemetry } from './http-telemetry';
+export { countShed, httpTelemetry } from './http-telemetry';
 export { ObservabilityModule } from './observability.module';

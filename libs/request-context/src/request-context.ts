@@ -25,11 +25,15 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** A context that continues `origin`: its request id where that is well-formed, its trace where there is one. */
 export function newContext(origin: { requestId?: string; traceparent?: string } = {}): RequestContext {
-  const { requestId = '' } = origin;
   return {
-    requestId: REQUEST_ID.test(requestId) ? requestId : `req-${randomUUID()}`,
+    requestId: requestIdOf(origin.requestId),
     trace: childOf(parseTraceparent(origin.traceparent)),
   };
+}
+
+/** @param given what the caller sent as `X-Request-Id`: it is taken where it is well-formed */
+export function requestIdOf(given: string | string[] | undefined): string {
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : `req-${randomUUID()}`;
 }
 
 /** Runs `work` so that everything it calls, awaits or schedules finds `context`. */
