@@ -115,6 +115,7 @@ describe('With processes killed under load', () => {
         return;
       }
       if (answer && answer.status !== 503) throw new Error(`${answer.status} ${answer.text}`);
+      if (service && service.process.exitCode !== null) throw new Error('The service ended by itself');
       if (hit.delete(request)) unanswered += 1;
       await delay(50);
     }
@@ -178,7 +179,8 @@ describe('With processes killed under load', () => {
       const killer = (async () => {
         for (const victim of victims) {
           const before = accepted.length;
-          await until('work', () => accepted.length >= before + ANSWERS_BETWEEN_KILLS, PATIENCE_MS);
+          await until('work', () => done || accepted.length >= before + ANSWERS_BETWEEN_KILLS, PATIENCE_MS);
+          if (done) return;
           unanswered = 0;
           hit.clear();
           await kills[victim]();
@@ -187,7 +189,7 @@ describe('With processes killed under load', () => {
         }
       })();
       try {
-        await Promise.race([clients, killer]); // a client that gets a wrong answer ends the test at once
+        await Promise.race([clients, killer]); // a wrong answer, or a service that ends, ends the test at once
       } finally {
         done = true;
       }

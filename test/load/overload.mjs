@@ -58,7 +58,9 @@ print();
 async function runRound() {
   const calm = await closedLoop(PEAK_MS);
   const peak = rateOf(calm, PEAK_MS);
+  const cpuBefore = process.cpuUsage();
   const storm = await openLoop(TIMES_CAPACITY * peak, STORM_MS);
+  const cpu = process.cpuUsage(cpuBefore);
   const recoveryMs = await recovery(storm.endedAt);
   const answers = await storm.answers;
   const inTime = answers.filter(({ at }) => at <= storm.endedAt);
@@ -72,7 +74,7 @@ async function runRound() {
     peakP99: quantile(calm, 0.99),
     offered: Math.round((answers.length * 1_000) / STORM_MS),
     accepted: acceptedRate,
-    kept: acceptedRate / peak,
+    kept: Number((acceptedRate / peak).toFixed(3)),
     acceptedP50: quantile(accepted, 0.5),
     acceptedP99: quantile(accepted, 0.99),
     refused: refused.length,
@@ -81,6 +83,8 @@ async function runRound() {
     /** What was neither accepted nor refused as the contract says, by how often. */
     others: Object.fromEntries(new Set(others).values().map((kind) => [kind, others.filter((k) => k === kind).length])),
     recoveryMs,
+    /** What the storm itself took, in cores: the service has to do without it where both share a machine. */
+    loadCores: Number(((cpu.user + cpu.system) / 1_000 / STORM_MS).toFixed(2)),
   };
 }
 
