@@ -11,7 +11,7 @@ import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postg
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { childrenOf, isRunning } from '../support/child-processes';
-import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
 import { until } from '../support/until';
 
@@ -59,7 +59,7 @@ describe('With processes killed under load', () => {
     service = await spawnService({
       DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name),
       ROLES: 'api',
-      LOG_LEVEL: 'fatal',
+      LOG_LEVEL: 'error',
     });
     return api(service.url, token);
   };
@@ -114,7 +114,9 @@ describe('With processes killed under load', () => {
         accepted.push({ request, text: answer.text, orderId: answer.body.orderId as string });
         return;
       }
-      if (answer && answer.status !== 503) throw new Error(`${answer.status} ${answer.text}`);
+      if (answer && answer.status !== 503) {
+        throw new Error(`${answer.status} ${answer.text}; it logged last: ${JSON.stringify(service?.lines.slice(-3))}`);
+      }
       if (service && service.process.exitCode !== null) throw new Error('The service ended by itself');
       if (hit.delete(request)) unanswered += 1;
       await delay(50);

@@ -144,7 +144,9 @@ describe('POST /v1/orders in a burst', () => {
 
   it('accepts one of two requests with the same key, and answers 409 to the other', async () => {
     const requests = ordersOf('conflict').slice(0, BURST / 2);
-    const answers = await burstOf(requests.flatMap((request) => [request, { ...request, metadata: { other: true } }]));
+    const answers = await burstOf(
+      requests.flatMap((request) => [request, { ...request, metadata: { sourceSystem: 'other' } }]),
+    );
     for (const [place] of requests.entries()) {
       const pair = answers.slice(2 * place, 2 * place + 2);
       expect(statusesOf(pair).sort()).toEqual([201, 409]);
