@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,6 +8,7 @@ import { freePort } from '../../apps/sandbox/src/ports';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
+import { childrenOf } from '../support/child-processes';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
 import { pieces } from '../support/pieces';
@@ -130,11 +130,3 @@ describe('With PostgreSQL away', () => {
     expect(page.data.map(({ orderId }: { orderId: string }) => orderId)).toEqual([sure.body.orderId]);
   });
 });
-
-function childrenOf(pid: number): number[] {
-  return execFileSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' })
-    .trim()
-    .split(/\s+/)
-    .filter(Boolean)
-    .map(Number);
-}

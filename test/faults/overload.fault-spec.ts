@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
+import { type ServiceProcess, spawnService } from '../support/child';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { pieces } from '../support/pieces';
+
+/** As `test/load/overload.mjs` prints it; rates per second, times in ms, null where there was nothing to take them of. */
+interface Round {
+  readonly peak: number;
+  readonly offered: number;
+  /** Of the peak. */
+  readonly kept: number;
+  readonly acceptedP99: number | null;
+  readonly refused: number;
+  readonly refusedP50: number | null;
+  readonly others: Record<string, number>;
+  readonly recoveryMs: number | null;
+}
+
+/**
+ * The bounds are wide, for machines that do other work beside: by how much they are kept is printed. Measurements of
+ * one round lie close together in time, and the middle one of the rounds counts, so that a hiccup decides nothing.
+ */
+describe('Offered three times what it can take', () => {
+  let database: TestDatabase;
+  let service: ServiceProcess;
+  let rounds: Round[];
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    service.process.stdout?.removeAllListeners('data').resume(); // a line a request is much to read here
+    const load = spawn(
+      process.execPath,
+      [
+        ...[path.resolve('test/load/overload.mjs'), '--json', '--target', service.url],
+        ...['--token-url', `${pieces().issuer}/token`, '--client', `order-orchestrator:${CLIENT_SECRET}`],
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    const [output] = await Promise.all([text(load.stdout), once(load, 'exit')]);
+    rounds = JSON.parse(output) as Round[];
+    console.table(rounds.map((round) => ({ ...round, others: JSON.stringify(round.others) })));
+  }, 180_000);
+
+  afterAll(async () => {
+    await service.end('SIGKILL');
+    await database.drop();
+  });
+
+  const middle = (value: (round: Round) => number | null) => {
+    const sorted = rounds.map((round) => value(round) ?? Infinity).sort((a, b) => a - b);
+    return sorted[Math.floor(sorted.length / 2)];
+  };
+
+  it('was really offered more than it takes', () => {
+    expect(middle(({ offered, peak }) => offered / peak)).toBeGreaterThan(1.5);
+    expect(middle(({ refused }) => refused)).toBeGreaterThan(0);
+  });
+
+  it('goes on accepting orders as before', () => {
+    expect(middle(({ kept }) => kept)).toBeGreaterThan(0.6);
+    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(2_000);
+  });
+
+  it('answers the others with SERVICE_UNAVAILABLE and Retry-After, soon', () => {
+    expect(rounds.map(({ others }) => others)).toEqual(rounds.map(() => ({})));
+    expect(middle(({ refusedP50 }) => refusedP50)).toBeLessThan(300);
+  });
+
+  it('is quick again within a second after the storm', () => {
+    expect(middle(({ recoveryMs }) => recoveryMs)).toBeLessThan(1_000);
+  });
+});
