@@ -52,6 +52,11 @@ export default defineConfig(
   eslint.configs.recommended,
   { files: ['**/*.{js,cjs,mjs}'], languageOptions: { globals: globals.node } },
   { files: ['**/*.{js,cjs}'], languageOptions: { sourceType: 'commonjs' } },
+  // k6 runs these, not Node.
+  {
+    files: ['test/load/*.js'],
+    languageOptions: { sourceType: 'module', globals: { __ENV: 'readonly', crypto: 'readonly' } },
+  },
   {
     files: ['{apps,libs,test}/**/*.ts'],
     extends: [tseslint.configs.recommendedTypeChecked],

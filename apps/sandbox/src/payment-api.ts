@@ -27,9 +27,10 @@ export async function startPaymentApi(port: number, file?: string): Promise<Runn
   return listen(http.createServer(paymentApi(new Ledger(file))), port);
 }
 
-/** The payments, by id. A file keeps every state of each as a line. */
+/** The payments. A file keeps every state of each as a line. */
 class Ledger {
   private readonly payments = new Map<string, Payment>();
+  private readonly idsByKey = new Map<string, string>();
 
   constructor(private readonly file: string | undefined) {
     if (file === undefined) return;
@@ -46,6 +47,10 @@ class Ledger {
     return this.payments.get(paymentId);
   }
 
+  byIdempotencyKey(key: string): Payment | undefined {
+    return this.get(this.idsByKey.get(key) ?? '');
+  }
+
   keep(payment: Payment): Payment {
     if (this.file !== undefined) appendFileSync(this.file, `${JSON.stringify(payment)}\n`);
     return this.remember(payment);
@@ -53,6 +58,7 @@ class Ledger {
 
   private remember(payment: Payment): Payment {
     this.payments.set(payment.paymentId, payment);
+    this.idsByKey.set(payment.idempotencyKey, payment.paymentId);
     return payment;
   }
 }
@@ -73,7 +79,7 @@ function paymentApi(ledger: Ledger): Express {
       res.status(503).json({ error: 'unavailable' });
       return;
     }
-    const known = ledger.all.find((payment) => payment.idempotencyKey === idempotencyKey);
+    const known = ledger.byIdempotencyKey(idempotencyKey);
     if (known && known.orderId !== orderId) {
       res.status(409).json({ error: 'Idempotency-Key was used for another order' });
       return;

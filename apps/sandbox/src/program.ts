@@ -1,9 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import https from 'node:https';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pieces } from './pieces';
 
 /** kafkajs computes timers that are in the past; Node warns of each first one, and nobody can act on it. */
 const NODE_FLAGS = ['--enable-source-maps', '--disable-warning=TimeoutNegativeWarning'];
+
+const READY_WITHIN_MS = 60_000;
+const STOP_WITHIN_MS = 15_000;
 
 const DIST = path.resolve('dist');
 
@@ -27,4 +34,59 @@ export async function runProgram(entry: string, env: NodeJS.ProcessEnv, args: re
   child.stdout?.resume();
   const [code] = (await once(child, 'exit')) as [number | null];
   if (code !== 0) throw new Error(`${entry} failed; the reason stands above.`);
+}
+
+interface ServiceOptions {
+  readonly pieces: Pieces;
+  readonly env: NodeJS.ProcessEnv;
+  readonly url: string;
+  /** Where its log lines go. */
+  readonly output: NodeJS.WritableStream;
+  /** Is told when it ends by itself, once it was ready. */
+  readonly fail: (error: unknown) => void;
+}
+
+/**
+ * Starts a process of the service and waits until it is ready.
+ * @throws {Error} when it ends before that, or takes too long
+ */
+export async function startService({ pieces, env, url, output, fail }: ServiceOptions): Promise<void> {
+  const { service } = await pieces.start(async () => {
+    const service = startProgram('main', env);
+    return { service, stop: () => stop(service) };
+  });
+  service.stdout?.pipe(output, { end: false });
+  const exited = once(service, 'exit').then(([code, signal]) => {
+    if (!pieces.areStopping) throw new Error(`The service ended by itself with ${signal ?? `exit code ${code}`}.`);
+  });
+  await Promise.race([exited, untilReady(`${url}/health/ready`)]);
+  exited.catch(fail);
+}
+
+async function untilReady(url: string): Promise<void> {
+  const deadline = Date.now() + READY_WITHIN_MS;
+  while (Date.now() < deadline) {
+    if (await isOk(url).catch(() => false)) return;
+    await delay(50);
+  }
+  throw new Error(`The service was not ready after ${READY_WITHIN_MS / 1_000} s.`);
+}
+
+async function isOk(url: string): Promise<boolean> {
+  if (url.startsWith('http:')) return (await fetch(url)).ok;
+  // We have started the service ourselves, so its certificate tells us nothing that we did not know.
+  const [response] = (await once(https.get(url, { rejectUnauthorized: false, agent: false }), 'response')) as [
+    IncomingMessage,
+  ];
+  response.resume();
+  return response.statusCode === 200;
+}
+
+async function stop(service: ChildProcess): Promise<void> {
+  if (service.exitCode !== null || service.signalCode !== null) return;
+  const exit = once(service, 'exit');
+  service.kill('SIGTERM');
+  const timer = setTimeout(() => service.kill('SIGKILL'), STOP_WITHIN_MS);
+  await exit;
+  clearTimeout(timer);
 }

@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto';
+import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from 'pg';
+import { startIdentityProvider } from '../identity-provider';
+import { startPaymentApi } from '../payment-api';
+import type { Pieces } from '../pieces';
+import { freePort } from '../ports';
+import { startPostgres } from '../postgres';
+import { runProgram, startService } from '../program';
+import { AUDIENCE, CLIENT_SECRET, SERVICE_LOGIN, TENANT_CLAIM } from '../settings';
+
+/** What the service is measured in. */
+export interface BenchEnvironment {
+  readonly url: string;
+  /** Of the process with the role `worker`. */
+  readonly workerUrl: string;
+  readonly database: Client;
+  fetchToken(): Promise<string>;
+  /** Waits until events are published, and orders paid. */
+  untilSettled(): Promise<void>;
+}
+
+/**
+ * The service as production runs it, in a process for each role, with a PostgreSQL, an identity provider and a payment
+ * API that nobody else uses.
+ * @param directory is emptied
+ * @param fail is told when a process of the service ends by itself
+ */
+export async function startEnvironment(
+  pieces: Pieces,
+  directory: string,
+  fail: (error: unknown) => void,
+): Promise<BenchEnvironment> {
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const [postgresPort, port, workerPort] = await Promise.all([freePort(), freePort(), freePort()]);
+  const dataDir = path.join(directory, 'postgres');
+  const postgres = await pieces.start(() => startPostgres({ dataDir, port: postgresPort }));
+  await postgres.createDatabase('orders');
+  await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+  const { url: issuer } = await pieces.start(() => startIdentityProvider(0));
+  const { url: paymentApi } = await pieces.start(() => startPaymentApi(0));
+  const env: NodeJS.ProcessEnv = {
+    NODE_ENV: 'production',
+    HOST: '127.0.0.1',
+    SHUTDOWN_DELAY_MS: '0',
+    DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name),
+    OIDC_ISSUER: issuer,
+    OIDC_AUDIENCE: AUDIENCE,
+    OIDC_TENANT_CLAIM: TENANT_CLAIM,
+    PAYMENT_API_URL: paymentApi,
+    AUDIT_KEY: randomBytes(32).toString('hex'),
+    PSEUDONYM_KEY: randomBytes(32).toString('hex'),
+    RATE_LIMIT_PER_MINUTE: '0',
+  };
+  await runProgram('database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });
+  const startRole = async (role: string, port: number) => {
+    const url = `http://127.0.0.1:${port}`;
+    const output = createWriteStream(path.join(directory, `${role}.log`));
+    await startService({ pieces, env: { ...env, ROLES: role, PORT: String(port) }, url, output, fail });
+    return url;
+  };
+  const [url, workerUrl] = await Promise.all([startRole('api', port), startRole('worker', workerPort)]);
+
+  const database = await pieces.start(async () => {
+    const client = new Client(postgres.url('orders'));
+    await client.connect();
+    return Object.assign(client, { stop: () => client.end() });
+  });
+  return {
+    url,
+    workerUrl,
+    database,
+    fetchToken: () => fetchToken(issuer),
+    async untilSettled() {
+      while ((await countWaiting(database)) > 0) await delay(100);
+    },
+  };
+}
+
+async function fetchToken(issuer: string): Promise<string> {
+  const response = await fetch(`${issuer}/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${Buffer.from(`order-orchestrator:${CLIENT_SECRET}`).toString('base64')}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials' }),
+  });
+  return ((await response.json()) as { access_token: string }).access_token;
+}
+
+async function countWaiting(database: Client): Promise<number> {
+  const { rows } = await database.query<{ waiting: number }>(
+    `SELECT ((SELECT count(*) FROM outbox WHERE published_at IS NULL)
+           + (SELECT count(*) FROM orders WHERE status = 'PENDING'))::int AS waiting`,
+  );
+  return rows[0]?.waiting ?? 0;
+}
