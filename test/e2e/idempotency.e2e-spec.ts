@@ -162,4 +162,20 @@ describe('Idempotency of POST /v1/orders', () => {
     expect(answers[0]?.text).not.toBe(first.text);
     expect(await ordersOf('cust_expired')).toBe(2);
   });
+
+  it('answers new orders and retries of two tenants that wait for the same few connections', async () => {
+    const narrow = await startService({ DATABASE_POOL_SIZE: '1' });
+    try {
+      const clients = [token, await fetchToken('other-tenant')].map((bearer) => api(narrow.url, bearer));
+      const bodies = Array.from({ length: 100 }, () => anOrder());
+      for (let round = 0; round < 3; round += 1) {
+        const calls = bodies.map((body, i) => clients[i % 2]!('/v1/orders', { body }));
+        const news = bodies.map((_, i) => clients[i % 2]!('/v1/orders', { body: anOrder() }));
+        const statuses = (await Promise.all([...calls, ...news])).map(({ status }) => status);
+        expect(new Set(statuses)).toEqual(new Set([201]));
+      }
+    } finally {
+      await narrow.stop();
+    }
+  });
 });

@@ -28,7 +28,23 @@ export class Database {
    */
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
     const { master } = this.dataSource.driver as unknown as { master: Pool };
-    return this.run(async () => (await master.query<Row>({ name, text, values: [...values] })).rows);
+    return this.run(async () => {
+      // Awaited, and not left to the pool's own `query`: that sends the statement in the context of whoever gave the
+      // connection back, and so as another client.
+      const client = await master.connect();
+      let fault: unknown;
+      const ended = () => undefined; // the statement is told too; without a listener the process would end
+      client.on('error', ended);
+      try {
+        return (await client.query<Row>({ name, text, values: [...values] })).rows;
+      } catch (error) {
+        fault = error;
+        throw error;
+      } finally {
+        client.off('error', ended);
+        client.release(isUnavailable(fault));
+      }
+    });
   }
 
   /**
