@@ -30,6 +30,7 @@ export async function startPaymentApi(port: number, file?: string): Promise<Runn
 /** The payments, by id. A file keeps every state of each as a line. */
 class Ledger {
   private readonly payments = new Map<string, Payment>();
+  private readonly ids = new Map<string, string>();
 
   constructor(private readonly file: string | undefined) {
     if (file === undefined) return;
@@ -46,6 +47,10 @@ class Ledger {
     return this.payments.get(paymentId);
   }
 
+  ofKey(idempotencyKey: string): Payment | undefined {
+    return this.payments.get(this.ids.get(idempotencyKey) ?? '');
+  }
+
   keep(payment: Payment): Payment {
     if (this.file !== undefined) appendFileSync(this.file, `${JSON.stringify(payment)}\n`);
     return this.remember(payment);
@@ -53,6 +58,7 @@ class Ledger {
 
   private remember(payment: Payment): Payment {
     this.payments.set(payment.paymentId, payment);
+    this.ids.set(payment.idempotencyKey, payment.paymentId);
     return payment;
   }
 }
@@ -73,7 +79,7 @@ function paymentApi(ledger: Ledger): Express {
       res.status(503).json({ error: 'unavailable' });
       return;
     }
-    const known = ledger.all.find((payment) => payment.idempotencyKey === idempotencyKey);
+    const known = ledger.ofKey(idempotencyKey);
     if (known && known.orderId !== orderId) {
       res.status(409).json({ error: 'Idempotency-Key was used for another order' });
       return;
