@@ -136,6 +136,35 @@ describeWithKafka('Events of Kafka', () => {
     expect(await service.database.query('SELECT FROM outbox_parked WHERE aggregateid = $1', [subject])).toEqual([]);
   });
 
+  it('share a transaction when they come together, and none suffers when one of them fails', async () => {
+    const run = randomUUID();
+    const subjects = Array.from({ length: 300 }, (_, n) => `together-${n}-${run}`);
+    const [bad = '', ...good] = subjects;
+    failures.set(bad, 99);
+    const send = (names: string[]) =>
+      producer.send({
+        topic: ORDERS_TOPIC,
+        messages: names.map((name) => ({
+          key: name,
+          value: '{"a":1}',
+          headers: { ce_id: name, ce_type: 'test.told', ce_subject: name },
+        })),
+      });
+    await send(subjects.slice(0, 200));
+    expect((await letterOf(bad)).headers['dlq-attempts']).toBe('5');
+    await send(subjects.slice(200));
+    const noted = async (names: string[]) => {
+      const sql = 'SELECT event_id, xmin::text AS transaction FROM inbox WHERE event_id = ANY($1)';
+      return service.database.query<{ transaction: string }>(sql, [names]);
+    };
+    await until('all others', async () => (await noted(subjects)).length === good.length);
+    const transactions = new Set((await noted(subjects.slice(200))).map(({ transaction }) => transaction));
+    expect(transactions.size).toBeLessThan(50);
+    const effects = 'SELECT aggregateid FROM outbox_parked WHERE aggregateid = ANY($1)';
+    const having = await service.database.query<{ aggregateid: string }>(effects, [subjects]);
+    expect(having.map(({ aggregateid }) => aggregateid).sort()).toEqual([...good].sort());
+  });
+
   it.each<[string, IHeaders, string | null, string]>([
     ['without a type', { ce_type: '' }, '{}', 'The header ce_type is missing'],
     ['without an id', { ce_id: '' }, '{}', 'The header ce_id is missing'],

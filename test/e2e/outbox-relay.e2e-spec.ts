@@ -112,6 +112,40 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     expect(topic.about(tooLarge).map(({ headers }) => headers['ce_sequence'])).toEqual(['1', '2', '3', '4']);
   });
 
+  it('publishes a backlog at more than 1,000 events a second, in order', async () => {
+    const run = randomUUID();
+    await service.database.query(
+      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence)
+       SELECT gen_random_uuid(), 'order', 'ord_' || n % 100 || $1, 'order.tested',
+              json_build_object('a', repeat('x', 700)), n / 100 + 1
+       FROM generate_series(0, 9999) AS n`,
+      [run],
+    );
+    const start = performance.now();
+    await until('the marks', async () => (await unpublished(service)) === 0);
+    expect(performance.now() - start).toBeLessThan(10_000);
+    await until('all events', () => topic.messages.filter(({ key }) => key.endsWith(run)).length === 10_000);
+    for (const n of [0, 50, 99]) {
+      const sequences = topic.about(`ord_${n}${run}`).map(({ headers }) => Number(headers['ce_sequence']));
+      expect(sequences).toEqual([...Array(101).keys()].slice(1));
+    }
+  });
+
+  it('has an event in Kafka and marked within a second of its commit', async () => {
+    const run = randomUUID();
+    for (let n = 1; n <= 50; n += 1) {
+      await tell(service, `ord_${n}${run}`, [1]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await until('the marks', async () => (await unpublished(service)) === 0);
+    const late = await service.database.query(
+      `SELECT published_at - created_at AS took FROM outbox
+       WHERE aggregateid LIKE $1 AND published_at - created_at > interval '1 second'`,
+      [`%${run}`],
+    );
+    expect(late).toEqual([]);
+  });
+
   it('publishes what committed late, after newer events went out', async () => {
     const late = `ord_${randomUUID()}`;
     const prompt = `ord_${randomUUID()}`;

@@ -26,12 +26,23 @@ export const MAX_ATTEMPTS = 32_767;
 export class JobQueue {
   /** @param delayMs how long to wait before it is run, in milliseconds */
   async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
-    const context = currentContext();
-    const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
-    await tx.query(
-      `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
-                                      run_at := now() + $4::integer * interval '1 millisecond')`,
-      [task, JSON.stringify({ ...payload, origin }), MAX_ATTEMPTS, Math.round(delayMs)],
-    );
+    await tx.query(`SELECT ${jobInsert(1)}`, jobValues(task, payload, delayMs));
   }
+}
+
+/**
+ * SQL, a call to select, that enqueues a job within a statement that does something else too.
+ * @param first number of the first of the parameters that {@link jobValues} gives
+ */
+export function jobInsert(first: number): string {
+  const [task, payload, attempts, delayMs] = [first, first + 1, first + 2, first + 3].map((number) => `$${number}`);
+  return `graphile_worker.add_job(${task}::text, ${payload}::json, max_attempts := ${attempts}::integer,
+                                  run_at := now() + ${delayMs}::integer * interval '1 millisecond')`;
+}
+
+/** As {@link JobQueue.enqueue} takes them: the job continues the trace of the work under way. */
+export function jobValues(task: string, payload: object, delayMs = 0): unknown[] {
+  const context = currentContext();
+  const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
+  return [task, JSON.stringify({ ...payload, origin }), MAX_ATTEMPTS, Math.round(delayMs)];
 }

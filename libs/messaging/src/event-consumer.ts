@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 import { type KafkaContext, RpcException } from '@nestjs/microservices';
-import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { newContext, runInContext } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
@@ -9,6 +8,7 @@ import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
 import { type ConsumedEvent, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
 import { DeadLetters } from './dead-letters';
+import { Inbox } from './inbox';
 
 const ATTEMPTS = 5;
 const FIRST_BACKOFF_MS = 100;
@@ -16,7 +16,7 @@ const FIRST_BACKOFF_MS = 100;
 /** What is done with an event, by its type, in the transaction in which it is noted as consumed. */
 export type EventHandlers = Readonly<Record<string, (tx: EntityManager, event: ConsumedEvent) => Promise<void>>>;
 
-type Outcome = 'processed' | 'duplicate' | 'ignored' | 'dead_lettered';
+type Outcome = 'processed' | 'duplicate' | 'dead_lettered';
 
 /**
  * Takes events from the transport to their handlers, so that each has one effect however often it is delivered: its id
@@ -28,7 +28,7 @@ export class EventConsumer {
   private readonly logger = new Logger(EventConsumer.name);
 
   constructor(
-    private readonly database: Database,
+    private readonly inbox: Inbox,
     private readonly deadLetters: DeadLetters,
     @InjectMetric('events_consumed_total') private readonly consumed: Counter<'type' | 'outcome'>,
   ) {}
@@ -41,15 +41,16 @@ export class EventConsumer {
    */
   async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
     const { headers = {}, value } = context.getMessage();
+    const type = textHeader(headers, 'ce_type');
+    // Whoever publishes can name types as it likes; a label must not.
+    const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
+    if (type !== undefined && label === 'other') {
+      this.consumed.inc({ type: label, outcome: 'ignored' });
+      return;
+    }
     const origin = { requestId: textHeader(headers, 'x-request-id'), traceparent: textHeader(headers, 'traceparent') };
     const deal = async () => {
-      const type = textHeader(headers, 'ce_type');
-      // Whoever publishes can name types as it likes; a label must not.
-      const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
-      const outcome =
-        type !== undefined && label === 'other'
-          ? 'ignored'
-          : await this.handle(consumer, context, handlers, () => toConsumedEvent(headers, value));
+      const outcome = await this.handle(consumer, context, handlers, () => toConsumedEvent(headers, value));
       this.consumed.inc({ type: label, outcome });
     };
     await runInContext(newContext(origin), deal).catch((error: unknown) => {
@@ -66,7 +67,8 @@ export class EventConsumer {
     for (let attempts = 1; ; attempts += 1) {
       try {
         const event = read();
-        return await this.database.inTransaction((tx) => this.once(tx, consumer, event, handlers));
+        const isFirst = await this.inbox.once(consumer, event.id, async (tx) => handlers[event.type]?.(tx, event));
+        return isFirst ? 'processed' : 'duplicate';
       } catch (error) {
         if (isUnavailable(error)) throw error;
         if (attempts < ATTEMPTS && !isFinal(error)) {
@@ -80,21 +82,6 @@ export class EventConsumer {
         return 'dead_lettered';
       }
     }
-  }
-
-  private async once(
-    tx: EntityManager,
-    consumer: string,
-    event: ConsumedEvent,
-    handlers: EventHandlers,
-  ): Promise<Outcome> {
-    const noted = await tx.query<unknown[]>(
-      'INSERT INTO inbox (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1',
-      [consumer, event.id],
-    );
-    if (noted.length === 0) return 'duplicate';
-    await handlers[event.type]?.(tx, event);
-    return 'processed';
   }
 
   private async bury(consumer: string, context: KafkaContext, error: unknown, attempts: number): Promise<void> {

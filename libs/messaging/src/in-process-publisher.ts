@@ -4,8 +4,8 @@ import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
 import { ORDERS_TOPIC } from './topics';
 
-/** Aggregates whose events are handled at once. Each takes a connection of the pool, and requests need some too. */
-const CONCURRENT_AGGREGATES = 4;
+/** Aggregates whose events are handled at once: so many can share a transaction. */
+const CONCURRENT_AGGREGATES = 50;
 
 @Injectable()
 export class InProcessPublisher extends EventPublisher {

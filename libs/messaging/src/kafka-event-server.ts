@@ -1,15 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
-import { ServerKafka } from '@nestjs/microservices';
+import { type MessageHandler, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
-import type { Consumer } from 'kafkajs';
+import type { Consumer, EachBatchPayload } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
 
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
 const SESSION_TIMEOUT_MS = 10_000;
-/** Messages of one partition are handled one after the other, those of this many partitions at once. */
 const CONCURRENT_PARTITIONS = 4;
+/** Messages of a partition that are handled at once, if their keys differ: so many can share a transaction. */
+const CONCURRENT_MESSAGES = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 /** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
 const LAST_MESSAGES_MS = 5_000;
@@ -36,9 +37,6 @@ export class KafkaEventServer extends ServerKafka {
         allowAutoTopicCreation: false,
         retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
       },
-      // What was published before the group was there is to be dealt with too.
-      subscribe: { fromBeginning: true },
-      run: { partitionsConsumedConcurrently: CONCURRENT_PARTITIONS },
     });
     // Handlers get the message as it came. Nest's parser would guess at JSON, in headers too, and dead letters must be
     // what was sent.
@@ -56,6 +54,39 @@ export class KafkaEventServer extends ServerKafka {
   override async close(): Promise<void> {
     this.stop.abort();
     await Promise.race([this.running, delay(LAST_MESSAGES_MS, undefined, { ref: false })]);
+  }
+
+  /** Topics are plain text. Nest's look-up first takes each for JSON, and pays for an exception with every message. */
+  override getHandlerByPattern(pattern: string): MessageHandler | null {
+    return this.messageHandlers.get(pattern) ?? null;
+  }
+
+  override async bindEvents(consumer: Consumer): Promise<void> {
+    // What was published before the group was there is to be dealt with too.
+    await consumer.subscribe({ topics: [...this.messageHandlers.keys()], fromBeginning: true });
+    await consumer.run({
+      partitionsConsumedConcurrently: CONCURRENT_PARTITIONS,
+      eachBatchAutoResolve: false,
+      eachBatch: (payload) => this.handleBatch(payload),
+    });
+  }
+
+  /** Messages with the same key are handled one after the other. A message counts as consumed with all before it. */
+  private async handleBatch(payload: EachBatchPayload): Promise<void> {
+    const { topic, partition, messages } = payload.batch;
+    for (let start = 0; start < messages.length; start += CONCURRENT_MESSAGES) {
+      if (!payload.isRunning() || payload.isStale()) return;
+      const part = messages.slice(start, start + CONCURRENT_MESSAGES);
+      const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
+      const handling = Array.from(ofEachKey, async (ofOne) => {
+        for (const message of ofOne) await this.handleMessage({ ...payload, topic, partition, message });
+      });
+      // Nothing of this batch may still be under way when it comes again.
+      await Promise.allSettled(handling);
+      await Promise.all(handling);
+      payload.resolveOffset(part.at(-1)?.offset ?? payload.batch.lastOffset());
+      await payload.heartbeat();
+    }
   }
 
   protected override registerConsumerEventListeners(): void {

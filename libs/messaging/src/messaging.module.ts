@@ -8,6 +8,7 @@ import { DeadLetterParking } from './dead-letter-parking';
 import { DeadLetters } from './dead-letters';
 import { EventConsumer } from './event-consumer';
 import { EventPublisher } from './event-publisher';
+import { Inbox } from './inbox';
 import { InProcessPublisher } from './in-process-publisher';
 import { InProcessServer } from './in-process-server';
 import { KafkaDeadLetters } from './kafka-dead-letters';
@@ -48,6 +49,7 @@ export class MessagingModule {
           ...metrics,
           OutboxRelay,
           EventConsumer,
+          Inbox,
           InProcessServer,
           { provide: EVENT_SERVER, useExisting: InProcessServer },
           { provide: EventPublisher, useClass: InProcessPublisher },
@@ -83,6 +85,7 @@ export class MessagingModule {
         ...metrics,
         OutboxRelay,
         EventConsumer,
+        Inbox,
         { provide: ChosenPartitions, useValue: partitions },
         {
           provide: EVENT_SERVER,

@@ -17,8 +17,12 @@ import type { StoredEvent } from './stored-event';
 
 /** How long an idle relay waits before it looks again. */
 const POLL_MS = 100;
+/** How long it waits for company after it took all that was there: a batch costs much the same however small it is. */
+const LINGER_MS = 20;
 /** How often lanes are shared out and the backlog is measured. */
 const UPKEEP_MS = 1_000;
+/** The backlog is measured for at most one part in so many of the time. */
+const MEASURE_PAUSE = 20;
 const LAST_BATCH_MS = 3_000;
 const LONGEST_BACKOFF_MS = 5_000;
 
@@ -86,44 +90,88 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
   private async relay(onProgress: () => void): Promise<void> {
     const session = await OutboxSession.open(this.config);
     try {
-      let upkeepAt = 0;
+      let measureAt = 0;
       while (!this.stop.signal.aborted) {
-        if (performance.now() >= upkeepAt) {
-          await session.lanes.balance();
+        const now = performance.now();
+        await session.lanes.balance();
+        if (now >= measureAt) {
           await this.measure(session);
-          await this.publisher.connect();
-          upkeepAt = performance.now() + UPKEEP_MS;
+          // Counting a long backlog takes long, and nothing is relayed meanwhile.
+          measureAt = now + Math.max(UPKEEP_MS, MEASURE_PAUSE * (performance.now() - now));
         }
-        const events = await session.read();
-        await this.deliver(session, events);
-        onProgress();
-        if (events.length === 0) await this.pause(POLL_MS);
+        await this.publisher.connect();
+        await this.relayUntil(now + UPKEEP_MS, session, onProgress);
       }
     } finally {
       await session.close().catch(() => undefined);
     }
   }
 
-  /** Publishes and marks. What the destination refuses is found by halving, and parked with its aggregate. */
-  private async deliver(session: OutboxSession, events: StoredEvent[], parked = new Set<string>()): Promise<void> {
-    const [first] = events;
-    if (!first) return;
+  private async relayUntil(end: number, session: OutboxSession, onProgress: () => void): Promise<void> {
+    const isOver = () => this.stop.signal.aborted || performance.now() >= end;
+    do {
+      let events = await session.read();
+      const pauseMs = events.length === 0 ? POLL_MS : LINGER_MS;
+      if (events.length === 0) onProgress();
+      let marking: Promise<void> | undefined;
+      while (events.length > 0) {
+        // In a backlog the next batch is read, and the last one marked, while this one is on its way.
+        const ahead = session.hasMore && !isOver() ? session.read(events) : [];
+        const [isWhole, next] = await allOf([this.publish(session, events), ahead, marking]);
+        onProgress();
+        marking = isWhole ? this.mark(session, events) : undefined;
+        // What was read ahead may be of an aggregate that is parked now.
+        events = isWhole ? next : [];
+      }
+      await marking;
+      if (!isOver() && !session.hasMore) await this.pause(pauseMs);
+    } while (!isOver());
+  }
+
+  /**
+   * Publishes, and leaves it to the caller to mark. What the destination refuses is found by halving and parked with its
+   * aggregate; then all others are marked already.
+   * @returns whether nothing was refused
+   */
+  private async publish(session: OutboxSession, events: StoredEvent[]): Promise<boolean> {
     try {
       await this.publisher.publish(events);
+      return true;
     } catch (error) {
       if (!(error instanceof EventRefused)) throw error;
-      if (events.length === 1) {
-        parked.add(first.aggregateid);
-        this.logger.error({ err: error, eventId: first.id, type: first.type }, 'An event was refused for good');
-        await session.park(first, error.message);
-        return;
-      }
-      const middle = Math.ceil(events.length / 2);
-      await this.deliver(session, events.slice(0, middle), parked);
-      const rest = events.slice(middle).filter(({ aggregateid }) => !parked.has(aggregateid));
-      await this.deliver(session, rest, parked);
+      await this.publishWithout(session, events, error, new Set());
+      return false;
+    }
+  }
+
+  private async publishWithout(
+    session: OutboxSession,
+    events: StoredEvent[],
+    refusal: EventRefused,
+    parked: Set<string>,
+  ): Promise<void> {
+    const [first] = events;
+    if (first && events.length === 1) {
+      parked.add(first.aggregateid);
+      this.logger.error({ err: refusal, eventId: first.id, type: first.type }, 'An event was refused for good');
+      await session.park(first, refusal.message);
       return;
     }
+    const middle = Math.ceil(events.length / 2);
+    for (const half of [events.slice(0, middle), events.slice(middle)]) {
+      const others = half.filter(({ aggregateid }) => !parked.has(aggregateid));
+      if (others.length === 0) continue;
+      try {
+        await this.publisher.publish(others);
+        await this.mark(session, others);
+      } catch (error) {
+        if (!(error instanceof EventRefused)) throw error;
+        await this.publishWithout(session, others, error, parked);
+      }
+    }
+  }
+
+  private async mark(session: OutboxSession, events: readonly StoredEvent[]): Promise<void> {
     await session.markPublished(events);
     for (const { type } of events) this.published.inc({ type });
   }
@@ -138,4 +186,10 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
   private async pause(ms: number): Promise<void> {
     await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
   }
+}
+
+/** As `Promise.all`, but when one rejects the others are awaited too, so that nothing goes on behind a failure. */
+async function allOf<T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }

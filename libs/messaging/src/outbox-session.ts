@@ -17,6 +17,7 @@ const ENVELOPE_BYTES = 500;
  */
 export class OutboxSession {
   private rows = BATCH_ROWS;
+  private lastWasCut = false;
 
   private constructor(
     private readonly client: Client,
@@ -41,24 +42,31 @@ export class OutboxSession {
     await endConnection(this.client);
   }
 
+  /** Whether the last read left events behind. */
+  get hasMore(): boolean {
+    return this.lastWasCut;
+  }
+
   /**
    * The oldest events of our lanes that are not published. There is no high-water mark: a row that commits late is
    * found late, and none is ever skipped.
+   * @param underWay left out, because they are being published
    */
-  async read(): Promise<StoredEvent[]> {
+  async read(underWay: readonly StoredEvent[] = []): Promise<StoredEvent[]> {
     const { rows } = await this.client.query<StoredEvent>(
       `SELECT position, id, aggregatetype, aggregateid, type, payload::text AS payload, sequence, traceparent,
               request_id, created_at
        FROM outbox
-       WHERE published_at IS NULL AND lane = ANY($1)
+       WHERE published_at IS NULL AND lane = ANY($1) AND position <> ALL($3::bigint[])
          AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
        ORDER BY position LIMIT $2`,
-      [this.lanes.held, this.rows],
+      [this.lanes.held, this.rows, underWay.map(({ position }) => position)],
     );
     let bytes = 0;
     const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload) + ENVELOPE_BYTES) > BATCH_BYTES);
     const batch = end === -1 ? rows : rows.slice(0, Math.max(end, 1));
     // Where events are large, the next read does not fetch hundreds of them to send a few.
+    this.lastWasCut = end !== -1 || rows.length === this.rows;
     this.rows = end === -1 ? BATCH_ROWS : 2 * batch.length;
     return batch;
   }

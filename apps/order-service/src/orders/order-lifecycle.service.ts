@@ -1,15 +1,13 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { type AuditRow, auditRow } from '@platform/audit';
-import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { outboxRow } from '@platform/messaging';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
-import { OrderStore } from './order-store';
+import { OrderStore, type PendingOrder } from './order-store';
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
 
@@ -28,17 +26,19 @@ export type PayableOrder = Pick<Order, 'status' | 'customerId' | 'paymentId' | '
 
 type Change = Partial<Pick<Order, 'status' | 'paymentId' | 'paymentStatus' | 'reason'>>;
 
+/** How often a change is tried anew because another came first. */
+const ROUNDS = 20;
+
 /**
- * Everything that happens to an order after it was accepted. Each change locks the order, raises its version and, where
- * the status moves, appends the event that tells of it: in one transaction, so that of two who race the second sees what
- * the first did. All are idempotent.
+ * Everything that happens to an order after it was accepted. Each change raises its version and, where the status moves,
+ * appends the event that tells of it: in one statement, which changes the version that was read or nothing, so that of two
+ * who race the second sees what the first did. All are idempotent.
  */
 @Injectable()
 export class OrderLifecycleService {
   private readonly logger = new Logger(OrderLifecycleService.name);
 
   constructor(
-    private readonly database: Database,
     private readonly store: OrderStore,
     @InjectMetric('order_transitions_total') private readonly transitions: Counter<'to'>,
   ) {}
@@ -58,7 +58,7 @@ export class OrderLifecycleService {
   cancel(tenantId: string, orderId: string, reason: string, ifMatch: string | undefined): Promise<Order> {
     const uuid = toOrderUuid(orderId);
     return this.change(
-      (tx) => this.store.lock(tx, tenantId, uuid),
+      () => this.store.find(tenantId, uuid),
       (order) => {
         // A client whose first answer was lost asks again with the ETag that it knew. What it wants is so: RFC 9110
         // section 13.1.1 lets us say yes.
@@ -78,8 +78,8 @@ export class OrderLifecycleService {
    * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status and learns of the payment,
    * which is then to be voided if it was authorised.
    */
-  async applyPayment(orderId: string, { paymentId, status, reason }: PaymentAnswer): Promise<void> {
-    await this.changeAnyones(orderId, (order) => {
+  applyPayment(orderId: string, { paymentId, status, reason }: PaymentAnswer): Promise<PayableOrder> {
+    return this.changeAnyones(orderId, (order) => {
       if (order.paymentId !== null) {
         // Its key was forgotten, or never honoured. Somebody has to look: we can void one payment only.
         if (order.paymentId !== paymentId)
@@ -94,10 +94,14 @@ export class OrderLifecycleService {
     });
   }
 
-  /** The order, if it is pending, as it stays until `tx` ends. */
-  async lockPending(tx: EntityManager, orderId: string): Promise<PayableOrder | undefined> {
-    const order = await this.store.lockAnyones(tx, toOrderUuid(orderId));
-    return order?.status === 'PENDING' ? toPayable(order) : undefined;
+  /**
+   * Has an effect of another feature on an order that is pending, and is so until it is had.
+   * @param statement SQL without parameters; it finds the order's UUID in `pending.id`
+   * @returns the order; undefined when it is not pending, and there was no effect
+   */
+  async whilePending(orderId: string, statement: string): Promise<PayableOrder | undefined> {
+    const order = await this.store.whilePending(toOrderUuid(orderId), statement);
+    return order && toPayable(order);
   }
 
   /** Rejects an order whose payment is not known. */
@@ -107,42 +111,44 @@ export class OrderLifecycleService {
     );
   }
 
-  async markVoided(orderId: string): Promise<void> {
-    await this.changeAnyones(orderId, (order) =>
+  markVoided(orderId: string): Promise<PayableOrder> {
+    return this.changeAnyones(orderId, (order) =>
       order.paymentStatus === 'AUTHORIZED' ? { paymentStatus: 'VOIDED' } : undefined,
     );
   }
 
-  private changeAnyones(orderId: string, decide: (order: Order) => Change | undefined): Promise<Order> {
+  private async changeAnyones(orderId: string, decide: (order: Order) => Change | undefined): Promise<PayableOrder> {
     const uuid = toOrderUuid(orderId);
-    return this.change((tx) => this.store.lockAnyones(tx, uuid), decide);
+    return toPayable(await this.change(() => this.store.findAnyones(uuid), decide));
   }
 
   /** @param decide what becomes of the order; undefined leaves it as it is */
   private async change(
-    lock: (tx: EntityManager) => Promise<Order | null>,
+    read: () => Promise<Order | null>,
     decide: (order: Order) => Change | undefined,
   ): Promise<Order> {
-    const { order, movedTo } = await this.database.inTransaction(async (tx) => {
-      const order = await lock(tx);
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      const order = await read();
       if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
       const change = decide(order);
-      if (!change) return { order };
+      if (!change) return order;
       const movedTo = change.status;
       if (movedTo && !mayBecome(order, movedTo))
         throw new Error(`An order cannot go from ${order.status} to ${movedTo}`);
       const { version, eventSequence } = order;
       Object.assign(order, change, { version: version + 1, updatedAt: new Date() });
       if (movedTo) order.eventSequence = eventSequence + 1;
-      await this.store.update(tx, order, movedTo && eventOf(order), auditOf(order, movedTo));
-      return { order, movedTo };
-    });
-    if (movedTo) this.transitions.inc({ to: movedTo });
-    return order;
+      if (await this.store.update(order, version, movedTo && eventOf(order), auditOf(order, movedTo))) {
+        if (movedTo) this.transitions.inc({ to: movedTo });
+        return order;
+      }
+    }
+    throw ServiceError.unavailable(new Error('Others changed the order again and again'));
   }
 }
 
-function toPayable({ status, customerId, currency, totalValue, paymentId, paymentStatus }: Order): PayableOrder {
+function toPayable(order: PendingOrder): PayableOrder {
+  const { status, customerId, currency, totalValue, paymentId, paymentStatus } = order;
   return { status, customerId, amount: { currency, value: totalValue }, paymentId, paymentStatus };
 }
 

@@ -6,7 +6,6 @@ import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/id
 import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
 import { Order } from './order.entity';
 import type { OrderStatus } from './order-status';
-import type { EntityManager } from 'typeorm';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
@@ -18,6 +17,12 @@ export interface NewOrder {
   readonly fingerprint: string;
   readonly answer: string;
 }
+
+/** What is needed of an order while it is to be paid. */
+export type PendingOrder = Pick<
+  Order,
+  'status' | 'customerId' | 'currency' | 'totalValue' | 'paymentId' | 'paymentStatus'
+>;
 
 export interface OrderFilter {
   readonly status?: OrderStatus;
@@ -59,16 +64,20 @@ const INSERT_ALL = `
   )
   SELECT id FROM fresh`;
 
+/** Changes the version that was read, or nothing. */
 const UPDATE = `
-  WITH told AS (
-    ${outboxInsert(10)} WHERE $10::uuid IS NOT NULL
+  WITH changed AS (
+    UPDATE orders
+    SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
+        payment_status = $7, reason = $8
+    WHERE id = $1::uuid AND tenant_id = $9 AND version = $10::integer
+    RETURNING 1
+  ), told AS (
+    ${outboxInsert(11)} FROM changed WHERE $11::uuid IS NOT NULL
   ), shown AS (
-    ${auditInsert(18)}
+    ${auditInsert(19)} FROM changed
   )
-  UPDATE orders
-  SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
-      payment_status = $7, reason = $8
-  WHERE id = $1::uuid AND tenant_id = $9`;
+  SELECT count(*)::integer AS changed FROM changed`;
 
 const MOST_ROUNDS = 3;
 
@@ -139,23 +148,41 @@ export class OrderStore {
     return this.database.run((manager) => manager.findOneBy(Order, { id: uuid }));
   }
 
-  /** The order, which nobody else changes until `tx` ends. */
-  lock(tx: EntityManager, tenantId: string, uuid: string): Promise<Order | null> {
-    return tx.findOne(Order, { where: { id: uuid, tenantId }, lock: { mode: 'pessimistic_write' } });
+  /**
+   * Runs a statement that finds the order's id in `pending.id`, if the order is pending; nobody else changes it meanwhile.
+   * For the service's own work, as {@link findAnyones}.
+   * @returns the order; undefined when it is not pending
+   */
+  async whilePending(uuid: string, statement: string): Promise<PendingOrder | undefined> {
+    const [order] = await this.database.run((manager) =>
+      manager.query<PendingOrder[]>(
+        `WITH pending AS (
+           SELECT id, status, customer_id AS "customerId", currency, total_value::text AS "totalValue",
+                  payment_id AS "paymentId", payment_status AS "paymentStatus"
+           FROM orders WHERE id = $1::uuid AND status = 'PENDING' FOR UPDATE
+         ), done AS (
+           ${statement}
+         )
+         SELECT * FROM pending`,
+        [uuid],
+      ),
+    );
+    return order;
   }
 
-  /** As {@link lock}, for the service's own work as in {@link findAnyones}. */
-  lockAnyones(tx: EntityManager, uuid: string): Promise<Order | null> {
-    return tx.findOne(Order, { where: { id: uuid }, lock: { mode: 'pessimistic_write' } });
-  }
-
-  /** Writes what changes in the life of an order that `tx` has locked, and the event that tells of it, if any does. */
-  async update(tx: EntityManager, order: Order, event: OutboxRow | undefined, audit: AuditRow): Promise<void> {
-    await tx.query(UPDATE, [
+  /**
+   * Writes what changes in the life of an order, and the event that tells of it, if any does.
+   * @param readVersion which it had when the change was decided
+   * @returns false when it has another one by now: nothing was written
+   */
+  async update(order: Order, readVersion: number, event: OutboxRow | undefined, audit: AuditRow): Promise<boolean> {
+    const values = [
       ...[order.id, order.version, order.eventSequence, order.updatedAt],
-      ...[order.status, order.paymentId, order.paymentStatus, order.reason, order.tenantId],
+      ...[order.status, order.paymentId, order.paymentStatus, order.reason, order.tenantId, readVersion],
       ...[...outboxValues(event), ...auditValues(audit)],
-    ]);
+    ];
+    const [row] = await this.database.run((manager) => manager.query<{ changed: number }[]>(UPDATE, values));
+    return row?.changed === 1;
   }
 
   /** Newest first: ids are in the order of creation. */

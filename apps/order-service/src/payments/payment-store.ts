@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
+import { jobInsert, jobValues } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
 import { fromString, toUUID } from 'typeid-js';
 import type { EntityManager } from 'typeorm';
@@ -11,6 +12,12 @@ export interface DuePayment {
   readonly attempts: number;
   readonly ageMs: number;
 }
+
+/**
+ * SQL for `OrderLifecycleService.whilePending`, before the payment API is asked: from here on it may hold a payment. Never
+ * taken back, not even when nothing was sent: another run may have sent something meanwhile.
+ */
+export const MARK_ASKED = 'UPDATE payments SET asked_at = now() FROM pending WHERE order_id = pending.id';
 
 function toUuid(orderId: string): string {
   try {
@@ -25,9 +32,15 @@ function toUuid(orderId: string): string {
 export class PaymentStore {
   constructor(private readonly database: Database) {}
 
-  /** Does nothing when it is there. @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order */
-  async add(tx: EntityManager, orderId: string): Promise<void> {
-    await tx.query('INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING', [toUuid(orderId)]);
+  /**
+   * Adds the payment, unless it is there, and has it carried on by a job.
+   * @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order
+   */
+  async add(tx: EntityManager, orderId: string, task: string, job: object): Promise<void> {
+    await tx.query(
+      `WITH added AS (INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING) SELECT ${jobInsert(2)}`,
+      [toUuid(orderId), ...jobValues(task, job)],
+    );
   }
 
   async find(orderId: string): Promise<DuePayment> {
@@ -41,14 +54,6 @@ export class PaymentStore {
     );
     if (!payment) throw new Error('There is no payment for the order');
     return payment;
-  }
-
-  /**
-   * Before the payment API is asked: from here on it may hold a payment. Never taken back, not even when nothing was sent:
-   * another run may have sent something meanwhile.
-   */
-  async markAsked(tx: EntityManager, orderId: string): Promise<void> {
-    await tx.query('UPDATE payments SET asked_at = now() WHERE order_id = $1', [toUuid(orderId)]);
   }
 
   async countAttempt(tx: EntityManager, orderId: string): Promise<void> {

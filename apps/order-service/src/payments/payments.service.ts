@@ -9,7 +9,7 @@ import type { EntityManager } from 'typeorm';
 import { OrderLifecycleService, type PayableOrder } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
-import { type DuePayment, PaymentStore } from './payment-store';
+import { type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
 
 const TASK = 'carry-payment-on';
 
@@ -54,16 +54,14 @@ export class PaymentsService {
    * @throws {Error} when there is no such order
    */
   async lookAt(tx: EntityManager, orderId: string): Promise<void> {
-    await this.payments.add(tx, orderId);
-    await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job);
+    await this.payments.add(tx, orderId, TASK, { orderId } satisfies Job);
   }
 
   private async carryOn(orderId: string, signals: JobSignals): Promise<void> {
     const context = currentContext();
     if (context) context.orderId = orderId;
     for (;;) {
-      const order = await this.orders.find(orderId);
-      const payment = await this.payments.find(orderId);
+      const [order, payment] = await Promise.all([this.orders.find(orderId), this.payments.find(orderId)]);
       const step = nextStep({ ...order, ...payment }, this.config.paymentGiveUpMs);
       if (step === 'nothing') return;
       if (step === 'give-up') {
@@ -75,8 +73,9 @@ export class PaymentsService {
         // Others must have their turn too, above all those whose time is up.
         return this.later(orderId, signals.stopping.aborted ? 0 : LOOK_AGAIN_MS * Math.random());
       }
-      // From here on its customer cannot be erased, so that the payment API hears the same with every attempt.
-      const asked = step === 'ask' && !payment.wasAsked ? await this.markAsked(orderId) : order;
+      // From here on its customer cannot be erased, so that the payment API hears the same with every attempt. It may have
+      // ended while we waited; then there is nothing to be asked for.
+      const asked = step === 'ask' && !payment.wasAsked ? await this.orders.whilePending(orderId, MARK_ASKED) : order;
       if (asked && !(await this.attempt(orderId, step, asked, payment, signals.abort))) return;
     }
   }
@@ -88,18 +87,6 @@ export class PaymentsService {
       () => true,
       () => false,
     );
-  }
-
-  /**
-   * Notes that the payment API is asked. The order may have ended while we waited.
-   * @returns undefined when it has, and nothing was noted
-   */
-  private async markAsked(orderId: string): Promise<PayableOrder | undefined> {
-    return this.database.inTransaction(async (tx) => {
-      const order = await this.orders.lockPending(tx, orderId);
-      if (order) await this.payments.markAsked(tx, orderId);
-      return order;
-    });
   }
 
   /** @returns whether the run goes on; else another will */
@@ -117,8 +104,10 @@ export class PaymentsService {
       },
     );
     if (!(answer instanceof Error)) {
-      await (answer === 'voided' ? this.orders.markVoided(orderId) : this.orders.applyPayment(orderId, answer));
-      return true;
+      const changed = await (answer === 'voided'
+        ? this.orders.markVoided(orderId)
+        : this.orders.applyPayment(orderId, answer));
+      return nextStep({ ...changed, ...payment, wasAsked: true }, this.config.paymentGiveUpMs) !== 'nothing';
     }
     const { kind, wasSent } = answer instanceof OutboundFailure ? answer : { kind: undefined, wasSent: true };
     if (!wasSent && (kind === 'circuit_open' || kind === 'bulkhead_full')) {
