@@ -4,8 +4,9 @@ import { Database, GroupCommit } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
+import type { Slice } from '@platform/paging';
 import { Order } from './order.entity';
-import type { OrderStatus } from './order-status';
+import { listStatement, ORDER_COLUMNS, type OrderFilter } from './order-list';
 import type { EntityManager } from 'typeorm';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
@@ -17,15 +18,6 @@ export interface NewOrder {
   readonly key: string;
   readonly fingerprint: Buffer;
   readonly answer: string;
-}
-
-export interface OrderFilter {
-  readonly status?: OrderStatus;
-  readonly customerId?: string;
-  /** Only ids from here on. */
-  readonly fromId?: string;
-  /** Only ids before this one. */
-  readonly beforeId?: string;
 }
 
 /**
@@ -58,6 +50,8 @@ const INSERT_ALL = `
     ${auditInsertAll(3)} WHERE object IN (SELECT order_id FROM fresh)
   )
   SELECT id FROM fresh`;
+
+const FIND = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1 AND tenant_id = $2`;
 
 const UPDATE = `
   WITH told AS (
@@ -128,8 +122,9 @@ export class OrderStore {
     return orders.map(({ order }) => kept.has(order.id));
   }
 
-  find(tenantId: string, uuid: string): Promise<Order | null> {
-    return this.database.run((manager) => manager.findOneBy(Order, { id: uuid, tenantId }));
+  async find(tenantId: string, uuid: string): Promise<Order | undefined> {
+    const [order] = await this.database.prepared<Order>('find-order', FIND, [uuid, tenantId]);
+    return order;
   }
 
   /**
@@ -158,18 +153,14 @@ export class OrderStore {
     ]);
   }
 
-  /** Newest first: ids are in the order of creation. */
-  list(tenantId: string, filter: OrderFilter, limit: number): Promise<Order[]> {
-    return this.database.run((manager) => {
-      const query = manager.createQueryBuilder(Order, 'o').where('o.tenant_id = :tenantId', { tenantId });
-      if (filter.status !== undefined) query.andWhere('o.status = :status', { status: filter.status });
-      if (filter.customerId !== undefined) {
-        query.andWhere('o.customer_id = :customerId', { customerId: filter.customerId });
-      }
-      if (filter.fromId !== undefined) query.andWhere('o.id >= :fromId', { fromId: filter.fromId });
-      if (filter.beforeId !== undefined) query.andWhere('o.id < :beforeId', { beforeId: filter.beforeId });
-      return query.orderBy('o.id', 'DESC').limit(limit).getMany();
-    });
+  /**
+   * Newest first, and fewer than the limit where the orders are large.
+   * @param limit 1 to 200
+   */
+  async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<Order>> {
+    const { name, text, values } = listStatement(tenantId, filter, limit);
+    const items = await this.database.prepared<Order & { hasMore: boolean }>(name, text, values);
+    return { items, hasMore: items.at(-1)?.hasMore ?? false };
   }
 }
 
