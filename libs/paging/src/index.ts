@@ -1,4 +1,4 @@
-export { PageCursor } from './page-cursor';
+export { PageCursor, type Slice } from './page-cursor';
 export { PageQuery } from './page.query';
 export { PagingModule } from './paging.module';
 export { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId } from './time-ids';

@@ -7,8 +7,15 @@ import type { PageQuery } from './page.query';
 const ID_BYTES = 16;
 const MAC_BYTES = 16;
 
+/** A part of a list. */
+export interface Slice<T> {
+  readonly items: readonly T[];
+  /** Whether the list goes on behind it. */
+  readonly hasMore: boolean;
+}
+
 interface Page<T> {
-  readonly items: T[];
+  readonly items: readonly T[];
   /** Paths of this page and, unless it is the last, of the next. */
   readonly links: { readonly self: string; readonly next?: string };
 }
@@ -27,20 +34,20 @@ export class PageCursor {
   /**
    * @param path of the list
    * @param query as it was validated; its class says how a cursor is refused that is not of this list
-   * @param read gives that many things at most, newest first, with ids before the one given
+   * @param read gives that many things at most, newest first, with ids before the one given; fewer, yet at least one,
+   *   also where the list goes on
    */
   async page<T extends { readonly id: string }>(
     path: string,
     tenantId: string,
     query: PageQuery,
-    read: (limit: number, beforeId: string | undefined) => Promise<T[]>,
+    read: (limit: number, beforeId: string | undefined) => Promise<Slice<T>>,
   ): Promise<Page<T>> {
     const { limit, cursor, ...filters } = query;
     const list = JSON.stringify([path, tenantId, Object.entries(filters).sort()]);
-    // One more than asked tells whether there is another page.
-    const found = await read(limit + 1, cursor === undefined ? undefined : await this.decode(cursor, list, query));
-    const items = found.slice(0, limit);
-    const last = found.length > limit ? items.at(-1) : undefined;
+    const beforeId = cursor === undefined ? undefined : await this.decode(cursor, list, query);
+    const { items, hasMore } = await read(limit, beforeId);
+    const last = hasMore ? items.at(-1) : undefined;
     const parameters = new URLSearchParams({ ...filters, limit: String(limit) });
     const link = (at?: string) => `${path}?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
     return { items, links: { self: link(cursor), ...(last && { next: link(await this.encode(last.id, list)) }) } };

@@ -30,8 +30,14 @@ export class AuditEventsController {
     const { clientId, action, orderId, from, to } = query;
     const filter = { clientId, action, object: orderId, fromId: from && idsFrom(from) };
     const end = to && idsFrom(to);
-    const { items, links } = await this.pages.page('/v1/audit-events', tenantId, query, (limit, beforeId = end) =>
-      this.trail.list(tenantId, { ...filter, beforeId }, limit),
+    const { items, links } = await this.pages.page(
+      '/v1/audit-events',
+      tenantId,
+      query,
+      async (limit, beforeId = end) => {
+        const rows = await this.trail.list(tenantId, { ...filter, beforeId }, limit + 1); // one more tells that there is more
+        return { items: rows.slice(0, limit), hasMore: rows.length > limit };
+      },
     );
     return { data: items.map(toAuditEventView), links };
   }

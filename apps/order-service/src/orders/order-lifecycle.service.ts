@@ -124,7 +124,7 @@ export class OrderLifecycleService {
 
   /** @param decide what becomes of the order; undefined leaves it as it is */
   private async change(
-    read: () => Promise<Order | null>,
+    read: () => Promise<Order | undefined>,
     decide: (order: Order) => Change | undefined,
   ): Promise<Order> {
     for (let round = 1; round <= ROUNDS; round += 1) {

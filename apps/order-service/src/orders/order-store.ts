@@ -4,8 +4,9 @@ import { Database, GroupCommit } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
-import { Order } from './order.entity';
-import type { OrderStatus } from './order-status';
+import type { Slice } from '@platform/paging';
+import type { Order } from './order.entity';
+import { listStatement, ORDER_COLUMNS, type OrderFilter } from './order-list';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
@@ -23,15 +24,6 @@ export type PendingOrder = Pick<
   Order,
   'status' | 'customerId' | 'currency' | 'totalValue' | 'paymentId' | 'paymentStatus'
 >;
-
-export interface OrderFilter {
-  readonly status?: OrderStatus;
-  readonly customerId?: string;
-  /** Only ids from here on. */
-  readonly fromId?: string;
-  /** Only ids before this one. */
-  readonly beforeId?: string;
-}
 
 /**
  * One statement is one transaction and one round trip, for all orders that arrive together. The unique key judges who was
@@ -63,6 +55,9 @@ const INSERT_ALL = `
     ${auditInsertAll(3)} WHERE object IN (SELECT order_id FROM fresh)
   )
   SELECT id FROM fresh`;
+
+const FIND = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1 AND tenant_id = $2`;
+const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
 /** Changes the version that was read, or nothing. */
 const UPDATE = `
@@ -137,15 +132,17 @@ export class OrderStore {
     return orders.map(({ order }) => kept.has(order.id));
   }
 
-  find(tenantId: string, uuid: string): Promise<Order | null> {
-    return this.database.run((manager) => manager.findOneBy(Order, { id: uuid, tenantId }));
+  async find(tenantId: string, uuid: string): Promise<Order | undefined> {
+    const [order] = await this.database.prepared<Order>('find-order', FIND, [uuid, tenantId]);
+    return order;
   }
 
   /**
    * For the service's own work, whoever the order belongs to; never for an id that a client gave.
    */
-  findAnyones(uuid: string): Promise<Order | null> {
-    return this.database.run((manager) => manager.findOneBy(Order, { id: uuid }));
+  async findAnyones(uuid: string): Promise<Order | undefined> {
+    const [order] = await this.database.prepared<Order>('find-anyones-order', FIND_ANYONES, [uuid]);
+    return order;
   }
 
   /**
@@ -185,17 +182,13 @@ export class OrderStore {
     return row?.changed === 1;
   }
 
-  /** Newest first: ids are in the order of creation. */
-  list(tenantId: string, filter: OrderFilter, limit: number): Promise<Order[]> {
-    return this.database.run((manager) => {
-      const query = manager.createQueryBuilder(Order, 'o').where('o.tenant_id = :tenantId', { tenantId });
-      if (filter.status !== undefined) query.andWhere('o.status = :status', { status: filter.status });
-      if (filter.customerId !== undefined) {
-        query.andWhere('o.customer_id = :customerId', { customerId: filter.customerId });
-      }
-      if (filter.fromId !== undefined) query.andWhere('o.id >= :fromId', { fromId: filter.fromId });
-      if (filter.beforeId !== undefined) query.andWhere('o.id < :beforeId', { beforeId: filter.beforeId });
-      return query.orderBy('o.id', 'DESC').limit(limit).getMany();
-    });
+  /**
+   * Newest first, and fewer than the limit where the orders are large.
+   * @param limit 1 to 200
+   */
+  async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<Order>> {
+    const { name, text, values } = listStatement(tenantId, filter, limit);
+    const items = await this.database.prepared<Order & { hasMore: boolean }>(name, text, values);
+    return { items, hasMore: items.at(-1)?.hasMore ?? false };
   }
 }

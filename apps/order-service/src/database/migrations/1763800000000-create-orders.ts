@@ -19,12 +19,15 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         version        integer NOT NULL,          -- of the order: the ETag
         event_sequence integer NOT NULL,          -- of its latest event
         created_at     timestamptz NOT NULL,
-        updated_at     timestamptz NOT NULL
+        updated_at     timestamptz NOT NULL,
+        -- What a page of a list has of it, known without reading it.
+        bytes          integer NOT NULL GENERATED ALWAYS AS
+                         (octet_length(items::text) + coalesce(octet_length(metadata::text), 0)) STORED
       );
-      -- One index for each way that lists are filtered; each is in the order of the list.
-      CREATE INDEX orders_by_tenant ON orders (tenant_id, id);
-      CREATE INDEX orders_by_status ON orders (tenant_id, status, id);
-      CREATE INDEX orders_by_customer ON orders (tenant_id, customer_id, id);
+      -- For each way that lists are filtered one that is read in the order of the list: see order-list.ts.
+      CREATE INDEX orders_by_tenant ON orders (tenant_id, id NULLS FIRST);
+      CREATE INDEX orders_by_status ON orders (tenant_id, status, id NULLS FIRST);
+      CREATE INDEX orders_by_customer ON orders (tenant_id, customer_id, status, id NULLS FIRST);
 
       CREATE TABLE idempotency_keys (
         tenant_id       text NOT NULL,

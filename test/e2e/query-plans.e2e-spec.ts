@@ -1,0 +1,178 @@
+import { readFileSync } from 'node:fs';
+import { Client } from 'pg';
+import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { startService, type TestService } from '../support/service';
+
+const ORDERS = 40_000;
+
+interface Statement {
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
+interface PlanNode {
+  readonly 'Node Type': string;
+  readonly 'Relation Name'?: string;
+  readonly 'Index Name'?: string;
+  readonly 'Index Cond'?: string;
+  readonly 'Actual Rows'?: number;
+  readonly 'Actual Loops'?: number;
+  readonly 'Rows Removed by Filter'?: number;
+  readonly 'Shared Hit Blocks'?: number;
+  readonly 'Shared Read Blocks'?: number;
+  readonly Plans?: readonly PlanNode[];
+}
+
+let service: TestService;
+let orders: Api;
+
+beforeAll(async () => {
+  service = await startService();
+  orders = api(service.url, await fetchToken('order-orchestrator'));
+  const fill = readFileSync('test/load/fill.sql', 'utf8')
+    .replace(/^\\.*$/gm, '')
+    .replaceAll(':orders', String(ORDERS));
+  for (const statement of fill.split(/;\n/)) if (statement.trim()) await service.database.query(statement);
+  await service.database.query(`
+    INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
+    SELECT tenant_id, client_id, 'POST /v1/orders', sha256(id::text::bytea), '', '' FROM orders ON CONFLICT DO NOTHING`);
+  await service.database.query('ANALYZE idempotency_keys');
+}, 120_000);
+afterAll(() => service.stop());
+
+/** What the service says to PostgreSQL about `table` while it works. */
+async function statementsOf(table: string, work: () => Promise<{ status: number }>): Promise<Statement[]> {
+  const sent: Statement[] = [];
+  const query = jest.spyOn(Client.prototype, 'query');
+  try {
+    const { status } = await work();
+    expect(status).toBeLessThan(300);
+    for (const [statement, second] of query.mock.calls as unknown as [string | Statement, (readonly unknown[])?][]) {
+      const { text, values } = typeof statement === 'string' ? { text: statement, values: second } : statement;
+      if (new RegExp(`\\b${table}\\b`).test(text)) sent.push({ text, values: second ?? values ?? [] });
+    }
+  } finally {
+    query.mockRestore();
+  }
+  return sent;
+}
+
+/** The plan that a prepared statement has for these values, or the one that it has for all; the latter as it went. */
+async function planOf({ text, values }: Statement, plan: 'custom' | 'generic', analyze = true): Promise<PlanNode[]> {
+  const { database } = service;
+  await database.query('BEGIN');
+  try {
+    await database.query(`SET LOCAL plan_cache_mode = force_${plan}_plan`);
+    await database.query(`PREPARE statement AS ${text}`);
+    const literals = values.map(literalOf);
+    const options = analyze ? 'ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON' : 'FORMAT JSON';
+    const [row] = await database.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
+      `EXPLAIN (${options}) EXECUTE statement (${literals.join(', ')})`,
+    );
+    const nodes = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodes)];
+    return row ? nodes(row['QUERY PLAN'][0].Plan) : [];
+  } finally {
+    await database.query('ROLLBACK; DEALLOCATE ALL');
+  }
+}
+
+function literalOf(value: unknown): string {
+  if (value === null || value === undefined) return 'NULL';
+  if (Buffer.isBuffer(value)) return `'\\x${value.toString('hex')}'`;
+  if (value instanceof Date) return `'${value.toISOString()}'`;
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+const readersIn = (plan: readonly PlanNode[]) =>
+  plan.filter((node) => node['Relation Name'] !== undefined && node['Node Type'].endsWith('Scan'));
+const indexesIn = (plan: readonly PlanNode[]) => [...new Set(readersIn(plan).map((node) => node['Index Name']))];
+const rowsIn = (plan: readonly PlanNode[]) =>
+  readersIn(plan).reduce(
+    (sum, node) =>
+      sum + ((node['Actual Rows'] ?? 0) + (node['Rows Removed by Filter'] ?? 0)) * (node['Actual Loops'] ?? 1),
+    0,
+  );
+const buffersOf = ([root]: readonly PlanNode[]) =>
+  (root?.['Shared Hit Blocks'] ?? 0) + (root?.['Shared Read Blocks'] ?? 0);
+
+/** The moment before which about this part of the orders was made; they are of two years. */
+const before = (part: number) => new Date(Date.now() - (1 - part) * 63_072_000_000).toISOString();
+
+describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
+  describe.each<[string, string, string[]]>([
+    ['no filter', '', ['orders_by_tenant']],
+    ['a status that nearly all have', 'status=CONFIRMED', ['orders_by_status']],
+    ['a status that few have', 'status=PENDING', ['orders_by_status']],
+    ['a customer', 'customerId=cust_10', ['orders_by_customer']],
+    ['a customer and a status', 'customerId=cust_0&status=REJECTED', ['orders_by_customer']],
+    ['a customer and a frequent status', 'customerId=cust_0&status=CONFIRMED', ['orders_by_customer']],
+  ])('of a list by %s', (_, filter, indexes) => {
+    const limit = 20;
+    it.each([
+      ['from the newest', limit + 1, ''],
+      ['from the middle', limit + 1, `createdBefore=${before(0.5)}`],
+      ['within a day', 201, `createdAfter=${before(0.5)}&createdBefore=${before(0.502)}`],
+    ])('reads what it shows and little more, %s', async (_, most, range) => {
+      const path = `/v1/orders?${[`limit=${limit}`, filter, range].filter(Boolean).join('&')}`;
+      const sent = await statementsOf('orders', () => orders(path));
+      expect(sent).toHaveLength(1);
+      const [statement] = sent as [Statement];
+      // A plan for CONFIRMED alone may pass over the few that are something else, however they are spread.
+      if (kind === 'custom' && filter === 'status=CONFIRMED') return;
+      for (const tenant of ['acme', 'small-3', 'unheard-of']) {
+        expect(statement.values[0]).toBe('acme');
+        const plan = await planOf({ ...statement, values: [tenant, ...statement.values.slice(1)] }, kind);
+        expect(indexesIn(plan)).toEqual(indexes);
+        expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
+        // And one of each other status that is merged.
+        expect(rowsIn(plan)).toBeLessThanOrEqual(most + 3);
+        // A page of the table for each row, and the way into each index.
+        expect(buffersOf(plan)).toBeLessThanOrEqual(most + 3 + 4 * 5);
+      }
+    });
+  });
+
+  it('of a page far behind is that of the first', async () => {
+    let path = '/v1/orders?limit=200';
+    for (let page = 1; page <= 20; page += 1) path = (await orders(path)).body.links.next as string;
+    const [statement] = (await statementsOf('orders', () => orders(path))) as [Statement];
+    const plan = await planOf(statement, kind);
+    expect(indexesIn(plan)).toEqual(['orders_by_tenant']);
+    expect(rowsIn(plan)).toBe(201);
+    expect(buffersOf(plan)).toBeLessThanOrEqual(201 + 20);
+  });
+
+  it('of an order reads its row', async () => {
+    const { body } = await orders('/v1/orders?limit=1&status=CONFIRMED');
+    const [statement] = (await statementsOf('orders', () => orders(`/v1/orders/${body.data[0].orderId}`))) as [
+      Statement,
+    ];
+    const plan = await planOf(statement, kind);
+    expect(indexesIn(plan)).toEqual(['orders_pkey']);
+    expect(rowsIn(plan)).toBe(1);
+    expect(buffersOf(plan)).toBeLessThanOrEqual(4);
+  });
+
+  it('of a create reads no table', async () => {
+    const sent = await statementsOf('orders', () => orders('/v1/orders', { body: anOrder() }));
+    expect(sent).toHaveLength(1);
+    expect(readersIn(await planOf(sent[0]!, kind, false))).toEqual([]);
+  });
+
+  it('of a replay reads the row of its key', async () => {
+    const body = anOrder();
+    await orders('/v1/orders', { body });
+    const sent = await statementsOf('idempotency_keys', () => orders('/v1/orders', { body }));
+    const plan = await planOf(sent.at(-1)!, kind);
+    expect(indexesIn(plan)).toEqual(['idempotency_keys_pkey']);
+    expect(rowsIn(plan)).toBe(1);
+  });
+
+  it('of a cancellation reads and writes its row', async () => {
+    const { body } = await orders('/v1/orders', { body: anOrder() });
+    const sent = await statementsOf('orders', () => orders(`/v1/orders/${body.orderId}/cancel`, { method: 'POST' }));
+    expect(sent).toHaveLength(2);
+    for (const statement of sent) expect(indexesIn(await planOf(statement, kind, false))).toEqual(['orders_pkey']);
+  });
+});
