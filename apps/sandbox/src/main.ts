@@ -88,7 +88,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
 async function prepareAndStart(settings: Settings, { env, migrationUrl }: Surroundings): Promise<void> {
   await runProgram('database/migrate', { ...env, ...(migrationUrl && { DATABASE_MIGRATION_URL: migrationUrl }) });
   if (settings.kafkaBrokers) await runProgram('topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
-  const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : process.stdout;
+  const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : 'inherit';
   await startService({ pieces, env, url: serviceUrl(settings), output, fail });
 }
 

@@ -17,14 +17,20 @@ const DIST = path.resolve('dist');
 /**
  * Starts a program of the service, as production does: a Node process of its own.
  * @param entry path below `apps/order-service/src`, without its ending
+ * @param stdout where its output goes; `pipe` to read it here, which costs as much as to answer many requests
  */
-export function startProgram(entry: string, env: NodeJS.ProcessEnv, args: readonly string[] = []): ChildProcess {
+export function startProgram(
+  entry: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[] = [],
+  stdout: 'pipe' | 'inherit' | number = 'pipe',
+): ChildProcess {
   const file = path.join(DIST, 'apps/order-service/src', `${entry}.js`);
   // A process group of its own: Ctrl-C in the terminal reaches it only through us.
   return spawn(process.execPath, [...NODE_FLAGS, file, ...args], {
     env,
     detached: true,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', stdout, 'inherit'],
   });
 }
 
@@ -40,8 +46,8 @@ interface ServiceOptions {
   readonly pieces: Pieces;
   readonly env: NodeJS.ProcessEnv;
   readonly url: string;
-  /** Where its log lines go. */
-  readonly output: NodeJS.WritableStream;
+  /** Where its log lines go: our own standard output, a file descriptor, or a stream of ours. */
+  readonly output: 'inherit' | number | NodeJS.WritableStream;
   /** Is told when it ends by itself, once it was ready. */
   readonly fail: (error: unknown) => void;
 }
@@ -52,10 +58,10 @@ interface ServiceOptions {
  */
 export async function startService({ pieces, env, url, output, fail }: ServiceOptions): Promise<void> {
   const { service } = await pieces.start(async () => {
-    const service = startProgram('main', env);
+    const service = startProgram('main', env, [], typeof output === 'object' ? 'pipe' : output);
     return { service, stop: () => stop(service) };
   });
-  service.stdout?.pipe(output, { end: false });
+  if (typeof output === 'object') service.stdout?.pipe(output, { end: false });
   const exited = once(service, 'exit').then(([code, signal]) => {
     if (!pieces.areStopping) throw new Error(`The service ended by itself with ${signal ?? `exit code ${code}`}.`);
   });

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
+import { openSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
@@ -58,7 +58,7 @@ export async function startEnvironment(
   await runProgram('database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });
   const startRole = async (role: string, port: number) => {
     const url = `http://127.0.0.1:${port}`;
-    const output = createWriteStream(path.join(directory, `${role}.log`));
+    const output = openSync(path.join(directory, `${role}.log`), 'a');
     await startService({ pieces, env: { ...env, ROLES: role, PORT: String(port) }, url, output, fail });
     return url;
   };
