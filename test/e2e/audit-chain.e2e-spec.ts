@@ -25,17 +25,18 @@ beforeAll(async () => {
     );
     await sealed();
   }
-});
+}, 120_000);
 afterAll(() => service.database.drop());
 
-/** Waits until every event is covered by a block. */
+/** Waits until every event is covered by a block: each waits for all that writes on the server, in other databases too. */
 async function sealed(): Promise<void> {
-  await until('the seal', async () => {
+  const isSealed = async () => {
     const [row] = await service.database.query<{ done: boolean }>(
       `SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done`,
     );
     return row?.done === true;
-  });
+  };
+  await until('the seal', isSealed, 60_000);
 }
 
 /** `npm run audit -- …` as an operator runs it, against the service's database. */

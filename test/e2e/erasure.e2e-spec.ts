@@ -39,6 +39,9 @@ function expectAbsent(text: string, id: string): void {
   expect(text).not.toContain(Buffer.from(id).toString('hex'));
 }
 
+/** A block waits for every transaction that writes on the server, those of other tests' databases too. */
+const SEALED_WITHIN_MS = 60_000;
+
 describe('POST /v1/customers/{customerId}/erasure', () => {
   let service: TestService;
   let orders: Api;
@@ -148,18 +151,19 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
   });
 
   it('leaves an audit trail that still verifies', async () => {
-    await until('the seal', async () => {
+    const isSealed = async () => {
       const [row] = await service.database.query<{ done: boolean }>(
         'SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done',
       );
       return row?.done === true;
-    });
+    };
+    await until('the seal', isSealed, SEALED_WITHIN_MS);
     const client = directConnection(service.config, 'test', 10_000);
     await client.connect();
     const verdict = await new AuditVerifier(client, service.config.auditKeys ?? [], 0).verify();
     await client.end();
     expect(verdict).toMatchObject({ unsealed: 0, faults: [] });
-  });
+  }, 90_000);
 
   it('is refused while the payment API has not said what became of a payment, and erases nothing then', async () => {
     const customerId = 'cust_down';
