@@ -235,7 +235,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
       const other = await connect();
       await other.query("SELECT FROM orders WHERE customer_id = 'killed_before_commit' FOR UPDATE");
       lift();
-      const pids = await waiting('%FROM "orders"%FOR UPDATE%');
+      const pids = await waiting('%UPDATE orders%');
       await kill(worker);
       await release(other);
       await ended(pids);
@@ -321,7 +321,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
       const other = await connect();
       await other.query('LOCK TABLE payments IN SHARE MODE');
       const orderId = await place('killed_in_transaction');
-      const pids = await waiting('INSERT INTO payments%');
+      const pids = await waiting('%INSERT INTO payments%');
       await kill(worker);
       await release(other);
       await ended(pids);

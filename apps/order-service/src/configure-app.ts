@@ -71,7 +71,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
-  shedLoad(server);
+  shedLoad(server, () => checks.isDraining);
   app.get(TlsFiles).serve(server);
 
   if (config.roles.includes('worker')) {

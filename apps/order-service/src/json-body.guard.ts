@@ -3,7 +3,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import { ServiceError } from '@platform/errors';
 import { json, type Request, type Response } from 'express';
 
-const BODY_BYTES = 256 * 1024;
+export const BODY_BYTES = 256 * 1024;
 
 const parse = json({
   limit: BODY_BYTES,
@@ -29,6 +29,8 @@ export class JsonBodyGuard implements CanActivate {
 }
 
 async function readBody(req: Request, res: Response): Promise<void> {
+  // body-parser would take a request that was given up for one without a body.
+  if (res.destroyed) throw new ServiceError('MALFORMED_REQUEST', 'The request was given up');
   const length = Number(req.get('content-length'));
   // `is` gives null where there is no body, but takes a length of 0 for one.
   if (length !== 0 && req.is('application/json') === false) {

@@ -1,13 +1,14 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
-import { errorBody, ServiceError } from '@platform/errors';
+import { errorBody, problemBody, ServiceError } from '@platform/errors';
 import { countShed } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { API_HEADERS } from './http-surface.middleware';
+import { BODY_BYTES } from './json-body.guard';
 
 /**
- * Requests of clients that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them
- * orders, they would just fit in the batches under way and the queue behind them (`GroupCommit`).
+ * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, they
+ * would just fit in the queue behind the batches under way (`GroupCommit`).
  */
 const MOST_AT_ONCE = 384;
 /** Of those, how many begin before Node looks for new ones: about 20 ms of work, which who is refused has to wait for. */
@@ -16,25 +17,38 @@ const MOST_IN_A_TURN = 64;
 const LONGEST_LOOK_MS = 20;
 const REPORT_EVERY_MS = 1_000;
 
-/** Probes and metrics are needed most when there is too much to do. */
-const isShedable = (req: IncomingMessage) => req.url?.startsWith('/v1/') ?? false;
+/** Probes and metrics are needed most when there is too much to do: they neither wait nor are refused. */
+const IS_FOR_OPERATORS = /^\/(health\/|metrics$)/;
 
 /**
  * Refuses requests while as many as can be answered in time are under way, before anything is spent on them: with
  * `SERVICE_UNAVAILABLE` and `Retry-After`. What comes in together begins in turns, because to answer a request takes
  * ten times as long as to see that there is one, and to refuse it.
+ * @param isDraining whether clients should take their connections elsewhere
  */
-export function shedLoad(server: Server): void {
+export function shedLoad(server: Server, isDraining: () => boolean): void {
   const listeners = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
+  const start: RequestListener = (req, res) => {
+    for (const listener of listeners) listener(req, res);
+  };
   const waiting: [IncomingMessage, ServerResponse][] = [];
-  let atOnce = 0;
+  let atWork = 0;
   let lookingSince = 0;
   let isScheduled = false;
 
   const takeTurn = () => {
     lookingSince = performance.now();
-    for (const request of waiting.splice(0, MOST_IN_A_TURN)) for (const listener of listeners) listener(...request);
+    for (const [req, res] of waiting.splice(0, MOST_IN_A_TURN)) {
+      if (res.destroyed) continue; // the client is gone
+      // Whose body is still to come costs nothing as yet, and may take its time: it must not keep others out.
+      if (req.complete) {
+        atWork += 1;
+        // Done when the answer was made: how long the client takes to read it must not keep others out either.
+        onceEither(res, 'prefinish', 'close', () => (atWork -= 1));
+      }
+      start(req, res);
+    }
   };
   const takeTurns = () => {
     takeTurn();
@@ -43,12 +57,9 @@ export function shedLoad(server: Server): void {
   };
 
   server.on('request', (req, res) => {
+    if (IS_FOR_OPERATORS.test(req.url ?? '')) return start(req, res);
     if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
-    if (isShedable(req)) {
-      if (atOnce >= MOST_AT_ONCE) return refuse(req, res);
-      atOnce += 1;
-      res.once('close', () => (atOnce -= 1));
-    }
+    if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
     waiting.push([req, res]);
     if (isScheduled) return;
     isScheduled = true;
@@ -56,24 +67,36 @@ export function shedLoad(server: Server): void {
   });
 }
 
+function onceEither(res: ServerResponse, one: string, other: string, listener: () => void): void {
+  const listenOnce = () => {
+    res.off(one, listenOnce).off(other, listenOnce);
+    listener();
+  };
+  res.on(one, listenOnce).on(other, listenOnce);
+}
+
 const logger = new Logger('http');
 const REFUSAL = ServiceError.unavailable(undefined);
+const PROBLEM = 'application/problem+json';
+const JSON_TYPE = 'application/json';
 const [BEFORE_ID = '', AFTER_ID = ''] = JSON.stringify(errorBody(REFUSAL, '\0')).split('\\u0000');
-const HEADERS = Object.entries({
-  ...API_HEADERS,
-  'Content-Type': 'application/json; charset=utf-8',
-  'Cache-Control': 'no-store',
-  ...REFUSAL.headers,
-}).flat();
+const HEADERS = Object.entries({ ...API_HEADERS, 'Cache-Control': 'no-store', ...REFUSAL.headers }).flat();
 
 let refused = 0;
 
 /** As little as can be done: what is spent here is taken from those that are answered. */
-function refuse(req: IncomingMessage, res: ServerResponse): void {
+function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean): void {
   const requestId = requestIdOf(req.headers['x-request-id']);
-  const body = BEFORE_ID + requestId + AFTER_ID;
-  res.writeHead(REFUSAL.status, [...HEADERS, 'X-Request-Id', requestId, 'Content-Length', String(body.length)]);
-  res.end(body);
+  const { accept = '' } = req.headers;
+  const wantsProblem = accept.includes(PROBLEM) && !accept.includes(JSON_TYPE);
+  const body = wantsProblem
+    ? JSON.stringify(problemBody(REFUSAL, requestId, req.url?.split('?')[0] ?? ''))
+    : BEFORE_ID + requestId + AFTER_ID;
+  const headers = [...HEADERS, 'X-Request-Id', requestId, 'Content-Length', String(Buffer.byteLength(body))];
+  headers.push('Content-Type', `${wantsProblem ? PROBLEM : JSON_TYPE}; charset=utf-8`);
+  const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
+  if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
+  res.writeHead(REFUSAL.status, headers).end(body);
   countShed(req.method ?? '');
   refused += 1;
   if (refused > 1) return;

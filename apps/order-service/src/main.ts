@@ -6,7 +6,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { httpsOptions } from '@platform/mtls';
-import { createLogger } from '@platform/observability';
+import { createLogger, flushLogs } from '@platform/observability';
 import { AppModule } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
 
@@ -47,6 +47,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     await app.close();
     clearTimeout(timer);
     logger.log('closed');
+    await flushLogs();
   };
   let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

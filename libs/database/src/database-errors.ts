@@ -1,7 +1,6 @@
-/** SQLSTATEs that say that the server cannot serve now (https://www.postgresql.org/docs/18/errcodes-appendix.html). */
+/** SQLSTATEs, beside classes 08 (connection) and 53 (resources), that say that the server cannot serve now (https://www.postgresql.org/docs/18/errcodes-appendix.html). */
 const UNAVAILABLE = new Set([
   '25006', // read_only_sql_transaction: the primary has failed over
-  '53300', // too_many_connections
   '55P03', // lock_not_available: lock_timeout
   '57014', // query_canceled: statement_timeout
   '57P01', // admin_shutdown
@@ -36,7 +35,7 @@ function codeOf(error: unknown): string {
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isUnavailable);
   const code = codeOf(error);
-  if (code.startsWith('08') || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
+  if (/^(08|53)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
   return error instanceof Error && DRIVER_FAILURES.test(error.message);
 }
 

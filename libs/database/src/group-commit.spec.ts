@@ -35,7 +35,7 @@ describe('GroupCommit', () => {
 
   beforeEach(() => {
     writes = new Writes();
-    commits = new GroupCommit(writes.write);
+    commits = new GroupCommit(writes.write, (item) => (item >= 10_000 ? 400 : 1));
   });
 
   it('sends a lone item at once', async () => {
@@ -65,31 +65,56 @@ describe('GroupCommit', () => {
     await expect(Promise.all(results)).resolves.toEqual(expected);
   });
 
-  it('does not try one by one while the database is away', async () => {
+  it('tells all that wait when the database is away, and tries none of them', async () => {
     writes.fault = () => ServiceError.unavailable(new Error('away'));
-    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    const results = range(0, 100).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
     await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 10).map(() => 'SERVICE_UNAVAILABLE'));
-    expect(writes.batches).toEqual([[0], [1], range(2, 8)]);
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 100).map(() => 'SERVICE_UNAVAILABLE'));
+    expect(writes.batches).toEqual([[0], [1]]);
   });
 
-  it('refuses at once when 256 wait, and takes more when some have gone', async () => {
-    const results = range(0, 258).map((item) => commits.add(item));
-    const refused = await commits.add(258).catch((error: ServiceError) => error);
+  it('stops to try one by one when the database goes away meanwhile', async () => {
+    writes.fault = (items) => (items.length > 1 ? new Error('one is bad') : undefined);
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    await writes.finish();
+    await writes.finish();
+    await writes.finish();
+    writes.fault = () => ServiceError.unavailable(new Error('away'));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual([
+      ...['wrote 0', 'wrote 1'],
+      ...range(0, 8).map(() => 'SERVICE_UNAVAILABLE'),
+    ]);
+    expect(writes.batches).toEqual([[0], [1], range(2, 8), [2]]);
+  });
+
+  it('ends a batch with the item that makes it heavy', async () => {
+    const results = range(9_998, 10).map((item) => commits.add(item));
+    await writes.finishAll();
+    expect(writes.batches.map(({ length }) => length)).toEqual([1, 1, 3, 3, 2]);
+    await Promise.all(results);
+  });
+
+  it('refuses at once when 384 wait, and takes more when some have gone', async () => {
+    const results = range(0, 386).map((item) => commits.add(item));
+    const refused = await commits.add(386).catch((error: ServiceError) => error);
     expect(refused).toMatchObject({ code: 'SERVICE_UNAVAILABLE', headers: { 'Retry-After': '1' } });
     await writes.finish();
-    results.push(commits.add(259));
+    results.push(commits.add(387));
     await writes.finishAll();
-    expect(new Set(await Promise.all(results)).size).toBe(259);
+    expect(new Set(await Promise.all(results)).size).toBe(387);
   });
 
   it("writes in no client's context, and gives the result back in the client's own", async () => {
     const seen: unknown[] = [];
-    const own = new GroupCommit(async (items: readonly number[]) => {
-      seen.push(currentContext()?.principal);
-      await delay(0);
-      return items;
-    });
+    const own = new GroupCommit(
+      async (items: readonly number[]) => {
+        seen.push(currentContext()?.principal);
+        await delay(0);
+        return items;
+      },
+      () => 1,
+    );
     const context = { ...newContext(), principal: { clientId: 'a', tenantId: 't', scopes: new Set<string>() } };
     const after = await runInContext(context, async () => {
       await own.add(1);

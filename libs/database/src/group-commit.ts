@@ -4,8 +4,9 @@ import { newContext, runInContext } from '@platform/request-context';
 /** While so many batches are on their way to the database, what comes waits for the next one. */
 const MOST_IN_FLIGHT = 2;
 const LARGEST_BATCH = 64;
-/** About a tenth of a second of work, and fewer than requests are answered at once: reads go on when writes stand still. */
-const LONGEST_QUEUE = 256;
+const HEAVIEST_BATCH = 1_000;
+/** About a fifth of a second of work, and as many as requests are answered at once. */
+const LONGEST_QUEUE = 384;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
@@ -24,8 +25,13 @@ export class GroupCommit<Item, Result> {
   /**
    * @param write writes all items or none, and gives their results in the same order. It belongs to no one's request: the
    * items may be those of several clients.
+   * @param weigh how much there is of an item; a batch ends with the one that brings it to 1,000, so that large items do
+   * not make one that takes longer than a statement may
    */
-  constructor(private readonly write: (items: readonly Item[]) => Promise<readonly Result[]>) {}
+  constructor(
+    private readonly write: (items: readonly Item[]) => Promise<readonly Result[]>,
+    private readonly weigh: (item: Item) => number,
+  ) {}
 
   /**
    * @returns the item's result, once it is committed
@@ -42,21 +48,43 @@ export class GroupCommit<Item, Result> {
   private sendNext(): void {
     if (this.inFlight >= MOST_IN_FLIGHT || this.waiting.length === 0) return;
     this.inFlight += 1;
-    const batch = this.waiting.splice(0, LARGEST_BATCH);
+    const batch = this.waiting.splice(0, this.nextLength());
     void runInContext(newContext(), () => this.send(batch)).finally(() => {
       this.inFlight -= 1;
       this.sendNext();
     });
   }
 
-  private async send(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+  private nextLength(): number {
+    let weight = 0;
+    let length = 0;
+    while (length < Math.min(LARGEST_BATCH, this.waiting.length) && weight < HEAVIEST_BATCH) {
+      weight += this.weigh(this.waiting[length]!.item);
+      length += 1;
+    }
+    return length;
+  }
+
+  /** @returns false when the database is away */
+  private async send(batch: readonly Waiting<Item, Result>[]): Promise<boolean> {
     try {
       const results = await this.write(batch.map(({ item }) => item));
       for (const [index, { resolve }] of batch.entries()) resolve(results[index]!);
+      return true;
     } catch (error) {
-      const isAboutAll = batch.length === 1 || error instanceof ServiceError; // the database is away
-      // Else it is about one of them, or about what that one met: nobody is to pay for a neighbour.
-      for (const one of batch) await (isAboutAll ? one.reject(error) : this.send([one]));
+      const isAway = error instanceof ServiceError;
+      if (batch.length === 1 || isAway) {
+        // Those who wait would hear the same, each after as long a wait.
+        for (const { reject } of [...batch, ...(isAway ? this.waiting.splice(0) : [])]) reject(error);
+        return !isAway;
+      }
+      // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
+      for (const [index, one] of batch.entries()) {
+        if (await this.send([one])) continue;
+        for (const { reject } of batch.slice(index + 1)) reject(ServiceError.unavailable(error));
+        return false;
+      }
+      return true;
     }
   }
 }

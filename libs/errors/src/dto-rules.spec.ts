@@ -130,7 +130,7 @@ describe('DtoRules', () => {
   }
   class Trimmed {
     @IsString()
-    @Transform(({ value }) => String(value).trim())
+    @Transform(({ value }) => (typeof value === 'string' ? value.trim() : (value as unknown)))
     name: string;
   }
   class Grouped {

@@ -145,5 +145,5 @@ function nestedTypeOf(dto: Dto, property: string): unknown {
 }
 
 function isKeptAsItIs(dto: Dto, property: string): boolean {
-  return ['a', 1, true, null].every((example) => transformed(dto, property, example) === example);
+  return ['a', ' A1 ', '1', '', 1, true, null].every((example) => transformed(dto, property, example) === example);
 }

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
+import { newContext, runInContext } from '@platform/request-context';
 import type { EntityManager } from 'typeorm';
 
 const MOST_EVENTS = 100;
@@ -41,7 +42,7 @@ export class Inbox {
     return new Promise((resolve, reject) => {
       // The transaction is not run in the context of this event.
       this.waiting.push({ consumer, eventId, effect: AsyncLocalStorage.bind(effect), resolve, reject });
-      if (this.transactions < MOST_TRANSACTIONS) void this.work();
+      if (this.transactions < MOST_TRANSACTIONS) void runInContext(newContext(), () => this.work());
     });
   }
 
@@ -52,14 +53,24 @@ export class Inbox {
     this.transactions -= 1;
   }
 
-  private async settle(events: readonly Waiting[]): Promise<void> {
+  /** @returns false when the database is away */
+  private async settle(events: readonly Waiting[]): Promise<boolean> {
     try {
       const first = await this.database.inTransaction((tx) => haveEffects(tx, events));
       for (const event of events) event.resolve(first.has(event));
+      return true;
     } catch (error) {
-      const isNobodysFault = error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
-      if (events.length === 1 || isNobodysFault) for (const { reject } of events) reject(error);
-      else for (const event of events) await this.settle([event]);
+      const isAway = error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
+      if (events.length === 1 || isAway) {
+        for (const { reject } of events) reject(error);
+        return !isAway;
+      }
+      for (const [place, event] of events.entries()) {
+        if (await this.settle([event])) continue;
+        for (const { reject } of events.slice(place + 1)) reject(ServiceError.unavailable(error));
+        return false;
+      }
+      return true;
     }
   }
 }

@@ -3,11 +3,12 @@ import { Logger } from '@nestjs/common';
 import { type MessageHandler, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
-import type { Consumer, EachBatchPayload } from 'kafkajs';
+import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
 
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
 const SESSION_TIMEOUT_MS = 10_000;
+const HEARTBEAT_MS = SESSION_TIMEOUT_MS / 4;
 const CONCURRENT_PARTITIONS = 4;
 /** Messages of a partition that are handled at once, if their keys differ: so many can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
@@ -33,7 +34,7 @@ export class KafkaEventServer extends ServerKafka {
       consumer: {
         groupId: kafka.consumerGroup,
         sessionTimeout: SESSION_TIMEOUT_MS,
-        heartbeatInterval: SESSION_TIMEOUT_MS / 4,
+        heartbeatInterval: HEARTBEAT_MS,
         allowAutoTopicCreation: false,
         retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
       },
@@ -78,13 +79,20 @@ export class KafkaEventServer extends ServerKafka {
       if (!payload.isRunning() || payload.isStale()) return;
       const part = messages.slice(start, start + CONCURRENT_MESSAGES);
       const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
+      const handled = new Set<KafkaMessage>();
       const handling = Array.from(ofEachKey, async (ofOne) => {
-        for (const message of ofOne) await this.handleMessage({ ...payload, topic, partition, message });
+        for (const message of ofOne) {
+          await this.handleMessage({ ...payload, topic, partition, message });
+          handled.add(message);
+        }
       });
+      const heartbeats = setInterval(() => void payload.heartbeat().catch(() => undefined), HEARTBEAT_MS);
       // Nothing of this batch may still be under way when it comes again.
-      await Promise.allSettled(handling);
+      await Promise.allSettled(handling).finally(() => clearInterval(heartbeats));
+      const firstLeft = part.findIndex((message) => !handled.has(message));
+      const last = firstLeft === -1 ? part.at(-1) : part[firstLeft - 1];
+      if (last) payload.resolveOffset(last.offset);
       await Promise.all(handling);
-      payload.resolveOffset(part.at(-1)?.offset ?? payload.batch.lastOffset());
       await payload.heartbeat();
     }
   }

@@ -116,16 +116,28 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
       let marking: Promise<void> | undefined;
       while (events.length > 0) {
         // In a backlog the next batch is read, and the last one marked, while this one is on its way.
-        const ahead = session.hasMore && !isOver() ? session.read(events) : [];
-        const [isWhole, next] = await allOf([this.publish(session, events), ahead, marking]);
-        onProgress();
+        const [isWhole, next] = await allOf([
+          this.publish(session, events),
+          this.markAndReadAhead(session, events, marking, isOver),
+        ]);
+        if (marking) onProgress(); // to publish is none: what cannot be marked is published again
         marking = isWhole ? this.mark(session, events) : undefined;
         // What was read ahead may be of an aggregate that is parked now.
         events = isWhole ? next : [];
       }
-      await marking;
+      if (marking) await marking.then(onProgress);
       if (!isOver() && !session.hasMore) await this.pause(pauseMs);
     } while (!isOver());
+  }
+
+  private async markAndReadAhead(
+    session: OutboxSession,
+    underWay: readonly StoredEvent[],
+    marking: Promise<void> | undefined,
+    isOver: () => boolean,
+  ): Promise<StoredEvent[]> {
+    await marking;
+    return session.hasMore && !isOver() ? session.read(underWay) : [];
   }
 
   /**

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { destination } from 'pino';
 
 /** Of lines that wait because nobody reads standard output. Those beyond it are lost: requests do not wait for logs. */
@@ -14,3 +15,11 @@ process.on('exit', () => {
     // nobody is left to tell
   }
 });
+
+/** Resolves when all that was logged is written, or nobody reads it for a second. */
+export async function flushLogs(): Promise<void> {
+  await Promise.race([
+    new Promise((resolve) => logDestination.flush(resolve)),
+    delay(1_000, undefined, { ref: false }),
+  ]);
+}

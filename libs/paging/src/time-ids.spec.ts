@@ -33,6 +33,14 @@ describe('newTimeId', () => {
     const ids = [...first, newTimeId()];
     expect(ids).toEqual([...new Set(ids)].sort());
   });
+
+  it('follows a clock that was an hour fast', () => {
+    jest.useFakeTimers({ now: Date.now() + 3_600_000 });
+    newTimeId();
+    jest.useRealTimers();
+    const before = Date.now();
+    expect(Math.abs(momentOf(newTimeId()).getTime() - before)).toBeLessThan(1_000);
+  });
 });
 
 describe('firstUuidOf', () => {

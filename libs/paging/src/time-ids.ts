@@ -1,16 +1,19 @@
 import { randomUUID } from 'node:crypto';
 
 const MOST_IN_A_MILLISECOND = 0xfff;
+const LONGEST_STEP_BACK_MS = 10_000;
 
 let lastMoment = 0;
 let countInMoment = 0;
 
 /**
- * A UUIDv7 (RFC 9562 section 5.7), later than all that this process made before: 12 bits count those of a millisecond
+ * A UUIDv7 (RFC 9562 section 5.7), later than all that this process made before, unless the clock is set back by
+ * more than 10 s: 12 bits count those of a millisecond
  * (section 6.2, method 1), 62 are random. A library takes five times as long, and every order needs three.
  */
 export function newTimeId(): string {
   const now = Date.now();
+  if (lastMoment - now > LONGEST_STEP_BACK_MS) lastMoment = 0; // the clock was wrong before
   countInMoment = now > lastMoment ? 0 : countInMoment + 1;
   lastMoment = Math.max(now, lastMoment);
   if (countInMoment > MOST_IN_A_MILLISECOND) {

@@ -79,7 +79,10 @@ const MOST_ROUNDS = 3;
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
-  private readonly inserts = new GroupCommit((orders: readonly NewOrder[]) => this.insertAll(orders));
+  private readonly inserts = new GroupCommit(
+    (orders: readonly NewOrder[]) => this.insertAll(orders),
+    ({ order }) => order.items.length,
+  );
 
   constructor(
     private readonly database: Database,

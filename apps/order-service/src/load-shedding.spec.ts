@@ -1,0 +1,138 @@
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { shedLoad } from './load-shedding';
+
+const MOST = 384;
+
+describe('shedLoad', () => {
+  let server: http.Server;
+  let port: number;
+  let held: ServerResponse[];
+  let isDraining: boolean;
+  const agent = new http.Agent({ keepAlive: true });
+
+  beforeEach(async () => {
+    held = [];
+    isDraining = false;
+    server = http.createServer((req, res) => {
+      if (req.url === '/health/live' || req.url === '/metrics') res.end('fine');
+      else if (req.url === '/bye') req.socket.destroy();
+      else if (req.url === '/large') res.end(Buffer.alloc(4 * 1024 * 1024));
+      else held.push(res);
+    });
+    shedLoad(server, () => isDraining);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    port = (server.address() as AddressInfo).port;
+  });
+
+  afterEach(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  afterAll(() => agent.destroy());
+
+  const send = (path = '/v1/orders', options: http.RequestOptions = {}) => {
+    const request = http.request({ port, path, agent, ...options });
+    request.on('error', () => undefined);
+    return request;
+  };
+  const ask = async (path?: string, options?: http.RequestOptions) => {
+    const request = send(path, options).end();
+    const res = await new Promise<IncomingMessage>((resolve) => request.once('response', resolve));
+    const text = Buffer.concat(await res.toArray()).toString();
+    return { status: res.statusCode, headers: res.headers, text };
+  };
+  const until = async (condition: () => boolean) => {
+    for (let round = 0; round < 1_000 && !condition(); round += 1) await delay(5);
+    expect(condition()).toBe(true);
+  };
+  const fill = async () => {
+    const requests = Array.from({ length: MOST }, () => send().end());
+    await until(() => held.length === MOST);
+    return requests;
+  };
+
+  it('refuses the 385th request at once, in the shape of all errors', async () => {
+    await fill();
+    const { status, headers, text } = await ask('/v1/orders', { headers: { 'X-Request-Id': 'mine' } });
+    expect(status).toBe(503);
+    expect(headers).toMatchObject({
+      'retry-after': '1',
+      'x-request-id': 'mine',
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      connection: 'keep-alive',
+    });
+    expect(JSON.parse(text)).toEqual({
+      error: { code: 'SERVICE_UNAVAILABLE', message: expect.any(String), correlationId: 'mine' },
+    });
+    expect(held).toHaveLength(MOST);
+  });
+
+  it('answers with problem details whoever asks for them', async () => {
+    await fill();
+    const { headers, text } = await ask('/v1/orders?limit=1', { headers: { Accept: 'application/problem+json' } });
+    expect(headers['content-type']).toBe('application/problem+json; charset=utf-8');
+    expect(JSON.parse(text)).toMatchObject({ status: 503, code: 'SERVICE_UNAVAILABLE', instance: '/v1/orders' });
+  });
+
+  it.each(['/health/live', '/metrics'])('refuses %s never', async (path) => {
+    await fill();
+    expect(await ask(path)).toMatchObject({ status: 200, text: 'fine' });
+  });
+
+  it('closes the connection while it drains, and before a body that is too long', async () => {
+    await fill();
+    const long = await ask('/v1/orders', { method: 'POST', headers: { 'Content-Length': 0, Expect: '' } });
+    expect(long.headers.connection).toBe('keep-alive');
+    const request = send('/v1/orders', { method: 'POST', headers: { 'Content-Length': 1_000_000 } });
+    request.flushHeaders();
+    const refusal = await new Promise<IncomingMessage>((resolve) => request.once('response', resolve));
+    expect(refusal.headers.connection).toBe('close');
+    isDraining = true;
+    expect((await ask()).headers.connection).toBe('close');
+  });
+
+  it('has room again for each that was answered, or whose client is gone', async () => {
+    const requests = await fill();
+    held[0]?.end('done');
+    for (const request of requests.slice(1, 10)) request.destroy();
+    await until(() => held.filter((res) => res.closed).length === 10);
+    for (let more = 1; more <= 10; more += 1) send().end();
+    await until(() => held.length === MOST + 10);
+    expect((await ask()).status).toBe(503);
+  });
+
+  it('does not begin what was given up while it waited', async () => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    // So many in one packet that most of them wait for a later turn.
+    socket.write(`GET /bye HTTP/1.1\r\nHost: a\r\n\r\n${'GET /v1/orders HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(300)}`);
+    await delay(200);
+    expect(held.length).toBeLessThan(130);
+    held = [];
+    await fill(); // and they have no place
+    expect((await ask()).status).toBe(503);
+  });
+
+  it('lets nobody be kept out by bodies that do not come and answers that are not read', async () => {
+    const silent = Array.from({ length: MOST }, () => {
+      const request = send('/v1/orders', { method: 'POST', headers: { 'Content-Length': 10 } });
+      request.flushHeaders();
+      return request;
+    });
+    await until(() => held.length === MOST);
+    const deaf = Array.from({ length: 50 }, () => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined).pause();
+      socket.write('GET /large HTTP/1.1\r\nHost: a\r\n\r\n');
+      return socket;
+    });
+    await delay(300);
+    send().end();
+    await until(() => held.length === MOST + 1);
+    for (const one of [...silent, ...deaf]) one.destroy();
+  });
+});
