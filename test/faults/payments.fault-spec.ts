@@ -237,6 +237,8 @@ describeWithOwnBroker('Between an event and a payment', () => {
       lift();
       const pids = await waiting('%UPDATE orders%');
       await kill(worker);
+      // It is one statement, which PostgreSQL would finish for a client that died.
+      await database.query('SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS pid', [pids]);
       await release(other);
       await ended(pids);
       expect((await find(orderId)).status).toBe('PENDING');
