@@ -80,10 +80,11 @@ async function fill(environment: BenchEnvironment, target: Target): Promise<void
   if (Object.keys(errors).length > 0) throw new Error(`An order cannot be created: ${JSON.stringify(errors)}`);
   await environment.untilSettled();
   await environment.database.query(
-    `INSERT INTO orders
-     SELECT (jsonb_populate_record(orders, jsonb_build_object(
-              'id', uuidv7(make_interval(secs => -n)), 'customer_id', 'cust_' || n % 1000))).*
-       FROM orders, generate_series(1, $1) AS n`,
+    `INSERT INTO orders (id, customer_id, tenant_id, client_id, status, currency, total_value, items, metadata, version,
+                         event_sequence, created_at, updated_at, payment_id, payment_status)
+     SELECT uuidv7(make_interval(secs => -n)), 'cust_' || n % 1000, tenant_id, client_id, status, currency, total_value,
+            items, metadata, version, event_sequence, created_at, updated_at, payment_id, payment_status
+     FROM orders, generate_series(1, $1) AS n`,
     [ORDERS - 1],
   );
   await environment.database.query('VACUUM ANALYZE'); // as autovacuum would have done before long
