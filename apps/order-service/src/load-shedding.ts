@@ -8,7 +8,7 @@ import { BODY_BYTES } from './json-body.guard';
 
 /**
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, they
- * would just fit in the queue behind the batches under way (`GroupCommit`).
+ * would just fit in the queue behind the batches under way (`Batcher`).
  */
 const MOST_AT_ONCE = 384;
 /** Of those, how many begin before Node looks for new ones: about 20 ms of work, which who is refused has to wait for. */

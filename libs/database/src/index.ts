@@ -3,4 +3,4 @@ export { Database } from './database';
 export { DatabaseModule } from './database.module';
 export { type DirectConnection, directConnection } from './direct-connection';
 export { endConnection } from './end-connection';
-export { GroupCommit } from './group-commit';
+export { Batcher } from './batcher';

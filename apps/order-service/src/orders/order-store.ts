@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { auditInsert, auditInsertAll, auditJson, type AuditRow, auditValues } from '@platform/audit';
-import { Database, GroupCommit } from '@platform/database';
+import { Database, Batcher } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
@@ -17,6 +17,11 @@ export interface NewOrder {
   readonly key: string;
   readonly fingerprint: string;
   readonly answer: string;
+}
+
+interface Wanted {
+  readonly tenantId: string;
+  readonly uuid: string;
 }
 
 /** What is needed of an order while it is to be paid. */
@@ -56,7 +61,10 @@ const INSERT_ALL = `
   )
   SELECT id FROM fresh`;
 
-const FIND = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1 AND tenant_id = $2`;
+/** Orders that are asked for together, by one or several tenants: each id only beside the tenant that asked for it. */
+const FIND_ALL = `
+  SELECT ${ORDER_COLUMNS} FROM orders
+  JOIN unnest($1::uuid[], $2::text[]) AS wanted (id, tenant_id) USING (id, tenant_id)`;
 const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
 /** Changes the version that was read, or nothing. */
@@ -79,10 +87,11 @@ const MOST_ROUNDS = 3;
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
-  private readonly inserts = new GroupCommit(
+  private readonly inserts = new Batcher(
     (orders: readonly NewOrder[]) => this.insertAll(orders),
     ({ order }) => order.items.length,
   );
+  private readonly finds = new Batcher((wanted: readonly Wanted[]) => this.findAll(wanted));
 
   constructor(
     private readonly database: Database,
@@ -135,9 +144,19 @@ export class OrderStore {
     return orders.map(({ order }) => kept.has(order.id));
   }
 
-  async find(tenantId: string, uuid: string): Promise<Order | undefined> {
-    const [order] = await this.database.prepared<Order>('find-order', FIND, [uuid, tenantId]);
-    return order;
+  find(tenantId: string, uuid: string): Promise<Order | undefined> {
+    return this.finds.add({ tenantId, uuid });
+  }
+
+  private async findAll(wanted: readonly Wanted[]): Promise<(Order | undefined)[]> {
+    const values = [wanted.map(({ uuid }) => uuid), wanted.map(({ tenantId }) => tenantId)];
+    const found = await this.database.prepared<Order>('find-orders', FIND_ALL, values);
+    const orders = new Map(found.map((order) => [order.id, order]));
+    // Each has an object of its own, and never another tenant's order.
+    return wanted.map(({ tenantId, uuid }) => {
+      const order = orders.get(uuid);
+      return order?.tenantId === tenantId ? { ...order } : undefined;
+    });
   }
 
   /**

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ServiceError } from '@platform/errors';
 import { currentContext, newContext, runInContext } from '@platform/request-context';
-import { GroupCommit } from './group-commit';
+import { Batcher } from './batcher';
 
 /** A database of which a test says when each batch is written, and how. */
 class Writes {
@@ -29,13 +29,13 @@ class Writes {
 
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
-describe('GroupCommit', () => {
+describe('Batcher', () => {
   let writes: Writes;
-  let commits: GroupCommit<number, string>;
+  let commits: Batcher<number, string>;
 
   beforeEach(() => {
     writes = new Writes();
-    commits = new GroupCommit(writes.write, (item) => (item >= 10_000 ? 400 : 1));
+    commits = new Batcher(writes.write, (item) => (item >= 10_000 ? 400 : 1));
   });
 
   it('sends a lone item at once', async () => {
@@ -107,7 +107,7 @@ describe('GroupCommit', () => {
 
   it("writes in no client's context, and gives the result back in the client's own", async () => {
     const seen: unknown[] = [];
-    const own = new GroupCommit(
+    const own = new Batcher(
       async (items: readonly number[]) => {
         seen.push(currentContext()?.principal);
         await delay(0);

@@ -15,30 +15,31 @@ interface Waiting<Item, Result> {
 }
 
 /**
- * Writes what arrives together in one statement, so that many share its round trip and its flush to disk. Nothing waits
- * for company: a batch is what has come while the batches before it were on their way, and a lone item goes at once.
+ * Does what arrives together with one statement, so that many share its round trip, and a write its flush to disk (group
+ * commit). Nothing waits for company: a batch is what has come while the batches before it were on their way, and a lone
+ * item goes at once.
  */
-export class GroupCommit<Item, Result> {
+export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
   private inFlight = 0;
 
   /**
-   * @param write writes all items or none, and gives their results in the same order. It belongs to no one's request: the
+   * @param send does all items or none, and gives their results in the same order. It belongs to no one's request: the
    * items may be those of several clients.
    * @param weigh how much there is of an item; a batch ends with the one that brings it to 1,000, so that large items do
    * not make one that takes longer than a statement may
    */
   constructor(
-    private readonly write: (items: readonly Item[]) => Promise<readonly Result[]>,
-    private readonly weigh: (item: Item) => number,
+    private readonly send: (items: readonly Item[]) => Promise<readonly Result[]>,
+    private readonly weigh: (item: Item) => number = () => 1,
   ) {}
 
   /**
-   * @returns the item's result, once it is committed
+   * @returns the item's result; of a write, once it is committed
    * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already
    */
   async add(item: Item): Promise<Result> {
-    if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many writes wait already'));
+    if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many wait already'));
     return new Promise((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });
       this.sendNext();
@@ -49,7 +50,7 @@ export class GroupCommit<Item, Result> {
     if (this.inFlight >= MOST_IN_FLIGHT || this.waiting.length === 0) return;
     this.inFlight += 1;
     const batch = this.waiting.splice(0, this.nextLength());
-    void runInContext(newContext(), () => this.send(batch)).finally(() => {
+    void runInContext(newContext(), () => this.settle(batch)).finally(() => {
       this.inFlight -= 1;
       this.sendNext();
     });
@@ -66,9 +67,9 @@ export class GroupCommit<Item, Result> {
   }
 
   /** @returns false when the database is away */
-  private async send(batch: readonly Waiting<Item, Result>[]): Promise<boolean> {
+  private async settle(batch: readonly Waiting<Item, Result>[]): Promise<boolean> {
     try {
-      const results = await this.write(batch.map(({ item }) => item));
+      const results = await this.send(batch.map(({ item }) => item));
       for (const [index, { resolve }] of batch.entries()) resolve(results[index]!);
       return true;
     } catch (error) {
@@ -80,7 +81,7 @@ export class GroupCommit<Item, Result> {
       }
       // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
       for (const [index, one] of batch.entries()) {
-        if (await this.send([one])) continue;
+        if (await this.settle([one])) continue;
         for (const { reject } of batch.slice(index + 1)) reject(ServiceError.unavailable(error));
         return false;
       }
