@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import { errorBody, problemBody, ServiceError } from '@platform/errors';
-import { countShed } from '@platform/observability';
+import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES } from './json-body.guard';
@@ -17,13 +17,10 @@ const MOST_IN_A_TURN = 64;
 const LONGEST_LOOK_MS = 20;
 const REPORT_EVERY_MS = 1_000;
 
-/** Probes and metrics are needed most when there is too much to do: they neither wait nor are refused. */
-const IS_FOR_OPERATORS = /^\/(health\/|metrics$)/;
-
 /**
  * Refuses requests while as many as can be answered in time are under way, before anything is spent on them: with
  * `SERVICE_UNAVAILABLE` and `Retry-After`. What comes in together begins in turns, because to answer a request takes
- * ten times as long as to see that there is one, and to refuse it.
+ * ten times as long as to see that there is one, and to refuse it. Probes and metrics neither wait nor are refused.
  * @param isDraining whether clients should take their connections elsewhere
  */
 export function shedLoad(server: Server, isDraining: () => boolean): void {
@@ -57,7 +54,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   };
 
   server.on('request', (req, res) => {
-    if (IS_FOR_OPERATORS.test(req.url ?? '')) return start(req, res);
+    if (FOR_OPERATORS.test(req.url ?? '')) return start(req, res);
     if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
     if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
     waiting.push([req, res]);

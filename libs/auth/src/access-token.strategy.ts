@@ -16,7 +16,10 @@ export function bearerTokenOf(req: Request): string | undefined {
   return BEARER.test(req.headers.authorization ?? '') ? (bearerToken(req) ?? undefined) : undefined;
 }
 
-/** Passport strategy for bearer tokens (RFC 6750) that have to be verified. Why it is not passport-jwt's own: docs/adr/0003. */
+/**
+ * Passport strategy for bearer tokens (RFC 6750) that have to be verified: the guard lets known ones through. Why it is
+ * not passport-jwt's own: docs/adr/0003.
+ */
 @Injectable()
 export class AccessTokenStrategy extends Strategy implements OnModuleInit {
   static readonly NAME = 'access-token';

@@ -1,4 +1,7 @@
-/** SQLSTATEs, beside classes 08 (connection) and 53 (resources), that say that the server cannot serve now (https://www.postgresql.org/docs/18/errcodes-appendix.html). */
+/**
+ * SQLSTATEs, beside classes 08 (connection) and 53 (resources), that say that the server cannot serve now
+ * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+ */
 const UNAVAILABLE = new Set([
   '25006', // read_only_sql_transaction: the primary has failed over
   '55P03', // lock_not_available: lock_timeout

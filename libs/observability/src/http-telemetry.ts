@@ -8,7 +8,8 @@ const LABELS = ['method', 'route', 'status_code'] as const;
 /** nginx's number for a client that went away before it had its answer. */
 const CLIENT_CLOSED_REQUEST = 499;
 
-const unlogged = /^\/(health\/|metrics$)/;
+/** The paths of probes and metrics: they come all the time, and are needed most when there is too much to do. */
+export const FOR_OPERATORS = /^\/(health\/|metrics$)/;
 
 const requests = new Counter({ name: 'http_requests_total', help: 'HTTP requests answered', labelNames: LABELS });
 const duration = new Histogram({
@@ -34,7 +35,7 @@ export function httpTelemetry(): RequestHandler {
       inFlight.dec();
       requests.inc(labels);
       duration.observe(labels, seconds);
-      if (unlogged.test(req.path)) return;
+      if (FOR_OPERATORS.test(req.path)) return;
       const line = {
         method: req.method,
         route,
