@@ -105,6 +105,7 @@ async function startOnDocker({ port }: KafkaOptions, out: number): Promise<Child
     KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: '1',
     KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR: '1',
     KAFKA_TRANSACTION_STATE_LOG_MIN_ISR: '1',
+    KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS: '1', // the first group waits until all are there, by default 50
     KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0',
   };
   const environment = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
@@ -127,6 +128,7 @@ async function startOnJvm(options: KafkaOptions, out: number): Promise<ChildProc
     'offsets.topic.replication.factor': '1',
     'transaction.state.log.replication.factor': '1',
     'transaction.state.log.min.isr': '1',
+    'offsets.topic.num.partitions': '1', // the first group waits until all are there, by default 50
     'group.initial.rebalance.delay.ms': '0',
   };
   writeFileSync(
