@@ -5,6 +5,7 @@ import {
   cpSync,
   mkdtempSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   rmSync,
   statSync,
@@ -79,10 +80,7 @@ class Sandbox {
     const cwds = all.filter((line) => {
       const pid = line.trim().split(' ')[0] ?? '';
       try {
-        return execFileSync('readlink', [`/proc/${pid}/cwd`], {
-          encoding: 'utf8',
-          stdio: ['ignore', 'pipe', 'ignore'],
-        }).startsWith(this.directory);
+        return readlinkSync(`/proc/${pid}/cwd`).startsWith(this.directory);
       } catch {
         return false;
       }
