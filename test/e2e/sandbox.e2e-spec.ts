@@ -19,6 +19,7 @@ import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { api, fetchToken } from '../support/client';
+import { COMPILE_CACHE } from '../support/environment';
 import { until } from '../support/until';
 
 /** The sandbox as `npm start` runs it, in a directory of its own. */
@@ -46,7 +47,7 @@ class Sandbox {
     this.output = '';
     const child = spawn(process.execPath, ['dist/apps/sandbox/src/main.js'], {
       cwd: this.directory,
-      env: { PATH: process.env['PATH'], ...this.ports, ...env },
+      env: { PATH: process.env['PATH'], ...COMPILE_CACHE, ...this.ports, ...env },
     });
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => (this.output += chunk.toString()));
