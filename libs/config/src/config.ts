@@ -204,6 +204,12 @@ const environment = z.object({
 
 type Environment = z.infer<typeof environment>;
 
+/** The name of every variable that is read, for checks of what sets them. */
+export const VARIABLES: readonly string[] = [
+  ...Object.keys(environment.shape),
+  ...SECRETS.map((name) => `${name}_FILE`),
+];
+
 const SASL = ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const;
 
 /** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
