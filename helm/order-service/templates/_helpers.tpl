@@ -261,6 +261,9 @@ spec:
 {{- fail "config.TRUSTED_PROXIES is required with an exposure: addresses of the edge, else every client has the edge's address" }}
 {{- end }}
 {{- end }}
+{{- if and (ne $v.exposure.type "none") $v.networkPolicy.enabled (not $v.networkPolicy.ingress.edge) }}
+{{- fail "networkPolicy.ingress.edge is required with an exposure: the edge's pods, else nobody gets in" }}
+{{- end }}
 {{- if ne $v.clientCertificates.mode "off" }}
 {{- if not $v.clientCertificates.caSecretName }}{{ fail "clientCertificates.caSecretName is required unless mode is off" }}{{ end }}
 {{- if and (eq $v.exposure.type "none") (not $v.tls.secretName) }}
