@@ -1,0 +1,67 @@
+import timers from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import type { Config } from '@platform/config';
+import { HealthChecks } from '@platform/health';
+import { OutboxRelay } from './outbox-relay';
+import { OutboxSession } from './outbox-session';
+import type { StoredEvent } from './stored-event';
+
+const EVENT = { position: '1', id: 'e', aggregateid: 'ord_1', type: 'order.created' } as StoredEvent;
+const METRIC = { set: () => undefined, inc: () => undefined } as never;
+
+describe('OutboxRelay', () => {
+  beforeEach(() => {
+    jest.spyOn(Math, 'random').mockReturnValue(0);
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+  });
+  afterEach(() => jest.restoreAllMocks());
+
+  /**
+   * Relays one event again and again, from an outbox which can be read, but is as full a disk lets it be marked.
+   * @param marks whether it can be marked, for each time that it is published; the relay is stopped when they are over
+   * @returns how long the relay paused after each, in ms, and whether it then said that it works
+   */
+  async function relayWith(marks: readonly boolean[]): Promise<{ pauses: number[]; works: boolean[] }> {
+    const checks = new HealthChecks();
+    const [pauses, works]: [number[], boolean[]] = [[], []];
+    let published = 0;
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue({
+      lanes: { balance: async () => undefined },
+      hasMore: false,
+      measure: async () => ({ backlog: 1, oldestAge: 1, parked: 0 }),
+      read: async () => [EVENT],
+      markPublished: async () => {
+        if (!marks[published - 1]) throw new Error('could not extend file');
+      },
+      close: async () => undefined,
+    } as never);
+    const publisher = {
+      connect: async () => undefined,
+      publish: async () => void (published += 1),
+    };
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, checks, METRIC, METRIC, METRIC, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async (ms = 0) => {
+      pauses.push(ms);
+      const check = checks.reported.get('kafka')?.();
+      works.push((await check?.then(() => true).catch(() => false)) ?? false);
+      if (published === marks.length) relay.beforeApplicationShutdown();
+    });
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    return { pauses, works };
+  }
+
+  it('waits longer from time to time, up to 5 s, before it publishes again what it cannot mark', async () => {
+    const { pauses, works } = await relayWith(Array.from({ length: 8 }, () => false));
+    expect(pauses).toEqual([100, 200, 400, 800, 1_600, 2_500, 2_500, 2_500]);
+    expect(works).not.toContain(true);
+  });
+
+  it('works again once it could mark, and then begins with the shortest wait', async () => {
+    const { pauses, works } = await relayWith([false, false, true, false]);
+    expect(works).toEqual([false, false, true, false]);
+    expect(pauses.toSpliced(2, 1)).toEqual([100, 200, 100]);
+    expect(pauses[2]).toBeLessThanOrEqual(20);
+  });
+});
