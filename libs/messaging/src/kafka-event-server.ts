@@ -23,6 +23,8 @@ const LAST_MESSAGES_MS = 5_000;
 export class KafkaEventServer extends ServerKafka {
   private readonly log = new Logger(KafkaEventServer.name);
   private readonly stop = new AbortController();
+  /** By partition: messages that are dealt with, although one before them is not. At most those of a part of a batch. */
+  private readonly dealtWith = new Map<string, ReadonlySet<string>>();
   private crashed: Promise<void> = Promise.resolve();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
@@ -75,21 +77,27 @@ export class KafkaEventServer extends ServerKafka {
   /** Messages with the same key are handled one after the other. A message counts as consumed with all before it. */
   private async handleBatch(payload: EachBatchPayload): Promise<void> {
     const { topic, partition, messages } = payload.batch;
+    const place = `${topic}/${partition}`;
     for (let start = 0; start < messages.length; start += CONCURRENT_MESSAGES) {
       if (!payload.isRunning() || payload.isStale()) return;
       const part = messages.slice(start, start + CONCURRENT_MESSAGES);
       const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
-      const handled = new Set<KafkaMessage>();
+      // It may be what is left of a part that failed. The inbox knows the events of that, but not the dead letters.
+      const handledBefore = this.dealtWith.get(place);
+      const handled = new Set<string>();
       const handling = Array.from(ofEachKey, async (ofOne) => {
         for (const message of ofOne) {
-          await this.handleMessage({ ...payload, topic, partition, message });
-          handled.add(message);
+          if (!handledBefore?.has(identity(message))) {
+            await this.handleMessage({ ...payload, topic, partition, message });
+          }
+          handled.add(identity(message));
         }
       });
       const heartbeats = setInterval(() => void payload.heartbeat().catch(() => undefined), HEARTBEAT_MS);
       // Nothing of this batch may still be under way when it comes again.
       await Promise.allSettled(handling).finally(() => clearInterval(heartbeats));
-      const firstLeft = part.findIndex((message) => !handled.has(message));
+      this.dealtWith.set(place, handled);
+      const firstLeft = part.findIndex((message) => !handled.has(identity(message)));
       const last = firstLeft === -1 ? part.at(-1) : part[firstLeft - 1];
       if (last) payload.resolveOffset(last.offset);
       await Promise.all(handling);
@@ -138,3 +146,6 @@ export class KafkaEventServer extends ServerKafka {
     if (failure !== undefined) throw failure as Error;
   }
 }
+
+/** With the time, because a topic that was made anew counts from 0 again. */
+const identity = ({ offset, timestamp }: KafkaMessage) => `${offset} ${timestamp}`;

@@ -1,0 +1,119 @@
+import { Logger } from '@nestjs/common';
+import type { KafkaContext } from '@nestjs/microservices';
+import { HealthChecks } from '@platform/health';
+import { ServiceError } from '@platform/errors';
+import type { Consumer, ConsumerRunConfig, EachBatchPayload, KafkaMessage } from 'kafkajs';
+import type { DeadLetter } from './dead-letters';
+import { EventConsumer } from './event-consumer';
+import { KafkaEventServer } from './kafka-event-server';
+
+const TOPIC = 'orders.events';
+
+/** A partition as kafkajs hands it out: from the first message that was not resolved, and again after a failure. */
+class Partition {
+  resolved = -1;
+  heartbeats = 0;
+  private readonly messages: KafkaMessage[];
+
+  constructor(ids: readonly string[]) {
+    this.messages = ids.map((id, offset) => ({
+      key: Buffer.from(id),
+      value: Buffer.from('{}'),
+      headers: { ce_id: id, ce_subject: id, ...(id !== 'malformed' && { ce_type: 'test.told' }) },
+      offset: String(offset),
+      timestamp: '1764000000000',
+      attributes: 0,
+    }));
+  }
+
+  get batch(): EachBatchPayload {
+    const messages = this.messages.slice(this.resolved + 1);
+    return {
+      batch: { topic: TOPIC, partition: 0, messages },
+      resolveOffset: (offset: string) => (this.resolved = Number(offset)),
+      heartbeat: async () => void (this.heartbeats += 1),
+      isRunning: () => true,
+      isStale: () => false,
+    } as unknown as EachBatchPayload;
+  }
+}
+
+describe('KafkaEventServer', () => {
+  let handle: (id: string) => Promise<void>;
+  let letters: string[];
+  let handled: string[];
+  let eachBatch: NonNullable<ConsumerRunConfig['eachBatch']>;
+
+  beforeEach(async () => {
+    jest.useFakeTimers();
+    jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    [letters, handled] = [[], []];
+    const inbox = {
+      once: async (_consumer: string, id: string) => {
+        await handle(id);
+        handled.push(id);
+        return true;
+      },
+    };
+    const deadLetters = { send: async ({ message }: DeadLetter) => void letters.push(String(message.key)) };
+    const events = new EventConsumer(inbox as never, deadLetters, { inc: () => undefined } as never);
+    const server = new KafkaEventServer(
+      { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' },
+      new HealthChecks(),
+    );
+    server.addHandler(
+      TOPIC,
+      (_: unknown, context: unknown) =>
+        events.consume('c', context as KafkaContext, { 'test.told': async () => undefined }) as never,
+      true,
+    );
+    await server.bindEvents({
+      subscribe: async () => undefined,
+      run: async (config: ConsumerRunConfig) => void (eachBatch = config.eachBatch!),
+    } as unknown as Consumer);
+  });
+  afterEach(() => {
+    jest.useRealTimers();
+    jest.restoreAllMocks();
+  });
+
+  it.each([
+    ['before', ['malformed', 'a', 'b']],
+    ['after', ['a', 'b', 'malformed']],
+  ])('writes a dead letter once, however often an event %s it has to be delivered', async (_, ids) => {
+    const partition = new Partition(ids);
+    handle = () => Promise.reject(ServiceError.unavailable(undefined));
+    for (let round = 0; round < 3; round += 1) await expect(eachBatch(partition.batch)).rejects.toThrow();
+    handle = async () => undefined;
+    await eachBatch(partition.batch);
+    expect(letters).toEqual(['malformed']);
+    expect(handled).toEqual(['a', 'b']);
+    expect(partition.resolved).toBe(2);
+  });
+
+  it('counts nothing as consumed behind an event that has to be delivered again', async () => {
+    const partition = new Partition(['a', 'b', 'c']);
+    handle = async (id) => {
+      if (id === 'b') throw ServiceError.unavailable(undefined);
+    };
+    await expect(eachBatch(partition.batch)).rejects.toThrow();
+    expect(partition.resolved).toBe(0);
+  });
+
+  it('beats its heart while events take long, so that the group does not give their partition to another', async () => {
+    const partition = new Partition(['a']);
+    handle = () => new Promise((resolve) => setTimeout(resolve, 60_000));
+    const handling = eachBatch(partition.batch);
+    // The broker takes a member for dead when it has heard nothing for 10 s.
+    for (let seconds = 10; seconds <= 50; seconds += 10) {
+      const before = partition.heartbeats;
+      await jest.advanceTimersByTimeAsync(10_000);
+      expect(partition.heartbeats - before).toBeGreaterThan(2);
+    }
+    await jest.advanceTimersByTimeAsync(10_000);
+    await handling;
+    const after = partition.heartbeats;
+    await jest.advanceTimersByTimeAsync(10_000);
+    expect(partition.heartbeats).toBe(after);
+  });
+});
