@@ -17,7 +17,7 @@ import type { StoredEvent } from './stored-event';
 
 /** How long an idle relay waits before it looks again. */
 const POLL_MS = 100;
-/** How long it waits for company after it took all that was there: a batch costs much the same however small it is. */
+/** From one read to the next after it took all that was there: a batch costs much the same however small it is. */
 const LINGER_MS = 20;
 /** How often lanes are shared out and the backlog is measured. */
 const UPKEEP_MS = 1_000;
@@ -110,8 +110,9 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
   private async relayUntil(end: number, session: OutboxSession, onProgress: () => void): Promise<void> {
     const isOver = () => this.stop.signal.aborted || performance.now() >= end;
     do {
+      const start = performance.now();
       let events = await session.read();
-      const pauseMs = events.length === 0 ? POLL_MS : LINGER_MS;
+      const paceMs = events.length === 0 ? POLL_MS : LINGER_MS;
       if (events.length === 0) onProgress();
       let marking: Promise<void> | undefined;
       while (events.length > 0) {
@@ -126,7 +127,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
         events = isWhole ? next : [];
       }
       if (marking) await marking.then(onProgress);
-      if (!isOver() && !session.hasMore) await this.pause(pauseMs);
+      if (!isOver() && !session.hasMore) await this.pause(Math.max(0, start + paceMs - performance.now()));
     } while (!isOver());
   }
 
