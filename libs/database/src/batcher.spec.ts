@@ -38,15 +38,36 @@ describe('Batcher', () => {
     commits = new Batcher(writes.write, (item) => (item >= 10_000 ? 400 : 1));
   });
 
+  const turn = () => Promise.resolve();
+
+  /** @returns the results, or the codes of the errors, of 0, 1 and those given */
+  async function addWhileTwoAreOnTheirWay(items: readonly number[]): Promise<Promise<string>[]> {
+    const results: Promise<string>[] = [];
+    for (const item of [0, 1, ...items]) {
+      results.push(commits.add(item).catch((error: ServiceError) => error.code));
+      if (item < 2) await turn();
+    }
+    return results;
+  }
+
   it('sends a lone item at once', async () => {
     const result = commits.add(1);
+    await turn();
     expect(writes.batches).toEqual([[1]]);
     await writes.finish();
     await expect(result).resolves.toBe('wrote 1');
   });
 
+  it('sends those together that are added together', async () => {
+    const results = range(0, 10).map((item) => commits.add(item));
+    await turn();
+    expect(writes.batches).toEqual([range(0, 10)]);
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 10).map((item) => `wrote ${item}`));
+  });
+
   it('sends what came while two batches were on their way, in its order and 64 at a time', async () => {
-    const results = range(0, 100).map((item) => commits.add(item));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 98));
     expect(writes.batches).toEqual([[0], [1]]);
     await writes.finish();
     expect(writes.batches[2]).toEqual(range(2, 64));
@@ -60,6 +81,7 @@ describe('Batcher', () => {
   it('gives a fault to the one that it is about, and writes its neighbours', async () => {
     writes.fault = (items) => (items.includes(5) ? new Error('5 is bad') : undefined);
     const results = range(0, 10).map((item) => commits.add(item).catch((error: Error) => error.message));
+    await turn();
     await writes.finishAll();
     const expected = range(0, 10).map((item) => (item === 5 ? '5 is bad' : `wrote ${item}`));
     await expect(Promise.all(results)).resolves.toEqual(expected);
@@ -67,7 +89,7 @@ describe('Batcher', () => {
 
   it('tells all that wait when the database is away, and tries none of them', async () => {
     writes.fault = () => ServiceError.unavailable(new Error('away'));
-    const results = range(0, 100).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 98));
     await writes.finishAll();
     await expect(Promise.all(results)).resolves.toEqual(range(0, 100).map(() => 'SERVICE_UNAVAILABLE'));
     expect(writes.batches).toEqual([[0], [1]]);
@@ -75,7 +97,7 @@ describe('Batcher', () => {
 
   it('stops to try one by one when the database goes away meanwhile', async () => {
     writes.fault = (items) => (items.length > 1 ? new Error('one is bad') : undefined);
-    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 8));
     await writes.finish();
     await writes.finish();
     await writes.finish();
@@ -88,21 +110,41 @@ describe('Batcher', () => {
     expect(writes.batches).toEqual([[0], [1], range(2, 8), [2]]);
   });
 
-  it('ends a batch with the item that makes it heavy', async () => {
+  it('ends a batch before the item that would make it too heavy', async () => {
     const results = range(9_998, 10).map((item) => commits.add(item));
+    await turn();
     await writes.finishAll();
-    expect(writes.batches.map(({ length }) => length)).toEqual([1, 1, 3, 3, 2]);
+    expect(writes.batches.map(({ length }) => length)).toEqual([4, 2, 2, 2]);
     await Promise.all(results);
   });
 
-  it('refuses at once when 384 wait, and takes more when some have gone', async () => {
-    const results = range(0, 386).map((item) => commits.add(item));
-    const refused = await commits.add(386).catch((error: ServiceError) => error);
+  it('sends an item alone that is too heavy by itself', async () => {
+    const heavy = new Batcher(writes.write, (item) => (item === 1 ? Infinity : 1));
+    const results = [0, 1, 2, 3].map((item) => heavy.add(item));
+    await turn();
+    await writes.finishAll();
+    expect(writes.batches).toEqual([[0], [1], [2, 3]]);
+    await Promise.all(results);
+  });
+
+  it('gives a refusal that is not about the database to the one that it is about', async () => {
+    writes.fault = (items) => (items.includes(5) ? new ServiceError('ORDER_NOT_FOUND', 'no such order') : undefined);
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    await turn();
+    await writes.finishAll();
+    const expected = range(0, 10).map((item) => (item === 5 ? 'ORDER_NOT_FOUND' : `wrote ${item}`));
+    await expect(Promise.all(results)).resolves.toEqual(expected);
+  });
+
+  it('refuses at once when 1,000 wait, and takes more when some have gone', async () => {
+    const results = await addWhileTwoAreOnTheirWay(range(2, 1_000));
+    const refused = await commits.add(1_002).catch((error: ServiceError) => error);
     expect(refused).toMatchObject({ code: 'SERVICE_UNAVAILABLE', headers: { 'Retry-After': '1' } });
     await writes.finish();
-    results.push(commits.add(387));
+    results.push(commits.add(1_003));
+    await turn();
     await writes.finishAll();
-    expect(new Set(await Promise.all(results)).size).toBe(387);
+    expect(new Set(await Promise.all(results)).size).toBe(1_003);
   });
 
   it("writes in no client's context, and gives the result back in the client's own", async () => {

@@ -5,8 +5,11 @@ import { newContext, runInContext } from '@platform/request-context';
 const MOST_IN_FLIGHT = 2;
 const LARGEST_BATCH = 64;
 const HEAVIEST_BATCH = 1_000;
-/** About a fifth of a second of work, and as many as requests are answered at once. */
-const LONGEST_QUEUE = 384;
+/**
+ * A backstop. Fewer wait where those who add are limited themselves: 384 requests are answered at once, and of each
+ * consumer 200 events are under way.
+ */
+const LONGEST_QUEUE = 1_000;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
@@ -16,8 +19,8 @@ interface Waiting<Item, Result> {
 
 /**
  * Does what arrives together with one statement, so that many share its round trip, and a write its flush to disk (group
- * commit). Nothing waits for company: a batch is what has come while the batches before it were on their way, and a lone
- * item goes at once.
+ * commit). Nothing waits for company: a batch is what has come while the batches before it were on their way, or in the
+ * same turn of the event loop, and a lone item goes at once.
  */
 export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
@@ -26,8 +29,8 @@ export class Batcher<Item, Result> {
   /**
    * @param send does all items or none, and gives their results in the same order. It belongs to no one's request: the
    * items may be those of several clients.
-   * @param weigh how much there is of an item; a batch ends with the one that brings it to 1,000, so that large items do
-   * not make one that takes longer than a statement may
+   * @param weigh how much there is of an item; a batch holds at most 1,000, so that large items do not make one that
+   * takes longer than a statement may. What weighs more goes alone.
    */
   constructor(
     private readonly send: (items: readonly Item[]) => Promise<readonly Result[]>,
@@ -42,7 +45,7 @@ export class Batcher<Item, Result> {
     if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many wait already'));
     return new Promise((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });
-      this.sendNext();
+      queueMicrotask(() => this.sendNext()); // those that are added together go together
     });
   }
 
@@ -58,12 +61,11 @@ export class Batcher<Item, Result> {
 
   private nextLength(): number {
     let weight = 0;
-    let length = 0;
-    while (length < Math.min(LARGEST_BATCH, this.waiting.length) && weight < HEAVIEST_BATCH) {
-      weight += this.weigh(this.waiting[length]!.item);
-      length += 1;
-    }
-    return length;
+    const end = this.waiting.findIndex(({ item }, index) => {
+      weight += this.weigh(item);
+      return index > 0 && (index === LARGEST_BATCH || weight > HEAVIEST_BATCH);
+    });
+    return end === -1 ? this.waiting.length : end;
   }
 
   /** @returns false when the database is away */
@@ -73,7 +75,7 @@ export class Batcher<Item, Result> {
       for (const [index, { resolve }] of batch.entries()) resolve(results[index]!);
       return true;
     } catch (error) {
-      const isAway = error instanceof ServiceError;
+      const isAway = ServiceError.isUnavailable(error);
       if (batch.length === 1 || isAway) {
         // Those who wait would hear the same, each after as long a wait.
         for (const { reject } of [...batch, ...(isAway ? this.waiting.splice(0) : [])]) reject(error);

@@ -41,4 +41,9 @@ export class ServiceError extends Error {
       cause,
     });
   }
+
+  /** Whether a dependency is away, so that the same may succeed soon. */
+  static isUnavailable(error: unknown): boolean {
+    return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
+  }
 }

@@ -67,10 +67,11 @@ export class EventConsumer {
     for (let attempts = 1; ; attempts += 1) {
       try {
         const event = read();
-        const isFirst = await this.inbox.once(consumer, event.id, async (tx) => handlers[event.type]?.(tx, event));
+        const effect = async (tx: EntityManager) => handlers[event.type]?.(tx, event);
+        const isFirst = await this.inbox.once(consumer, event.id, effect, { alone: attempts > 1 });
         return isFirst ? 'processed' : 'duplicate';
       } catch (error) {
-        if (isUnavailable(error)) throw error;
+        if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt
         if (attempts < ATTEMPTS && !isFinal(error)) {
           this.logger.warn({ err: error, consumer, attempts }, 'An event failed; it is tried again');
           // Without a heartbeat the group would give the partition to another while we wait.
@@ -92,11 +93,6 @@ export class EventConsumer {
     this.logger.error({ err: error, ...origin, eventId, consumer, attempts }, 'An event failed for good');
     await this.deadLetters.send({ message: { key, value, headers }, ...origin, consumer, reason, attempts });
   }
-}
-
-/** Not the event's fault, so it costs no attempt. */
-function isUnavailable(error: unknown): boolean {
-  return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
 }
 
 /** What no further attempt mends: PostgreSQL's data exceptions and violated constraints (SQLSTATE classes 22 and 23). */

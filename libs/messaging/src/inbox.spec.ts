@@ -1,0 +1,83 @@
+import { setImmediate } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import type { KafkaContext } from '@nestjs/microservices';
+import { EventConsumer } from './event-consumer';
+import { Inbox } from './inbox';
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await setImmediate();
+}
+
+/** A database that knows transactions, and of the table `inbox` which events it holds. */
+class Notes {
+  /** Each transaction, by the events that it was to note. */
+  readonly transactions: string[][] = [];
+  private committed = new Set<string>();
+
+  async inTransaction<T>(work: (tx: object) => Promise<T>): Promise<T> {
+    const noted = new Set(this.committed);
+    const query = async (_: string, [consumers, ids]: [string[], string[]]) => {
+      this.transactions.push(ids);
+      return ids
+        .map((event_id, index) => ({ consumer: consumers[index], event_id }))
+        .filter(({ event_id }) => !noted.has(event_id) && noted.add(event_id));
+    };
+    const result = await work({ query });
+    await turns(3); // so long that others come meanwhile
+    this.committed = noted;
+    return result;
+  }
+}
+
+describe('Inbox', () => {
+  let notes: Notes;
+  let letters: string[];
+  let effects: string[];
+  let consume: (id: string) => Promise<void>;
+
+  beforeEach(() => {
+    jest.spyOn(Math, 'random').mockReturnValue(0);
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    notes = new Notes();
+    [letters, effects] = [[], []];
+    const deadLetters = { send: async () => void letters.push('a letter') };
+    const events = new EventConsumer(new Inbox(notes as never), deadLetters, { inc: () => undefined } as never);
+    consume = (id) => {
+      const headers = { ce_id: id, ce_type: 'test.told', ce_subject: id };
+      const context = {
+        getMessage: () => ({ headers, value: Buffer.from('{}'), offset: '0' }),
+        getTopic: () => 'orders.events',
+        getPartition: () => 0,
+        getHeartbeat: () => async () => undefined,
+      };
+      return events.consume('c', context as unknown as KafkaContext, {
+        'test.told': async (_tx, { id }) => {
+          if (id === 'bad') throw new Error('bad');
+          effects.push(id);
+        },
+      });
+    };
+  });
+  afterEach(() => jest.restoreAllMocks());
+
+  it('notes events that come together in one transaction, and each once', async () => {
+    await Promise.all(['a', 'b', 'a'].map(consume));
+    await consume('b');
+    expect(notes.transactions).toEqual([['a', 'b', 'a'], ['b']]);
+    expect(effects).toEqual(['a', 'b']);
+  });
+
+  it('lets an event that fails again and again cost those that came with it one transaction each', async () => {
+    const all = ['a', 'bad', 'b'].map(consume);
+    for (let n = 0; n < 100; n += 1) {
+      await turns(1);
+      all.push(consume(`later${n}`));
+    }
+    await Promise.all(all);
+    const withBad = notes.transactions.filter((ids) => ids.includes('bad'));
+    expect(withBad).toEqual([['a', 'bad', 'b'], ['bad'], ['bad'], ['bad'], ['bad'], ['bad']]);
+    expect(letters).toEqual(['a letter']);
+    expect(new Set(effects)).toEqual(new Set(['a', 'b', ...Array.from({ length: 100 }, (_, n) => `later${n}`)]));
+  });
+});
