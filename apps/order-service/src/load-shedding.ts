@@ -7,8 +7,8 @@ import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES } from './json-body.guard';
 
 /**
- * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, they
- * would just fit in the queue behind the batches under way (`Batcher`).
+ * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
+ * queue behind the batches under way (`Batcher`) would hold them.
  */
 const MOST_AT_ONCE = 384;
 /** Of those, how many begin before Node looks for new ones: about 20 ms of work, which who is refused has to wait for. */
