@@ -7,7 +7,7 @@ import type { Counter } from 'prom-client';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
-import { OrderStore, type PendingOrder } from './order-store';
+import { type Companion, OrderStore, type PendingOrder } from './order-store';
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
 
@@ -43,11 +43,14 @@ export class OrderLifecycleService {
     @InjectMetric('order_transitions_total') private readonly transitions: Counter<'to'>,
   ) {}
 
-  /** @throws {ServiceError} ORDER_NOT_FOUND */
-  async find(orderId: string): Promise<PayableOrder> {
-    const order = await this.store.findAnyones(toOrderUuid(orderId));
-    if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-    return toPayable(order);
+  /**
+   * The order, and what another feature keeps of it, as they were at one moment.
+   * @throws {ServiceError} ORDER_NOT_FOUND, also when nothing is kept of it
+   */
+  async findWith<Row extends object>(orderId: string, companion: Companion): Promise<PayableOrder & Row> {
+    const found = await this.store.findWith(toOrderUuid(orderId), companion);
+    if (!found) throw new ServiceError('ORDER_NOT_FOUND', `There is no such order, or not in ${companion.table}`);
+    return { ...(found as Row), ...toPayable(found) };
   }
 
   /**

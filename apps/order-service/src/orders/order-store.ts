@@ -30,6 +30,13 @@ export type PendingOrder = Pick<
   'status' | 'customerId' | 'currency' | 'totalValue' | 'paymentId' | 'paymentStatus'
 >;
 
+/** A row that another feature keeps of an order, in a table of its own with a column `order_id`. */
+export interface Companion {
+  readonly table: string;
+  /** SQL, as after `SELECT`. */
+  readonly columns: string;
+}
+
 /**
  * One statement is one transaction and one round trip, for all orders that arrive together. The unique key judges who was
  * first, also among orders of one batch: an answer names its order, so it tells the one that was remembered. Keys are
@@ -66,6 +73,8 @@ const FIND_ALL = `
   SELECT ${ORDER_COLUMNS} FROM orders
   JOIN unnest($1::uuid[], $2::text[]) AS wanted (id, tenant_id) USING (id, tenant_id)`;
 const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
+const PENDING_COLUMNS = `status, customer_id AS "customerId", currency, total_value::text AS "totalValue",
+  payment_id AS "paymentId", payment_status AS "paymentStatus"`;
 
 /** Changes the version that was read, or nothing. */
 const UPDATE = `
@@ -168,6 +177,20 @@ export class OrderStore {
   }
 
   /**
+   * The order and its companion as they were at one moment. For the service's own work, as {@link findAnyones}.
+   * @returns undefined when there is no order, or it has no companion
+   */
+  async findWith<Row extends object>(uuid: string, companion: Companion): Promise<(PendingOrder & Row) | undefined> {
+    const { table, columns } = companion;
+    const [found] = await this.database.prepared<PendingOrder & Row>(
+      `find-order-with-${table}`,
+      `SELECT ${PENDING_COLUMNS}, ${columns} FROM orders JOIN ${table} ON order_id = orders.id WHERE orders.id = $1`,
+      [uuid],
+    );
+    return found;
+  }
+
+  /**
    * Runs a statement that finds the order's id in `pending.id`, if the order is pending; nobody else changes it meanwhile.
    * For the service's own work, as {@link findAnyones}.
    * @returns the order; undefined when it is not pending
@@ -176,9 +199,7 @@ export class OrderStore {
     const [order] = await this.database.run((manager) =>
       manager.query<PendingOrder[]>(
         `WITH pending AS (
-           SELECT id, status, customer_id AS "customerId", currency, total_value::text AS "totalValue",
-                  payment_id AS "paymentId", payment_status AS "paymentStatus"
-           FROM orders WHERE id = $1::uuid AND status = 'PENDING' FOR UPDATE
+           SELECT id, ${PENDING_COLUMNS} FROM orders WHERE id = $1::uuid AND status = 'PENDING' FOR UPDATE
          ), done AS (
            ${statement}
          )

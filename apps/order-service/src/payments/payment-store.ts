@@ -1,5 +1,4 @@
 import { Injectable } from '@nestjs/common';
-import { Database } from '@platform/database';
 import { jobInsert, jobValues } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
 import { fromString, toUUID } from 'typeid-js';
@@ -12,6 +11,16 @@ export interface DuePayment {
   readonly attempts: number;
   readonly ageMs: number;
 }
+
+/**
+ * What `OrderLifecycleService.findWith` reads as a {@link DuePayment}, at one moment with the order: where a payment is known
+ * to have been asked for, its customer is the one it was asked with, whom nobody can erase before there is an answer.
+ */
+export const DUE_PAYMENT = {
+  table: 'payments',
+  columns: `asked_at IS NOT NULL AS "wasAsked", attempts,
+            (extract(epoch FROM now() - payments.created_at) * 1000)::float AS "ageMs"`,
+};
 
 /**
  * SQL for `OrderLifecycleService.whilePending`, before the payment API is asked: from here on it may hold a payment. Never
@@ -27,11 +36,9 @@ function toUuid(orderId: string): string {
   }
 }
 
-/** The only place that reads and writes the table `payments`. */
+/** The only place that knows the table `payments`. */
 @Injectable()
 export class PaymentStore {
-  constructor(private readonly database: Database) {}
-
   /**
    * Adds the payment, unless it is there, and has it carried on by a job.
    * @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order
@@ -41,19 +48,6 @@ export class PaymentStore {
       `WITH added AS (INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING) SELECT ${jobInsert(2)}`,
       [toUuid(orderId), ...jobValues(task, job)],
     );
-  }
-
-  async find(orderId: string): Promise<DuePayment> {
-    const [payment] = await this.database.run((manager) =>
-      manager.query<DuePayment[]>(
-        `SELECT asked_at IS NOT NULL AS "wasAsked", attempts,
-                (extract(epoch FROM now() - created_at) * 1000)::float AS "ageMs"
-         FROM payments WHERE order_id = $1`,
-        [toUuid(orderId)],
-      ),
-    );
-    if (!payment) throw new Error('There is no payment for the order');
-    return payment;
   }
 
   async countAttempt(tx: EntityManager, orderId: string): Promise<void> {

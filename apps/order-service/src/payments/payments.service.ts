@@ -9,7 +9,7 @@ import type { EntityManager } from 'typeorm';
 import { OrderLifecycleService, type PayableOrder } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
-import { type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
+import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
 
 const TASK = 'carry-payment-on';
 
@@ -61,8 +61,8 @@ export class PaymentsService {
     const context = currentContext();
     if (context) context.orderId = orderId;
     for (;;) {
-      const [order, payment] = await Promise.all([this.orders.find(orderId), this.payments.find(orderId)]);
-      const step = nextStep({ ...order, ...payment }, this.config.paymentGiveUpMs);
+      const payment = await this.orders.findWith<DuePayment>(orderId, DUE_PAYMENT);
+      const step = nextStep(payment, this.config.paymentGiveUpMs);
       if (step === 'nothing') return;
       if (step === 'give-up') {
         this.logger.warn({ attempts: payment.attempts }, 'The payment stayed unknown; the order is rejected');
@@ -75,7 +75,7 @@ export class PaymentsService {
       }
       // From here on its customer cannot be erased, so that the payment API hears the same with every attempt. It may have
       // ended while we waited; then there is nothing to be asked for.
-      const asked = step === 'ask' && !payment.wasAsked ? await this.orders.whilePending(orderId, MARK_ASKED) : order;
+      const asked = step === 'ask' && !payment.wasAsked ? await this.orders.whilePending(orderId, MARK_ASKED) : payment;
       if (asked && !(await this.attempt(orderId, step, asked, payment, signals.abort))) return;
     }
   }
