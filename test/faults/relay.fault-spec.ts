@@ -211,7 +211,8 @@ describeWithOwnBroker('Between a request and its event', () => {
 
   it('with Kafka killed orders are accepted all the same, and the backlog drains when it returns', async () => {
     const service = await spawn('api,worker');
-    await eventOf((await post(service, anOrder())).body.orderId);
+    // Its payment API is down, so that no later event of it can be in the backlog.
+    await eventOf((await post(service, anOrder({ customerId: 'cust_down' }))).body.orderId);
     const exit = new Promise((resolve) => broker.process.once('exit', resolve));
     broker.process.kill('SIGKILL');
     await exit;
