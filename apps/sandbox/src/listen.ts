@@ -3,15 +3,18 @@ import type { Server } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 
-/** A server on 127.0.0.1. */
+/** A server that this machine reaches at `url`. */
 export interface RunningServer {
   readonly url: string;
   stop(): Promise<void>;
 }
 
-/** @param port 0 takes any that is free */
-export async function listen(server: Server | https.Server, port: number): Promise<RunningServer> {
-  server.listen(port, '127.0.0.1');
+/**
+ * @param port 0 takes any that is free
+ * @param host others than this machine reach it too where it is not 127.0.0.1
+ */
+export async function listen(server: Server | https.Server, port: number, host = '127.0.0.1'): Promise<RunningServer> {
+  server.listen(port, host);
   await once(server, 'listening');
   return {
     url: `${server instanceof https.Server ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`,

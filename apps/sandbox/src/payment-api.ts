@@ -23,8 +23,8 @@ interface Payment {
  * A payment API as the service finds it outside, with customers that make it misbehave: `cust_declined`, `cust_slow`,
  * `cust_flaky`, `cust_down`. It remembers idempotency keys, also over restarts where it is given a file.
  */
-export async function startPaymentApi(port: number, file?: string): Promise<RunningServer> {
-  return listen(http.createServer(paymentApi(new Ledger(file))), port);
+export async function startPaymentApi(port: number, file?: string, host?: string): Promise<RunningServer> {
+  return listen(http.createServer(paymentApi(new Ledger(file))), port, host);
 }
 
 /** The payments. A file keeps every state of each as a line. */

@@ -1,0 +1,5 @@
+-- The two roles of docs/operations.md; passwords for this machine alone.
+CREATE ROLE order_service NOLOGIN;
+CREATE ROLE orders_owner LOGIN PASSWORD 'local-only-owner';
+CREATE ROLE orders_service LOGIN PASSWORD 'local-only-service' IN ROLE order_service;
+CREATE DATABASE orders OWNER orders_owner;
