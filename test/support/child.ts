@@ -20,11 +20,12 @@ const STARTS_WITHIN_MS = 60_000;
 /**
  * The service as production runs it: the compiled program in a process of its own.
  * @throws {Error} with what it logged last, when it does not come up; it is ended then
+ * @param dist another build than this one's
  */
-export async function spawnService(overrides: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string): Promise<ServiceProcess> {
   const port = await freePort();
   const env = environment({ PATH: process.env['PATH'], PORT: String(port), LOG_LEVEL: 'info', ...overrides });
-  const child = startProgram('main', env);
+  const child = startProgram('main', env, [], 'pipe', dist);
   const lines: Record<string, unknown>[] = [];
   let rest = '';
   child.stdout?.on('data', (chunk: Buffer) => {

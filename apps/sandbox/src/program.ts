@@ -18,14 +18,16 @@ const DIST = path.resolve('dist');
  * Starts a program of the service, as production does: a Node process of its own.
  * @param entry path below `apps/order-service/src`, without its ending
  * @param stdout where its output goes; `pipe` to read it here, which costs as much as to answer many requests
+ * @param dist the build that it is of
  */
 export function startProgram(
   entry: string,
   env: NodeJS.ProcessEnv,
   args: readonly string[] = [],
   stdout: 'pipe' | 'inherit' | number = 'pipe',
+  dist = DIST,
 ): ChildProcess {
-  const file = path.join(DIST, 'apps/order-service/src', `${entry}.js`);
+  const file = path.join(dist, 'apps/order-service/src', `${entry}.js`);
   // A process group of its own: Ctrl-C in the terminal reaches it only through us.
   return spawn(process.execPath, [...NODE_FLAGS, file, ...args], {
     env,
@@ -35,8 +37,13 @@ export function startProgram(
 }
 
 /** Runs a program of the service to its end. @throws {Error} when it fails; it has said why on standard error */
-export async function runProgram(entry: string, env: NodeJS.ProcessEnv, args: readonly string[] = []): Promise<void> {
-  const child = startProgram(entry, env, args);
+export async function runProgram(
+  entry: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[] = [],
+  dist = DIST,
+): Promise<void> {
+  const child = startProgram(entry, env, args, 'pipe', dist);
   child.stdout?.resume();
   const [code] = (await once(child, 'exit')) as [number | null];
   if (code !== 0) throw new Error(`${entry} failed; the reason stands above.`);

@@ -1,0 +1,70 @@
+import { once } from 'node:events';
+import net from 'node:net';
+
+const PROBE_MS = 100;
+
+/**
+ * What Kubernetes puts before the pods: new connections go to ready endpoints in turn, and a connection stays where it
+ * is until one of its ends closes it. Nothing is retried, so that a client sees whatever an endpoint does wrong.
+ */
+export class Balancer {
+  private readonly server = net.createServer((client) => this.connect(client));
+  private readonly clients = new Set<net.Socket>();
+  private readonly endpoints = new Map<string, boolean>();
+  private turn = 0;
+  private timer: NodeJS.Timeout;
+
+  static async start(): Promise<Balancer> {
+    const balancer = new Balancer();
+    balancer.server.listen(0, '127.0.0.1');
+    await once(balancer.server, 'listening');
+    balancer.timer = setInterval(() => void balancer.probe(), PROBE_MS);
+    return balancer;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as net.AddressInfo).port}`;
+  }
+
+  add(url: string): void {
+    this.endpoints.set(url, false);
+  }
+
+  remove(url: string): void {
+    this.endpoints.delete(url);
+  }
+
+  isReady(url: string): boolean {
+    return this.endpoints.get(url) === true;
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.server.close();
+    for (const client of this.clients) client.destroy();
+  }
+
+  private connect(client: net.Socket): void {
+    const ready = [...this.endpoints].filter(([, isReady]) => isReady);
+    const [url] = ready[(this.turn += 1) % ready.length] ?? [];
+    if (url === undefined) {
+      client.resetAndDestroy();
+      return;
+    }
+    const endpoint = net.connect(Number(new URL(url).port), '127.0.0.1');
+    this.clients.add(client);
+    client.on('close', () => this.clients.delete(client));
+    endpoint.on('error', () => client.resetAndDestroy());
+    client.on('error', () => endpoint.destroy());
+    client.pipe(endpoint).pipe(client);
+  }
+
+  private async probe(): Promise<void> {
+    const probes = [...this.endpoints.keys()].map(async (url) => {
+      const signal = AbortSignal.timeout(1_000);
+      const answer = await fetch(`${url}/health/ready`, { signal }).catch(() => undefined);
+      if (this.endpoints.has(url)) this.endpoints.set(url, answer?.ok === true);
+    });
+    await Promise.all(probes);
+  }
+}
