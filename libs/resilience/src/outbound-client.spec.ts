@@ -678,7 +678,7 @@ describe('the bulkhead', () => {
 
   it('has room again after failures, timeouts and aborts', async () => {
     const dependency = await startDependency(answer(500), reset, hang, hang, answer(200));
-    const { get, failed } = startClient(dependency.url, { maxConcurrent: 1, maxAttempts: 1, attemptTimeoutMs: 80 });
+    const { get, failed } = startClient(dependency.url, { maxConcurrent: 1, maxAttempts: 1, attemptTimeoutMs: 400 });
     await failed();
     await failed();
     await failed();
