@@ -25,6 +25,33 @@ describe('migrate', () => {
     await database.drop();
   });
 
+  it('of an earlier version, run at a way back, takes nothing from the later one', async () => {
+    const database = await createDatabase();
+    const config = loadConfig(
+      environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl }),
+    );
+    const may = async () => {
+      const [row] = await database.query(
+        `SELECT has_table_privilege('order_service', 'inbox', 'UPDATE') AS later,
+                has_table_privilege('order_service', 'cursor_keys', 'SELECT') AS own`,
+      );
+      return row;
+    };
+    await database.query("INSERT INTO migrations (timestamp, name) VALUES (9999999999999, 'Later9999999999999')");
+    await database.query('GRANT UPDATE ON inbox TO order_service');
+    await database.query('REVOKE SELECT ON cursor_keys FROM order_service');
+    const warn = jest.spyOn(console, 'warn').mockReturnValue(undefined);
+    await migrate(config);
+    expect(warn).toHaveBeenCalledTimes(1);
+    warn.mockRestore();
+    expect(await may()).toEqual({ later: true, own: true });
+
+    await database.query("DELETE FROM migrations WHERE name = 'Later9999999999999'");
+    await migrate(config);
+    expect(await may()).toEqual({ later: false, own: true });
+    await database.drop();
+  });
+
   it('that is missing keeps the service not ready until it is made', async () => {
     const database = await createDatabase({ empty: true });
     const env = { DATABASE_URL: database.url };

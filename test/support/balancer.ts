@@ -8,11 +8,12 @@ const PROBE_MS = 100;
  * is until one of its ends closes it. Nothing is retried, so that a client sees whatever an endpoint does wrong.
  */
 export class Balancer {
-  private readonly server = net.createServer((client) => this.connect(client));
-  private readonly clients = new Set<net.Socket>();
+  /** Whether each was ready when it was last asked. */
   private readonly endpoints = new Map<string, boolean>();
+  private readonly clients = new Set<net.Socket>();
+  private readonly server = net.createServer((client) => this.connect(client));
+  private timer: NodeJS.Timeout | undefined;
   private turn = 0;
-  private timer: NodeJS.Timeout;
 
   static async start(): Promise<Balancer> {
     const balancer = new Balancer();
@@ -38,6 +39,7 @@ export class Balancer {
     return this.endpoints.get(url) === true;
   }
 
+  /** Ends the connections too: clients keep theirs open, and jest would wait for them. */
   stop(): void {
     clearInterval(this.timer);
     this.server.close();
@@ -45,17 +47,18 @@ export class Balancer {
   }
 
   private connect(client: net.Socket): void {
-    const ready = [...this.endpoints].filter(([, isReady]) => isReady);
-    const [url] = ready[(this.turn += 1) % ready.length] ?? [];
+    this.clients.add(client);
+    client.on('close', () => this.clients.delete(client));
+    const ready = [...this.endpoints.keys()].filter((url) => this.isReady(url));
+    const url = ready[(this.turn += 1) % ready.length];
     if (url === undefined) {
       client.resetAndDestroy();
       return;
     }
     const endpoint = net.connect(Number(new URL(url).port), '127.0.0.1');
-    this.clients.add(client);
-    client.on('close', () => this.clients.delete(client));
     endpoint.on('error', () => client.resetAndDestroy());
     client.on('error', () => endpoint.destroy());
+    client.on('close', () => endpoint.destroy());
     client.pipe(endpoint).pipe(client);
   }
 
@@ -63,6 +66,7 @@ export class Balancer {
     const probes = [...this.endpoints.keys()].map(async (url) => {
       const signal = AbortSignal.timeout(1_000);
       const answer = await fetch(`${url}/health/ready`, { signal }).catch(() => undefined);
+      await answer?.body?.cancel();
       if (this.endpoints.has(url)) this.endpoints.set(url, answer?.ok === true);
     });
     await Promise.all(probes);

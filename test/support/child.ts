@@ -19,8 +19,8 @@ const STARTS_WITHIN_MS = 60_000;
 
 /**
  * The service as production runs it: the compiled program in a process of its own.
+ * @param dist another build than this one
  * @throws {Error} with what it logged last, when it does not come up; it is ended then
- * @param dist another build than this one's
  */
 export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string): Promise<ServiceProcess> {
   const port = await freePort();

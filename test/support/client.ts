@@ -19,6 +19,9 @@ interface Call {
 
 export type Api = (path: string, call?: Call) => Promise<Answer>;
 
+/** What nobody answers fails by itself, and not with the time of its test. */
+const ANSWERED_WITHIN_MS = 60_000;
+
 /** Calls the service at `url` with a token, as a client would. */
 export function api(url: string, token?: string): Api {
   return async (path, { method, headers, body } = {}) => {
@@ -30,6 +33,7 @@ export function api(url: string, token?: string): Api {
         ...headers,
       },
       body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
+      signal: AbortSignal.timeout(ANSWERED_WITHIN_MS),
     });
     const text = await response.text();
     const isJson = text !== '' && /json/.test(response.headers.get('content-type') ?? '');

@@ -41,7 +41,7 @@ export async function runProgram(
   entry: string,
   env: NodeJS.ProcessEnv,
   args: readonly string[] = [],
-  dist = DIST,
+  dist?: string,
 ): Promise<void> {
   const child = startProgram(entry, env, args, 'pipe', dist);
   child.stdout?.resume();

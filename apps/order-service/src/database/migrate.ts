@@ -11,7 +11,7 @@ const MIGRATION_LOCK = 7_217_903_318_642;
 /**
  * Brings the database to this version. Safe when several processes start it at once: the first works, the others wait
  * and find nothing left to do. Afterwards the service's role has the privileges that this version needs,
- * unless a newer one has given it its own.
+ * and no others unless a later version has migrated here.
  * @returns names of the migrations that this run made
  */
 export async function migrate(given: Config): Promise<string[]> {
@@ -32,7 +32,11 @@ export async function migrate(given: Config): Promise<string[]> {
     await dataSource.initialize();
     try {
       const made = await dataSource.runMigrations({ transaction: 'each' });
-      if (!(await isAhead(dataSource))) await grantToServiceRole(lock);
+      const known = new Set(dataSource.migrations.map(({ name }) => name));
+      const done = await dataSource.query<{ name: string }[]>('SELECT name FROM migrations');
+      const isNewest = done.every(({ name }) => known.has(name));
+      if (!isNewest) console.warn('A later version has migrated here: the service keeps the privileges that it has.');
+      await grantToServiceRole(lock, isNewest);
       return made.map(({ name }) => name);
     } finally {
       await dataSource.destroy();
@@ -40,16 +44,6 @@ export async function migrate(given: Config): Promise<string[]> {
   } finally {
     await lock.end();
   }
-}
-
-/**
- * Whether a newer version has migrated. Then its privileges stay: it still runs while this one takes over again, and has
- * left this one what it needs.
- */
-async function isAhead(dataSource: DataSource): Promise<boolean> {
-  const made = await dataSource.query<{ name: string }[]>('SELECT name FROM migrations');
-  const known = new Set(dataSource.migrations.map(({ name }) => name));
-  return made.some(({ name }) => !known.has(name));
 }
 
 if (require.main === module) {

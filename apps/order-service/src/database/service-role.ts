@@ -3,7 +3,11 @@ import type { DirectConnection } from '@platform/database';
 /** The group whose members run the service. It owns nothing and logs in nowhere: operators make logins its members. */
 const SERVICE_ROLE = 'order_service';
 
-/** All that the service may do. What is not here it may not: a new table has its line, with the least that it needs. */
+/**
+ * All that the service may do. What is not here it may not: a new table has its line, with the least that it needs.
+ * The version before runs on this list while it is replaced: what goes is taken out one release after its last use.
+ * What a table of old is given more comes with a migration, by which the version before sees that it is not the newest.
+ */
 const PRIVILEGES: Readonly<Record<string, string>> = {
   orders: 'SELECT, INSERT, UPDATE, DELETE',
   idempotency_keys: 'SELECT, INSERT, DELETE',
@@ -55,10 +59,11 @@ export async function createServiceRole(client: DirectConnection): Promise<void>
 /**
  * Gives the role what the list above says, no more and no less. After each run of migrations and not in one of them,
  * because the tables of Graphile Worker come and go with its versions.
+ * @param isNewest whether no later version has migrated here; else nothing is taken away, which that one may need
  */
-export async function grantToServiceRole(client: DirectConnection): Promise<void> {
+export async function grantToServiceRole(client: DirectConnection, isNewest: boolean): Promise<void> {
   const grants = Object.entries(PRIVILEGES).flatMap(([table, privileges]) => [
-    `REVOKE ALL ON ${table} FROM ${SERVICE_ROLE}`,
+    ...(isNewest ? [`REVOKE ALL ON ${table} FROM ${SERVICE_ROLE}`] : []),
     `GRANT ${privileges} ON ${table} TO ${SERVICE_ROLE}`,
     policyOn(table),
   ]);
