@@ -250,10 +250,14 @@ describeWithKafka('Erasure, with Kafka,', () => {
       await box.close();
       return box.letters;
     };
-    const ours = await until('the dead letters to be rewritten', async () => {
-      const found = (await read()).filter(({ key }) => key?.toString() === orderId);
-      return found.length === 1 && found;
-    }, 30_000);
+    const ours = await until(
+      'the dead letters to be rewritten',
+      async () => {
+        const found = (await read()).filter(({ key }) => key?.toString() === orderId);
+        return found.length === 1 && found;
+      },
+      30_000,
+    );
     expect(JSON.parse(String(ours[0]?.value))).toEqual({ orderId, customerId: body.pseudonym, items: [] });
     expect(String(ours[0]?.headers['dlq-consumer'])).toBe('test');
     expect((await read()).filter(({ key }) => key?.toString() === bystander)).toHaveLength(1);
