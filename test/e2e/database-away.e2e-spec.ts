@@ -111,9 +111,10 @@ describe('With PostgreSQL away', () => {
     await start();
     await expectBack();
     const confirmed = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
-    await until('the confirmation', confirmed, 45_000);
+    // Each run that fails meanwhile has the next wait longer, up to a minute.
+    await until('the confirmation', confirmed, 90_000);
     expect(await held()).toHaveLength(1);
-  }, 90_000);
+  }, 150_000);
 
   it('accepts an order once although its answer was 503', async () => {
     const body = anOrder({ customerId: 'cust_unsure' });
