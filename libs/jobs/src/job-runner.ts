@@ -158,14 +158,18 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       const stop = () => void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
       this.stop.signal.addEventListener('abort', stop);
       if (this.stop.signal.aborted) stop();
-      // The lock goes when the process does; a runner that has lost it counts as dead.
+      // The lock goes when the process does; a runner that has lost it counts as dead. One that loses the database while it
+      // starts may never end: it is left behind, without a pool and with its jobs for the next.
+      const { promise: gone, resolve: leave } = Promise.withResolvers<void>();
       const die = () => {
         this.failure = UNABLE;
         stop();
+        setTimeout(leave, GRACE_MS + 5_000).unref();
       };
+      runner.promise.catch(() => undefined); // also when nobody waits for it any more
       presence.once('end', die);
       presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(onProgress, die);
-      await runner.promise.finally(() => {
+      await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
         presence.release(true);
       });
