@@ -234,6 +234,7 @@ describeWithOwnBroker('Between a request and its event', () => {
   it('under load, with the service killed again and again, every order is accepted once and told', async () => {
     const CLIENTS = 8;
     const ORDERS_EACH = 40;
+    const LEAST_KILLS = 3; // however quick the machine is
     let service = await spawn('api,worker');
     let done = false;
     let kills = 0;
@@ -247,7 +248,7 @@ describeWithOwnBroker('Between a request and its event', () => {
     })();
     const receipts: string[] = [];
     const clients = Array.from({ length: CLIENTS }, async (_, client) => {
-      for (let n = 0; n < ORDERS_EACH; n += 1) {
+      for (let n = 0; n < ORDERS_EACH || kills < LEAST_KILLS; n += 1) {
         const body = anOrder({ customerId: `storm_${client}_${n}` });
         const answer = await until(
           'an answer',
@@ -270,13 +271,14 @@ describeWithOwnBroker('Between a request and its event', () => {
     }
     await killer;
 
-    expect(kills).toBeGreaterThan(2);
-    expect(new Set(receipts).size).toBe(CLIENTS * ORDERS_EACH);
+    expect(kills).toBeGreaterThanOrEqual(LEAST_KILLS);
+    expect(receipts.length).toBeGreaterThanOrEqual(CLIENTS * ORDERS_EACH);
+    expect(new Set(receipts).size).toBe(receipts.length);
     const kept = await database.query<{ customer_id: string }>(
       "SELECT customer_id FROM orders WHERE customer_id LIKE 'storm\\_%'",
     );
-    expect(kept).toHaveLength(CLIENTS * ORDERS_EACH);
-    expect(new Set(kept.map(({ customer_id }) => customer_id)).size).toBe(CLIENTS * ORDERS_EACH);
+    expect(kept).toHaveLength(receipts.length);
+    expect(new Set(kept.map(({ customer_id }) => customer_id)).size).toBe(receipts.length);
     for (const orderId of receipts) {
       await eventOf(orderId);
       expect(new Set(createdOf(orderId).map(({ headers }) => headers['ce_id'])).size).toBe(1);
