@@ -66,6 +66,18 @@ describe('Batcher', () => {
     await expect(Promise.all(results)).resolves.toEqual(range(0, 10).map((item) => `wrote ${item}`));
   });
 
+  it('sends sixteen as two batches when none is on its way, and as one behind another', async () => {
+    const results = range(0, 16).map((item) => commits.add(item));
+    await turn();
+    expect(writes.batches).toEqual([range(0, 8), range(8, 8)]);
+    await writes.finish();
+    results.push(...range(16, 20).map((item) => commits.add(item)));
+    await turn();
+    expect(writes.batches[2]).toEqual(range(16, 20));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 36).map((item) => `wrote ${item}`));
+  });
+
   it('sends what came while two batches were on their way, in its order and 64 at a time', async () => {
     const results = await addWhileTwoAreOnTheirWay(range(2, 98));
     expect(writes.batches).toEqual([[0], [1]]);

@@ -5,6 +5,8 @@ import { newContext, runInContext } from '@platform/request-context';
 const MOST_IN_FLIGHT = 2;
 const LARGEST_BATCH = 64;
 const HEAVIEST_BATCH = 1_000;
+/** So many go as two batches when none is on its way: one half is answered while the other is on its way. */
+const WORTH_TWO_BATCHES = 16;
 /**
  * A backstop. Fewer wait where those who add are limited themselves: 384 requests are answered at once, and of each
  * consumer 200 events are under way.
@@ -50,13 +52,14 @@ export class Batcher<Item, Result> {
   }
 
   private sendNext(): void {
-    if (this.inFlight >= MOST_IN_FLIGHT || this.waiting.length === 0) return;
-    this.inFlight += 1;
-    const batch = this.waiting.splice(0, this.nextLength());
-    void runInContext(newContext(), () => this.settle(batch)).finally(() => {
-      this.inFlight -= 1;
-      this.sendNext();
-    });
+    while (this.inFlight < MOST_IN_FLIGHT && this.waiting.length > 0) {
+      const batch = this.waiting.splice(0, this.nextLength());
+      this.inFlight += 1;
+      void runInContext(newContext(), () => this.settle(batch)).finally(() => {
+        this.inFlight -= 1;
+        this.sendNext();
+      });
+    }
   }
 
   private nextLength(): number {
@@ -65,7 +68,8 @@ export class Batcher<Item, Result> {
       weight += this.weigh(item);
       return index > 0 && (index === LARGEST_BATCH || weight > HEAVIEST_BATCH);
     });
-    return end === -1 ? this.waiting.length : end;
+    const length = end === -1 ? this.waiting.length : end;
+    return this.inFlight === 0 && length >= WORTH_TWO_BATCHES ? Math.ceil(length / 2) : length;
   }
 
   /** @returns false when the database is away */
