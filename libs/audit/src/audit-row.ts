@@ -1,4 +1,4 @@
-import { momentOf, newTimeId } from '@platform/paging';
+import { momentOf, newTimeId, toTimestamp } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 
 /** What happened, as the part of the service knows it that did or refused it. */
@@ -103,7 +103,7 @@ export function auditJson(rows: readonly AuditRow[]): string {
   return JSON.stringify(
     rows.map((row) => ({
       id: row.id,
-      occurred_at: row.occurredAt,
+      occurred_at: toTimestamp(row.occurredAt),
       tenant_id: row.tenantId,
       client_id: row.clientId,
       action: row.action,

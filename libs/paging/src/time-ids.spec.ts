@@ -1,4 +1,4 @@
-import { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId } from './time-ids';
+import { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId, toTimestamp } from './time-ids';
 
 const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
 
@@ -113,5 +113,17 @@ describe('momentOf', () => {
     ['upper case', RFC_UUID.toUpperCase(), RFC_MOMENT],
   ])('returns the moment of %s', (_, uuid, moment) => {
     expect(momentOf(uuid)).toEqual(moment);
+  });
+});
+
+describe('toTimestamp', () => {
+  it('is RFC 3339 with milliseconds, whatever moment was asked before', () => {
+    const moments = [0, 1, 1, 0, 951_782_400_000, 1_700_000_000_123, 1_700_000_000_123].map((time) => new Date(time));
+    expect(moments.map(toTimestamp)).toEqual(moments.map((moment) => moment.toISOString()));
+  });
+
+  it('has no text for what is no moment', () => {
+    expect(() => toTimestamp(new Date(Number.NaN))).toThrow(RangeError);
+    expect(() => toTimestamp(new Date(Number.NaN))).toThrow(RangeError);
   });
 });

@@ -1,10 +1,13 @@
-import { randomUUID } from 'node:crypto';
+import { randomHex } from '@platform/request-context';
 
 const MOST_IN_A_MILLISECOND = 0xfff;
 const LONGEST_STEP_BACK_MS = 10_000;
 
 let lastMoment = 0;
 let countInMoment = 0;
+/** The groups of an id that carry its moment, which most ids share with the one before. */
+let lastGroups = '';
+let groupsMoment = Number.NaN;
 
 /**
  * A UUIDv7 (RFC 9562 section 5.7), later than all that this process made before, unless the clock is set back by
@@ -20,10 +23,32 @@ export function newTimeId(): string {
     lastMoment += 1;
     countInMoment = 0;
   }
-  const hex = lastMoment.toString(16).padStart(12, '0');
+  if (lastMoment !== groupsMoment) {
+    groupsMoment = lastMoment;
+    lastGroups = momentGroups(lastMoment);
+  }
   const count = countInMoment.toString(16).padStart(3, '0');
-  // The last two groups of a UUIDv4 are those of a UUIDv7: the variant, and random bits.
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-7${count}-${randomUUID().slice(19)}`;
+  const random = randomHex(16);
+  const variant = '89ab'.charAt(Number.parseInt(random.charAt(0), 16) & 3);
+  return `${lastGroups}-7${count}-${variant}${random.slice(1, 4)}-${random.slice(4)}`;
+}
+
+function momentGroups(moment: number): string {
+  const hex = moment.toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}`;
+}
+
+let lastText = '';
+let textMoment = Number.NaN;
+
+/** RFC 3339 in UTC, with milliseconds. Node needs half a microsecond for it, and most moments are that of the last call. */
+export function toTimestamp(moment: Date): string {
+  const time = moment.getTime();
+  if (time !== textMoment) {
+    lastText = moment.toISOString();
+    textMoment = time;
+  }
+  return lastText;
 }
 
 /** The moment that a UUIDv7 carries (RFC 9562 section 5.7), which is when it was made. */
@@ -33,8 +58,7 @@ export function momentOf(uuid: string): Date {
 
 /** The smallest UUIDv7 of a moment (RFC 9562 section 5.7), so that ranges of time are ranges of ids. */
 export function firstUuidOf(moment: Date): string {
-  const hex = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
+  return `${momentGroups(Math.max(0, moment.getTime()))}-0000-0000-000000000000`;
 }
 
 /** Where the ids begin that were made at an instant or later. @param timestamp RFC 3339, of any precision */

@@ -1,4 +1,5 @@
 export type { ClientCertificate, Principal } from './principal';
+export { randomHex } from './random-hex';
 export { currentContext, newContext, requestIdOf, runInContext, type RequestContext } from './request-context';
 export { requestContextMiddleware } from './request-context.middleware';
 export { parseTraceparent, traceparent, type TraceContext } from './trace-context';

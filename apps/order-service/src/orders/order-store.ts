@@ -4,7 +4,7 @@ import { Database, Batcher } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
-import type { Slice } from '@platform/paging';
+import { type Slice, toTimestamp } from '@platform/paging';
 import type { Order } from './order.entity';
 import { listStatement, ORDER_COLUMNS, type OrderFilter } from './order-list';
 
@@ -142,7 +142,7 @@ export class OrderStore {
       metadata: order.metadata,
       version: order.version,
       event_sequence: order.eventSequence,
-      created_at: order.createdAt,
+      created_at: toTimestamp(order.createdAt),
     }));
     const rows = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, [
       JSON.stringify(input),

@@ -1,4 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { toTimestamp } from '@platform/paging';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
 import type { Order, PaymentStatus } from './order.entity';
 import { toOrderId } from './order-id';
@@ -81,8 +82,8 @@ export function toEventData(order: Order): Omit<OrderView, 'links'> {
     ...(order.metadata !== null && { metadata: order.metadata }),
     ...(order.paymentId !== null &&
       order.paymentStatus !== null && { payment: { paymentId: order.paymentId, status: order.paymentStatus } }),
-    createdAt: order.createdAt.toISOString(),
-    updatedAt: order.updatedAt.toISOString(),
+    createdAt: toTimestamp(order.createdAt),
+    updatedAt: toTimestamp(order.updatedAt),
     version: order.version,
   };
 }
