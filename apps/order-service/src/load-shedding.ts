@@ -42,7 +42,12 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
       if (req.complete) {
         atWork += 1;
         // Done when the answer was made: how long the client takes to read it must not keep others out either.
-        onceEither(res, 'prefinish', 'close', () => (atWork -= 1));
+        let isDone = false;
+        const settle = () => {
+          if (!isDone) atWork -= 1;
+          isDone = true;
+        };
+        res.on('prefinish', settle).on('close', settle);
       }
       start(req, res);
     }
@@ -62,14 +67,6 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     isScheduled = true;
     setImmediate(takeTurns);
   });
-}
-
-function onceEither(res: ServerResponse, one: string, other: string, listener: () => void): void {
-  const listenOnce = () => {
-    res.off(one, listenOnce).off(other, listenOnce);
-    listener();
-  };
-  res.on(one, listenOnce).on(other, listenOnce);
 }
 
 const logger = new Logger('http');

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from 'pg';
 import type { BenchEnvironment } from './environment';
 import { type Load, runLoad } from './load';
 import { progress, result } from './progress';
 import { showErrors } from './report';
 import { slope } from './slope';
 
-const RATE = 150;
+const RATE = 300;
 const CONNECTIONS = 16;
 const SAMPLE_EVERY_MS = 5_000;
 
@@ -13,6 +14,9 @@ const SAMPLE_EVERY_MS = 5_000;
 const WARM_UP_SHARE = 0.2;
 
 const MIB = 2 ** 20;
+
+/** Hours in production. Here rows go after a minute, so that ten are long for a table. */
+const KEPT = "interval '1 minute'";
 
 /** What is watched, as it is named in the report. */
 type Sample = Readonly<Record<string, number>>;
@@ -32,6 +36,7 @@ export async function soak(
   const sampling = (async () => {
     while (!isOver) {
       samples.push(await takeSample(environment));
+      await deleteOld(environment.database);
       await delay(SAMPLE_EVERY_MS);
     }
   })();
@@ -63,15 +68,23 @@ export async function soak(
   ].join('\n');
 }
 
+/** What retention does, sooner. */
+async function deleteOld(database: Client): Promise<void> {
+  await database.query(`DELETE FROM outbox WHERE published_at < now() - ${KEPT}`);
+  await database.query(`DELETE FROM idempotency_keys WHERE created_at < now() - ${KEPT}`);
+  await database.query(`DELETE FROM inbox WHERE consumed_at < now() - ${KEPT}`);
+}
+
 async function takeSample({ url, workerUrl, database }: BenchEnvironment): Promise<Sample> {
   const [api, worker] = await Promise.all([memoryOf(url), memoryOf(workerUrl)]);
   const { rows } = await database.query<Record<string, string>>(`
     SELECT (SELECT count(*) FROM orders)                                                       AS orders,
            (SELECT count(*) FROM orders WHERE status = 'PENDING')                              AS pending,
            (SELECT count(*) FROM outbox WHERE published_at IS NULL)                            AS events,
-           (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'outbox')               AS dead,
+           (SELECT sum(n_dead_tup) FROM pg_stat_user_tables)                                   AS dead,
            pg_total_relation_size('outbox')                                                    AS outbox,
-           pg_total_relation_size('idempotency_keys')                                          AS keys`);
+           pg_total_relation_size('idempotency_keys')                                          AS keys,
+           pg_total_relation_size('inbox')                                                     AS inbox`);
   const counted = (name: string) => Number(rows[0]?.[name]);
   return {
     'api: RSS, MiB': mebibytes(api.rss),
@@ -82,8 +95,9 @@ async function takeSample({ url, workerUrl, database }: BenchEnvironment): Promi
     'orders that wait for payment': counted('pending'),
     orders: counted('orders'),
     '`outbox`, MiB': mebibytes(counted('outbox')),
-    '`outbox`, dead rows': counted('dead'),
     '`idempotency_keys`, MiB': mebibytes(counted('keys')),
+    '`inbox`, MiB': mebibytes(counted('inbox')),
+    'dead rows of all tables': counted('dead'),
   };
 }
 
