@@ -4,6 +4,7 @@ import { type Config, loadConfig } from '@platform/config';
 import { httpsOptions } from '@platform/mtls';
 import { AppModule } from '../../apps/order-service/src/app.module';
 import { configureApp } from '../../apps/order-service/src/configure-app';
+import { HttpAdapter } from '../../apps/order-service/src/http-adapter';
 import { createDatabase, type TestDatabase } from './database';
 import { environment } from './environment';
 
@@ -30,12 +31,16 @@ export async function startService(
   const database = await createDatabase();
   const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }));
   try {
-    const app = await NestFactory.create<NestExpressApplication>(rootModule(AppModule.forRoot(config)), {
-      bodyParser: false,
-      abortOnError: false,
-      httpsOptions: httpsOptions(config),
-      logger: false,
-    });
+    const app = await NestFactory.create<NestExpressApplication>(
+      rootModule(AppModule.forRoot(config)),
+      new HttpAdapter(),
+      {
+        bodyParser: false,
+        abortOnError: false,
+        httpsOptions: httpsOptions(config),
+        logger: false,
+      },
+    );
     await configureApp(app, config);
     await app.listen(config.port, config.host);
     const stop = async () => {

@@ -22,8 +22,6 @@ const KEEP_ALIVE_MS = 65_000;
 /** Headers have this long to arrive, and a request with its body the longer time. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
-/** How often Node looks for those that are late. Its 30 s would let headers take four times as long as they may. */
-const TIMEOUT_CHECK_MS = 1_000;
 
 /** Everything about the application that is not a module. `main.ts` and every end-to-end test come through here. */
 export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
@@ -65,8 +63,6 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
-  // An option of createServer, which Nest calls for us; Node reads it when the server begins to listen.
-  Object.assign(server, { connectionsCheckingInterval: TIMEOUT_CHECK_MS });
   server.maxHeadersCount = 0; // counted by httpSurface
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));

@@ -9,10 +9,11 @@ import { httpsOptions } from '@platform/mtls';
 import { createLogger, flushLogs } from '@platform/observability';
 import { AppModule } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
+import { HttpAdapter } from './http-adapter';
 
 async function main(): Promise<void> {
   const config = loadConfig();
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), new HttpAdapter(), {
     bodyParser: false,
     abortOnError: false,
     httpsOptions: httpsOptions(config),
