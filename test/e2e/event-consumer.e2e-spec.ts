@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext } from '@nestjs/microservices';
-import { EventConsumer, ORDERS_TOPIC } from '@platform/messaging';
+import { EventConsumer, oneByOne, ORDERS_TOPIC } from '@platform/messaging';
 import { type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
@@ -19,13 +19,13 @@ class Listener {
   @EventPattern(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('listener', context, {
-      'test.told': async (tx, { id, subject, data }) => {
+      'test.told': oneByOne(async (tx, { id, subject, data }) => {
         await tx.query(`INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, 0, 'an effect')`, [id]);
         const left = failures.get(subject) ?? 0;
         failures.set(subject, left - 1);
         if (left > 0) throw new Error(`fails\n${left} times more`);
         handled.push(`${subject} ${JSON.stringify(data)}`);
-      },
+      }),
     });
   }
 }

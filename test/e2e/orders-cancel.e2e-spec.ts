@@ -1,4 +1,6 @@
-import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
+import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
+import { type Order, OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
+import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -25,6 +27,11 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
       'SELECT type, sequence, payload, request_id FROM outbox WHERE aggregateid = $1 ORDER BY position',
       [orderId],
     );
+  const known = async (orderId: string): Promise<Order> => {
+    const order = await service.app.get(OrderStore, { strict: false }).findAnyones(toOrderUuid(orderId));
+    if (!order) throw new Error('no such order');
+    return order;
+  };
   const authorized = { paymentId: 'pay_1', status: 'AUTHORIZED' } as const;
 
   it('answers with the whole order, cancelled, and its new ETag', async () => {
@@ -70,7 +77,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
 
   it('cancels a confirmed order, and keeps showing its payment', async () => {
     const orderId = await place();
-    await lifecycle.applyPayment(orderId, authorized);
+    await lifecycle.applyPayment(await known(orderId), authorized);
     expect(await get(orderId)).toMatchObject({ status: 'CONFIRMED', payment: authorized });
     expect((await cancel(orderId)).body).toMatchObject({ status: 'CANCELLED', version: 3, payment: authorized });
     expect((await eventsOf(orderId)).map(({ type }) => type)).toEqual([
@@ -82,7 +89,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
 
   it('refuses for a rejected order', async () => {
     const orderId = await place();
-    await lifecycle.reject(orderId, 'payment_unknown');
+    await lifecycle.reject(await known(orderId), 'payment_unknown');
     const { status, body } = await cancel(orderId);
     expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
     expect(await get(orderId)).toMatchObject({ status: 'REJECTED', version: 2 });
@@ -103,7 +110,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
   it('answers 412 when the order was confirmed since the client looked', async () => {
     const orderId = await place();
     const seen = (await orders(`/v1/orders/${orderId}`)).headers.get('etag') ?? '';
-    await lifecycle.applyPayment(orderId, authorized);
+    await lifecycle.applyPayment(await known(orderId), authorized);
     expect((await cancel(orderId, { 'if-match': seen })).status).toBe(412);
     expect((await get(orderId)).status).toBe('CONFIRMED');
   });

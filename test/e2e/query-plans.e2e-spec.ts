@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { Client } from 'pg';
+import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
+import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
+import { OrderStore } from '../../apps/order-service/src/orders/order-store';
+import { DUE_PAYMENT, MARK_ASKED } from '../../apps/order-service/src/payments/payment-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
 
 const ORDERS = 40_000;
 
@@ -58,8 +63,12 @@ async function statementsOf(table: string, work: () => Promise<{ status: number 
 }
 
 /** The plan that a prepared statement has for these values, or the one that it has for all; the latter as it went. */
-async function planOf({ text, values }: Statement, plan: 'custom' | 'generic', analyze = true): Promise<PlanNode[]> {
-  const { database } = service;
+async function planOf(
+  { text, values }: Statement,
+  plan: 'custom' | 'generic',
+  analyze = true,
+  { database } = service,
+): Promise<PlanNode[]> {
   await database.query('BEGIN');
   try {
     await database.query(`SET LOCAL plan_cache_mode = force_${plan}_plan`);
@@ -175,5 +184,65 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
     const sent = await statementsOf('orders', () => orders(`/v1/orders/${body.orderId}/cancel`, { method: 'POST' }));
     expect(sent).toHaveLength(2);
     for (const statement of sent) expect(indexesIn(await planOf(statement, kind, false))).toEqual(['orders_pkey']);
+  });
+});
+
+/** As in the first minute of a new deployment, under load. A connection keeps a plan until there are statistics. */
+describe('While there are few orders, and no statistics of them, the plan for all values', () => {
+  let young: TestService;
+  let uuid: string;
+
+  beforeAll(async () => {
+    young = await startService();
+    const client = api(young.url, await fetchToken('order-orchestrator'));
+    uuid = toOrderUuid((await client('/v1/orders', { body: anOrder() })).body.orderId as string);
+  });
+  afterAll(() => young.stop());
+
+  const store = () => young.app.get(OrderStore, { strict: false });
+  const of = async (work: () => Promise<unknown>) => {
+    const sent = await statementsOf('orders', async () => ({ status: (await work()) === undefined ? 404 : 200 }));
+    const plans: unknown[] = [];
+    for (const statement of sent) plans.push(indexesIn(await planOf(statement, 'generic', false, young)));
+    return plans;
+  };
+
+  it('of an order, and of one to be paid, takes the way through the primary keys', async () => {
+    await young.database.query('INSERT INTO payments (order_id) VALUES ($1)', [uuid]);
+    expect(await of(() => store().find('acme', uuid))).toEqual([['orders_pkey']]);
+    expect(await of(() => store().findWith(uuid, DUE_PAYMENT))).toEqual([['orders_pkey', 'payments_pkey']]);
+    expect(await of(() => store().whilePending(uuid, MARK_ASKED))).toEqual([['orders_pkey', 'payments_pkey']]);
+  });
+
+  it('of a change takes the way through the primary key', async () => {
+    const lifecycle = young.app.get(OrderLifecycleService, { strict: false });
+    const order = await store().find('acme', uuid);
+    expect(await of(() => lifecycle.applyPayment(order!, { paymentId: 'pay_1', status: 'AUTHORIZED' }))).toEqual([
+      ['orders_pkey'],
+    ]);
+  });
+
+  it('of the next events reads them from the beginning of their index, unsorted', async () => {
+    let worker: TestService | undefined;
+    try {
+      const sent = await statementsOf('outbox|enable_sort', async () => {
+        worker = await startService({ ROLES: 'worker' });
+        await worker.database.query(
+          `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence)
+           VALUES (gen_random_uuid(), 'test', 'a', 'test.told', '{}', 1)`,
+        );
+        const unpublished = () => worker!.database.query('SELECT FROM outbox WHERE published_at IS NULL');
+        await until('the relay', async () => (await unpublished()).length === 0);
+        return { status: 200 };
+      });
+      const setting = sent.find(({ text }) => text.includes('enable_sort'));
+      const read = sent.find(({ text }) => text.includes('ORDER BY position'));
+      await worker!.database.query(setting!.text);
+      const plan = await planOf(read!, 'generic', false, worker);
+      expect(indexesIn(plan)).toContain('outbox_unpublished');
+      expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
+    } finally {
+      await worker?.stop();
+    }
   });
 });

@@ -8,6 +8,7 @@ import { DataSource, type EntityManager } from 'typeorm';
 import { schema } from '../../apps/order-service/src/database/schema';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { Order } from '../../apps/order-service/src/orders/order.entity';
+import { DUE_PAYMENT, MARK_ASKED } from '../../apps/order-service/src/payments/payment-store';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -91,7 +92,10 @@ class MistakesController {
   @RequireScopes('orders:read')
   async make(@Query('kind') kind: string): Promise<unknown> {
     try {
-      if (kind === 'unguarded read') return await this.modules.get(OrderStore, { strict: false }).findAnyones(ID);
+      const store = this.modules.get(OrderStore, { strict: false });
+      if (kind === 'unguarded read') return await store.findAnyones(ID);
+      if (kind === 'unguarded read of many') return await store.findWith(ID, DUE_PAYMENT);
+      if (kind === 'unguarded effect') return await store.whilePending(ID, MARK_ASKED);
       const mistake = mistakes[kind];
       if (!mistake) throw new Error('no such mistake');
       return await this.database.run(mistake);
@@ -134,15 +138,20 @@ describe('The tenant wall', () => {
       await service.database.query('SELECT * FROM idempotency_keys'),
     ]);
 
-  it.each([...Object.keys(mistakes), 'unguarded read'])('turns a forgotten tenant into a 500: %s', async (kind) => {
-    const before = await rows();
-    const globex = api(service.url, await fetchToken('other-tenant'));
-    const { status, body, text } = await globex(`/mistakes?kind=${encodeURIComponent(kind)}`);
-    expect([status, body.error.code]).toEqual([500, 'INTERNAL_ERROR']);
-    expect(text).not.toMatch(/tenant|orders|SELECT|statement|cust_of_acme/);
-    expect(String(MistakesController.lastError)).toMatch(/A statement (was refused that|without a text was refused)/);
-    expect(await rows()).toBe(before);
-  });
+  it.each([...Object.keys(mistakes), 'unguarded read', 'unguarded read of many', 'unguarded effect'])(
+    'turns a forgotten tenant into a 500: %s',
+    async (kind) => {
+      const before = await rows();
+      const globex = api(service.url, await fetchToken('other-tenant'));
+      const { status, body, text } = await globex(`/mistakes?kind=${encodeURIComponent(kind)}`);
+      expect([status, body.error.code]).toEqual([500, 'INTERNAL_ERROR']);
+      expect(text).not.toMatch(/tenant|orders|SELECT|statement|cust_of_acme/);
+      expect(String(MistakesController.lastError)).toMatch(
+        /A statement (was refused that|without a text was refused|for any tenant was refused)/,
+      );
+      expect(await rows()).toBe(before);
+    },
+  );
 
   it("lets work for several clients pass outside of any client's context", async () => {
     const globex = api(service.url, await fetchToken('other-tenant'));

@@ -190,7 +190,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
       await waiting('LOCK TABLE payments%');
       await release(jobs);
       await locked;
-      await waiting('%JOIN payments%');
+      await waiting('%FROM payments WHERE order_id%');
       await kill(worker);
       expect(await jobsOf(orderId)).toEqual([expect.objectContaining({ locked_by: expect.any(String) })]);
       await release(payments);

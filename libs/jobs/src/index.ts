@@ -1,4 +1,4 @@
-export { jobInsert, JobQueue, jobValues } from './job-queue';
+export { jobInsertAll, JobQueue, jobValues, type NewJob } from './job-queue';
 export { JobRunner, type JobSignals } from './job-runner';
 export { JobsModule } from './jobs.module';
 export { migrateJobs } from './migrate-jobs';

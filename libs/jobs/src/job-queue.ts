@@ -12,6 +12,11 @@ export interface JobOrigin {
   readonly traceparent?: string;
 }
 
+export interface NewJob {
+  readonly payload: object;
+  readonly origin: JobOrigin;
+}
+
 /** Jobs are given up by the code that runs them, never by their number of runs; this is the most that a job can have. */
 export const MAX_ATTEMPTS = 32_767;
 
@@ -24,25 +29,36 @@ export const MAX_ATTEMPTS = 32_767;
  */
 @Injectable()
 export class JobQueue {
-  /** @param delayMs how long to wait before it is run, in milliseconds */
+  /**
+   * The job continues the trace of the work under way.
+   * @param delayMs how long to wait before it is run, in milliseconds
+   */
   async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
-    await tx.query(`SELECT ${jobInsert(1)}`, jobValues(task, payload, delayMs));
+    const context = currentContext();
+    const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
+    await tx.query(
+      `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
+                                      run_at := now() + $4::integer * interval '1 millisecond')`,
+      [task, toPayload({ payload, origin }), MAX_ATTEMPTS, Math.round(delayMs)],
+    );
   }
 }
 
 /**
- * SQL, a call to select, that enqueues a job within a statement that does something else too.
+ * SQL, a `SELECT`, that enqueues many jobs within a statement that does something else too. Each call of Graphile Worker's
+ * functions is planned anew, which takes PostgreSQL as long as thirty jobs do.
  * @param first number of the first of the parameters that {@link jobValues} gives
  */
-export function jobInsert(first: number): string {
-  const [task, payload, attempts, delayMs] = [first, first + 1, first + 2, first + 3].map((number) => `$${number}`);
-  return `graphile_worker.add_job(${task}::text, ${payload}::json, max_attempts := ${attempts}::integer,
-                                  run_at := now() + ${delayMs}::integer * interval '1 millisecond')`;
+export function jobInsertAll(first: number): string {
+  return `SELECT FROM graphile_worker.add_jobs(ARRAY(
+    SELECT ($${first}::text, payload::json, NULL, now(), ${MAX_ATTEMPTS}, NULL, NULL, NULL)::graphile_worker.job_spec
+    FROM unnest($${first + 1}::text[]) AS payload))`;
 }
 
-/** As {@link JobQueue.enqueue} takes them: the job continues the trace of the work under way. */
-export function jobValues(task: string, payload: object, delayMs = 0): unknown[] {
-  const context = currentContext();
-  const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
-  return [task, JSON.stringify({ ...payload, origin }), MAX_ATTEMPTS, Math.round(delayMs)];
+export function jobValues(task: string, jobs: readonly NewJob[]): unknown[] {
+  return [task, jobs.map(toPayload)];
+}
+
+function toPayload({ payload, origin }: NewJob): string {
+  return JSON.stringify({ ...payload, origin });
 }

@@ -121,6 +121,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     const pool = new Pool({
       connectionString: this.config.database.directUrl,
       application_name: 'order-service jobs',
+      options: '-c enable_sort=off', // as in `OutboxSession`: jobs are taken from the beginning of an index
       max: CONNECTIONS,
       connectionTimeoutMillis: 5_000,
       query_timeout: 10_000,
@@ -149,6 +150,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
               // At any delay, also none, its failures are handled; without one they end the process.
               completeJobBatchDelay: 0,
               failJobBatchDelay: 0,
+              localQueue: { size: 100, ttl: 5_000 },
+              preparedStatements: false,
             },
           },
         },

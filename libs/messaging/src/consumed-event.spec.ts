@@ -23,8 +23,9 @@ describe('textHeader', () => {
 
 describe('toConsumedEvent', () => {
   it('returns the attributes and the data', () => {
-    const event = toConsumedEvent(headers(), Buffer.from('{"a":[1]}'));
-    expect(event).toEqual({ id: 'evt_1', type: 'order.created', subject: 'ord_1', data: { a: [1] } });
+    const event = toConsumedEvent(headers({ 'x-request-id': Buffer.from('req_1') }), Buffer.from('{"a":[1]}'));
+    const origin = { requestId: 'req_1', traceparent: undefined };
+    expect(event).toEqual({ id: 'evt_1', type: 'order.created', subject: 'ord_1', data: { a: [1] }, origin });
   });
 
   it.each(['ce_id', 'ce_type', 'ce_subject'])('refuses an event without %s', (name) => {

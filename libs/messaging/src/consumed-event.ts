@@ -8,6 +8,8 @@ export interface ConsumedEvent {
   /** What it is about, for example an order's id. */
   readonly subject: string;
   readonly data: unknown;
+  /** Of the work that published it. */
+  readonly origin: { readonly requestId?: string; readonly traceparent?: string };
 }
 
 /** A message that can never be handled, whatever is done. */
@@ -32,7 +34,12 @@ export function toConsumedEvent(headers: IHeaders, value: Buffer | null): Consum
     return text;
   };
   const [id, type, subject] = ['ce_id', 'ce_type', 'ce_subject'].map(attribute) as [string, string, string];
-  return { id, type, subject, data: toData(value) };
+  return { id, type, subject, data: toData(value), origin: originOf(headers) };
+}
+
+/** What a context takes to continue the trace of the work that published an event. */
+export function originOf(headers: IHeaders): ConsumedEvent['origin'] {
+  return { requestId: textHeader(headers, 'x-request-id'), traceparent: textHeader(headers, 'traceparent') };
 }
 
 function toData(value: Buffer | null): unknown {

@@ -6,15 +6,19 @@ import { newContext, runInContext } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
-import { type ConsumedEvent, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
+import { type ConsumedEvent, MalformedEvent, originOf, textHeader, toConsumedEvent } from './consumed-event';
 import { DeadLetters } from './dead-letters';
-import { Inbox } from './inbox';
+import { type EventHandler, type EventHandlers, Inbox } from './inbox';
 
 const ATTEMPTS = 5;
 const FIRST_BACKOFF_MS = 100;
 
-/** What is done with an event, by its type, in the transaction in which it is noted as consumed. */
-export type EventHandlers = Readonly<Record<string, (tx: EntityManager, event: ConsumedEvent) => Promise<void>>>;
+/** A handler that takes each event by itself, in a context that continues the event's trace. */
+export function oneByOne(handler: (tx: EntityManager, event: ConsumedEvent) => Promise<void>): EventHandler {
+  return async (tx, events) => {
+    for (const event of events) await runInContext(newContext(event.origin), () => handler(tx, event));
+  };
+}
 
 type Outcome = 'processed' | 'duplicate' | 'dead_lettered';
 
@@ -48,12 +52,11 @@ export class EventConsumer {
       this.consumed.inc({ type: label, outcome: 'ignored' });
       return;
     }
-    const origin = { requestId: textHeader(headers, 'x-request-id'), traceparent: textHeader(headers, 'traceparent') };
     const deal = async () => {
       const outcome = await this.handle(consumer, context, handlers, () => toConsumedEvent(headers, value));
       this.consumed.inc({ type: label, outcome });
     };
-    await runInContext(newContext(origin), deal).catch((error: unknown) => {
+    await runInContext(newContext(originOf(headers)), deal).catch((error: unknown) => {
       throw new RpcException(error as object);
     });
   }
@@ -67,8 +70,7 @@ export class EventConsumer {
     for (let attempts = 1; ; attempts += 1) {
       try {
         const event = read();
-        const effect = async (tx: EntityManager) => handlers[event.type]?.(tx, event);
-        const isFirst = await this.inbox.once(consumer, event.id, effect, { alone: attempts > 1 });
+        const isFirst = await this.inbox.once(consumer, event, handlers, { alone: attempts > 1 });
         return isFirst ? 'processed' : 'duplicate';
       } catch (error) {
         if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt

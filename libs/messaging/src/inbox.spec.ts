@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { KafkaContext } from '@nestjs/microservices';
-import { EventConsumer } from './event-consumer';
+import { currentContext } from '@platform/request-context';
+import { EventConsumer, oneByOne } from './event-consumer';
 import { Inbox } from './inbox';
 
 async function turns(count: number): Promise<void> {
@@ -52,9 +53,11 @@ describe('Inbox', () => {
         getHeartbeat: () => async () => undefined,
       };
       return events.consume('c', context as unknown as KafkaContext, {
-        'test.told': async (_tx, { id }) => {
-          if (id === 'bad') throw new Error('bad');
-          effects.push(id);
+        'test.told': async (_tx, events) => {
+          for (const { id } of events) {
+            if (id === 'bad') throw new Error('bad');
+            effects.push(id);
+          }
         },
       });
     };
@@ -66,6 +69,37 @@ describe('Inbox', () => {
     await consume('b');
     expect(notes.transactions).toEqual([['a', 'b', 'a'], ['b']]);
     expect(effects).toEqual(['a', 'b']);
+  });
+
+  it('hands events of one type that come together to their handler at once, and each once', async () => {
+    const calls: string[][] = [];
+    const inbox = new Inbox(notes as never);
+    const handlers = {
+      told: async (_tx: unknown, events: readonly { id: string }[]) => void calls.push(events.map(({ id }) => id)),
+      sung: async (_tx: unknown, events: readonly { id: string }[]) => void calls.push(events.map(({ id }) => id)),
+    };
+    const once = (consumer: string, id: string, type: string) =>
+      inbox.once(consumer, { id, type, subject: 's', data: {}, origin: {} }, handlers, { alone: false });
+    const areNew = await Promise.all([
+      once('c', 'a', 'told'),
+      once('c', 'b', 'sung'),
+      once('d', 'c', 'told'),
+      once('c', 'd', 'told'),
+      once('c', 'a', 'told'),
+    ]);
+    expect(areNew).toEqual([true, true, true, true, false]);
+    expect(calls).toEqual([['a', 'd'], ['b'], ['c']]);
+  });
+
+  it('continues the trace of each event where they are taken one by one', async () => {
+    const seen: unknown[] = [];
+    const handler = oneByOne(async (_tx, { id }) => void seen.push([id, currentContext()?.requestId]));
+    const event = (id: string) => ({ id, type: 'told', subject: 's', data: {}, origin: { requestId: `req-${id}` } });
+    await handler({} as never, [event('a'), event('b')]);
+    expect(seen).toEqual([
+      ['a', 'req-a'],
+      ['b', 'req-b'],
+    ]);
   });
 
   it('lets an event that fails again and again cost those that came with it one transaction each', async () => {

@@ -1,15 +1,18 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { Injectable } from '@nestjs/common';
 import { Batcher, Database } from '@platform/database';
 import type { EntityManager } from 'typeorm';
+import type { ConsumedEvent } from './consumed-event';
 
-/** What an event causes, within the transaction in which it is noted. */
-type Effect = (tx: EntityManager) => Promise<void>;
+/** What events of one type cause that came together, within the transaction in which they are noted. */
+export type EventHandler = (tx: EntityManager, events: readonly ConsumedEvent[]) => Promise<void>;
+
+/** By the type of the events. */
+export type EventHandlers = Readonly<Record<string, EventHandler>>;
 
 interface Consumption {
   readonly consumer: string;
-  readonly eventId: string;
-  readonly effect: Effect;
+  readonly event: ConsumedEvent;
+  readonly handlers: EventHandlers;
   readonly alone: boolean;
 }
 
@@ -30,32 +33,39 @@ export class Inbox {
 
   /**
    * Has the effect of an event and notes its id, both or neither.
-   * @param effect may be run again after it failed, or after another event did: it must do nothing outside of `tx` that
-   *   cannot be done twice
+   * @param handlers may be called again after they failed, or after another event did: they must do nothing outside of
+   *   `tx` that cannot be done twice
    * @param options.alone for an event that has failed before, and would fail the others of its transaction again
    * @returns false when the consumer had the event before: then there is no effect
    */
-  once(consumer: string, eventId: string, effect: Effect, { alone }: { alone: boolean }): Promise<boolean> {
-    // The transaction is not run in the context of this event.
-    return this.consumptions.add({ consumer, eventId, effect: AsyncLocalStorage.bind(effect), alone });
+  once(
+    consumer: string,
+    event: ConsumedEvent,
+    handlers: EventHandlers,
+    { alone }: { alone: boolean },
+  ): Promise<boolean> {
+    return this.consumptions.add({ consumer, event, handlers, alone });
   }
 }
 
 /** @returns for each event whether it was new */
-async function haveEffects(tx: EntityManager, events: readonly Consumption[]): Promise<boolean[]> {
+async function haveEffects(tx: EntityManager, consumptions: readonly Consumption[]): Promise<boolean[]> {
   const noted = await tx.query<{ consumer: string; event_id: string }[]>(
     // In one order: two processes that have the same events for a while would else lock each other out.
     `INSERT INTO inbox (consumer, event_id)
      SELECT * FROM unnest($1::text[], $2::text[]) ORDER BY 1, 2
      ON CONFLICT DO NOTHING RETURNING consumer, event_id`,
-    [events.map(({ consumer }) => consumer), events.map(({ eventId }) => eventId)],
+    [consumptions.map(({ consumer }) => consumer), consumptions.map(({ event }) => event.id)],
   );
   const left = new Set(noted.map(({ consumer, event_id }) => `${consumer} ${event_id}`));
-  const areFirst: boolean[] = [];
-  for (const { consumer, eventId, effect } of events) {
-    const isFirst = left.delete(`${consumer} ${eventId}`); // an event may come twice at once
-    if (isFirst) await effect(tx);
-    areFirst.push(isFirst);
+  // An event may come twice at once.
+  const areFirst = consumptions.map(({ consumer, event }) => left.delete(`${consumer} ${event.id}`));
+  const first = consumptions.filter((_, index) => areFirst[index]);
+  const groups = Map.groupBy(first, ({ consumer, event }) => `${consumer} ${event.type}`).values();
+  for (const group of groups) {
+    const [one] = group;
+    const events = group.map(({ event }) => event);
+    await one?.handlers[one.event.type]?.(tx, events);
   }
   return areFirst;
 }

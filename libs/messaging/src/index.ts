@@ -3,7 +3,7 @@ export { DeadLetterBox, type OpenLetter } from './dead-letter-box';
 export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter } from './dead-letters';
 export { type ConsumedEvent, MalformedEvent } from './consumed-event';
-export { EventConsumer, type EventHandlers } from './event-consumer';
+export { EventConsumer, oneByOne } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
 export { outboxInsert, outboxInsertAll, type OutboxRow, outboxRow, outboxValues } from './outbox-row';

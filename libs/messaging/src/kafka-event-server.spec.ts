@@ -3,6 +3,7 @@ import type { KafkaContext } from '@nestjs/microservices';
 import { HealthChecks } from '@platform/health';
 import { ServiceError } from '@platform/errors';
 import type { Consumer, ConsumerRunConfig, EachBatchPayload, KafkaMessage } from 'kafkajs';
+import type { ConsumedEvent } from './consumed-event';
 import type { DeadLetter } from './dead-letters';
 import { EventConsumer } from './event-consumer';
 import { KafkaEventServer } from './kafka-event-server';
@@ -49,7 +50,7 @@ describe('KafkaEventServer', () => {
     jest.spyOn(Logger.prototype, 'error').mockImplementation();
     [letters, handled] = [[], []];
     const inbox = {
-      once: async (_consumer: string, id: string) => {
+      once: async (_consumer: string, { id }: ConsumedEvent) => {
         await handle(id);
         handled.push(id);
         return true;

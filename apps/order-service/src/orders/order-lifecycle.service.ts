@@ -7,9 +7,11 @@ import type { Counter } from 'prom-client';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
-import { type Companion, OrderStore, type PendingOrder } from './order-store';
+import { type Companion, type Effect, OrderStore } from './order-store';
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
+
+export type { Order };
 
 /** What the payment API answered for an order. */
 export interface PaymentAnswer {
@@ -18,11 +20,6 @@ export interface PaymentAnswer {
   /** Why it was declined. */
   readonly reason?: string;
 }
-
-/** What is needed to have an order paid. */
-export type PayableOrder = Pick<Order, 'status' | 'customerId' | 'paymentId' | 'paymentStatus'> & {
-  readonly amount: { readonly currency: string; readonly value: string };
-};
 
 type Change = Partial<Pick<Order, 'status' | 'paymentId' | 'paymentStatus' | 'reason'>>;
 
@@ -47,10 +44,10 @@ export class OrderLifecycleService {
    * The order, and what another feature keeps of it, as they were at one moment.
    * @throws {ServiceError} ORDER_NOT_FOUND, also when nothing is kept of it
    */
-  async findWith<Row extends object>(orderId: string, companion: Companion): Promise<PayableOrder & Row> {
-    const found = await this.store.findWith(toOrderUuid(orderId), companion);
+  async findWith<Row extends object>(orderId: string, companion: Companion): Promise<Order & Row> {
+    const found = await this.store.findWith<Row>(toOrderUuid(orderId), companion);
     if (!found) throw new ServiceError('ORDER_NOT_FOUND', `There is no such order, or not in ${companion.table}`);
-    return { ...(found as Row), ...toPayable(found) };
+    return found;
   }
 
   /**
@@ -81,12 +78,12 @@ export class OrderLifecycleService {
    * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status and learns of the payment,
    * which is then to be voided if it was authorised.
    */
-  applyPayment(orderId: string, { paymentId, status, reason }: PaymentAnswer): Promise<PayableOrder> {
-    return this.changeAnyones(orderId, (order) => {
+  applyPayment(known: Order, { paymentId, status, reason }: PaymentAnswer): Promise<Order> {
+    return this.changeKnown(known, (order) => {
       if (order.paymentId !== null) {
         // Its key was forgotten, or never honoured. Somebody has to look: we can void one payment only.
         if (order.paymentId !== paymentId)
-          this.logger.error({ orderId }, 'The payment API holds two payments of an order');
+          this.logger.error({ orderId: toOrderId(order.id) }, 'The payment API holds two payments of an order');
         return undefined;
       }
       const payment = { paymentId, paymentStatus: status };
@@ -99,60 +96,52 @@ export class OrderLifecycleService {
 
   /**
    * Has an effect of another feature on an order that is pending, and is so until it is had.
-   * @param statement SQL without parameters; it finds the order's UUID in `pending.id`
+   * @param effect of all orders for which it is asked together
    * @returns the order; undefined when it is not pending, and there was no effect
    */
-  async whilePending(orderId: string, statement: string): Promise<PayableOrder | undefined> {
-    const order = await this.store.whilePending(toOrderUuid(orderId), statement);
-    return order && toPayable(order);
+  whilePending(orderId: string, effect: Effect): Promise<Order | undefined> {
+    return this.store.whilePending(toOrderUuid(orderId), effect);
   }
 
   /** Rejects an order whose payment is not known. */
-  async reject(orderId: string, reason: string): Promise<void> {
-    await this.changeAnyones(orderId, (order) =>
-      order.status === 'PENDING' ? { status: 'REJECTED', reason } : undefined,
-    );
+  async reject(known: Order, reason: string): Promise<void> {
+    await this.changeKnown(known, (order) => (order.status === 'PENDING' ? { status: 'REJECTED', reason } : undefined));
   }
 
-  markVoided(orderId: string): Promise<PayableOrder> {
-    return this.changeAnyones(orderId, (order) =>
+  markVoided(known: Order): Promise<Order> {
+    return this.changeKnown(known, (order) =>
       order.paymentStatus === 'AUTHORIZED' ? { paymentStatus: 'VOIDED' } : undefined,
     );
   }
 
-  private async changeAnyones(orderId: string, decide: (order: Order) => Change | undefined): Promise<PayableOrder> {
-    const uuid = toOrderUuid(orderId);
-    return toPayable(await this.change(() => this.store.findAnyones(uuid), decide));
+  /** Reads the order only where it is another by now than the one that is known. */
+  private changeKnown(known: Order, decide: (order: Order) => Change | undefined): Promise<Order> {
+    return this.change(() => this.store.findAnyones(known.id), decide, known);
   }
 
   /** @param decide what becomes of the order; undefined leaves it as it is */
   private async change(
     read: () => Promise<Order | undefined>,
     decide: (order: Order) => Change | undefined,
+    known?: Order,
   ): Promise<Order> {
     for (let round = 1; round <= ROUNDS; round += 1) {
-      const order = await read();
+      const order = (round === 1 && known) || (await read());
       if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
       const change = decide(order);
       if (!change) return order;
       const movedTo = change.status;
       if (movedTo && !mayBecome(order, movedTo))
         throw new Error(`An order cannot go from ${order.status} to ${movedTo}`);
-      const { version, eventSequence } = order;
-      Object.assign(order, change, { version: version + 1, updatedAt: new Date() });
-      if (movedTo) order.eventSequence = eventSequence + 1;
-      if (await this.store.update(order, version, movedTo && eventOf(order), auditOf(order, movedTo))) {
+      const changed: Order = { ...order, ...change, version: order.version + 1, updatedAt: new Date() };
+      if (movedTo) changed.eventSequence += 1;
+      if (await this.store.update(changed, order.version, movedTo && eventOf(changed), auditOf(changed, movedTo))) {
         if (movedTo) this.transitions.inc({ to: movedTo });
-        return order;
+        return changed;
       }
     }
     throw ServiceError.unavailable(new Error('Others changed the order again and again'));
   }
-}
-
-function toPayable(order: PendingOrder): PayableOrder {
-  const { status, customerId, currency, totalValue, paymentId, paymentStatus } = order;
-  return { status, customerId, amount: { currency, value: totalValue }, paymentId, paymentStatus };
 }
 
 function mayBecome(order: Order, to: OrderStatus): boolean {

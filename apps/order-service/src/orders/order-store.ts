@@ -1,10 +1,11 @@
 import { Injectable } from '@nestjs/common';
-import { auditInsert, auditInsertAll, auditJson, type AuditRow, auditValues } from '@platform/audit';
+import { auditInsertAll, auditJson, type AuditRow } from '@platform/audit';
 import { Database, Batcher } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { outboxInsert, outboxInsertAll, type OutboxRow, outboxValues } from '@platform/messaging';
+import { outboxInsertAll, type OutboxRow } from '@platform/messaging';
 import { type Slice, toTimestamp } from '@platform/paging';
+import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
 import { listStatement, ORDER_COLUMNS, type OrderFilter } from './order-list';
 
@@ -24,11 +25,20 @@ interface Wanted {
   readonly uuid: string;
 }
 
-/** What is needed of an order while it is to be paid. */
-export type PendingOrder = Pick<
-  Order,
-  'status' | 'customerId' | 'currency' | 'totalValue' | 'paymentId' | 'paymentStatus'
->;
+/** What becomes of an order, unless it is another than when that was decided. */
+interface Change {
+  readonly order: Order;
+  readonly readVersion: number;
+  readonly event: OutboxRow | undefined;
+  readonly audit: AuditRow;
+}
+
+/** What another feature does to its own tables for orders that are pending. */
+export interface Effect {
+  readonly name: string;
+  /** SQL without parameters; it finds the UUIDs of the orders in `pending.id`. */
+  readonly statement: string;
+}
 
 /** A row that another feature keeps of an order, in a table of its own with a column `order_id`. */
 export interface Companion {
@@ -68,28 +78,46 @@ const INSERT_ALL = `
   )
   SELECT id FROM fresh`;
 
+/**
+ * The order with the id `wanted.id`, to join `LATERAL`. The limit keeps the plan what it is here, a step through the primary
+ * key for each: made while the table was small, a plan would read all of it, and go on doing so when it is large.
+ */
+const theOrder = (columns: string, lock = '') =>
+  `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
+
 /** Orders that are asked for together, by one or several tenants: each id only beside the tenant that asked for it. */
 const FIND_ALL = `
-  SELECT ${ORDER_COLUMNS} FROM orders
-  JOIN unnest($1::uuid[], $2::text[]) AS wanted (id, tenant_id) USING (id, tenant_id)`;
+  SELECT found.* FROM unnest($1::uuid[], $2::text[]) AS wanted (id, tenant_id)
+  CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
+  WHERE found."tenantId" = wanted.tenant_id`;
 const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
-const PENDING_COLUMNS = `status, customer_id AS "customerId", currency, total_value::text AS "totalValue",
-  payment_id AS "paymentId", payment_status AS "paymentStatus"`;
 
-/** Changes the version that was read, or nothing. */
-const UPDATE = `
-  WITH changed AS (
+/**
+ * Changes the versions that were read, or nothing. Orders are locked in their order, so that two batches with the same ones
+ * wait for each other and never in a circle.
+ */
+const UPDATE_ALL = `
+  WITH wanted AS (
+    SELECT * FROM json_to_recordset($1::json) AS row (
+      id uuid, tenant_id text, read_version integer, version integer, event_sequence integer, updated_at timestamptz,
+      status text, payment_id text, payment_status text, reason text, event_id uuid, audit_id uuid)
+    ORDER BY id
+  ), locked AS (
+    SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${theOrder('tenant_id, version', 'FOR NO KEY UPDATE')}
+    WHERE found.tenant_id = wanted.tenant_id AND found.version = read_version
+  ), changed AS (
     UPDATE orders
-    SET version = $2::integer, event_sequence = $3::integer, updated_at = $4::timestamptz, status = $5, payment_id = $6,
-        payment_status = $7, reason = $8
-    WHERE id = $1::uuid AND tenant_id = $9 AND version = $10::integer
-    RETURNING 1
+    SET version = locked.version, event_sequence = locked.event_sequence, updated_at = locked.updated_at,
+        status = locked.status, payment_id = locked.payment_id, payment_status = locked.payment_status,
+        reason = locked.reason
+    FROM locked WHERE orders.id = locked.id
+    RETURNING event_id, audit_id
   ), told AS (
-    ${outboxInsert(11)} FROM changed WHERE $11::uuid IS NOT NULL
+    ${outboxInsertAll(2)} WHERE id IN (SELECT event_id FROM changed)
   ), shown AS (
-    ${auditInsert(19)} FROM changed
+    ${auditInsertAll(3)} WHERE id IN (SELECT audit_id FROM changed)
   )
-  SELECT count(*)::integer AS changed FROM changed`;
+  SELECT audit_id FROM changed`;
 
 const MOST_ROUNDS = 3;
 
@@ -101,6 +129,9 @@ export class OrderStore {
     ({ order }) => order.items.length,
   );
   private readonly finds = new Batcher((wanted: readonly Wanted[]) => this.findAll(wanted));
+  private readonly updates = new Batcher((changes: readonly Change[]) => this.updateAll(changes));
+  /** By the name of their statement. */
+  private readonly ownWork = new Map<string, Batcher<string, Order | undefined>>();
 
   constructor(
     private readonly database: Database,
@@ -180,34 +211,50 @@ export class OrderStore {
    * The order and its companion as they were at one moment. For the service's own work, as {@link findAnyones}.
    * @returns undefined when there is no order, or it has no companion
    */
-  async findWith<Row extends object>(uuid: string, companion: Companion): Promise<(PendingOrder & Row) | undefined> {
-    const { table, columns } = companion;
-    const [found] = await this.database.prepared<PendingOrder & Row>(
-      `find-order-with-${table}`,
-      `SELECT ${PENDING_COLUMNS}, ${columns} FROM orders JOIN ${table} ON order_id = orders.id WHERE orders.id = $1`,
-      [uuid],
+  findWith<Row extends object>(uuid: string, { table, columns }: Companion): Promise<(Order & Row) | undefined> {
+    return this.doTogether<Order & Row>(
+      uuid,
+      `find-orders-with-${table}`,
+      `SELECT found.*, companion.* FROM unnest($1::uuid[]) AS wanted (id)
+       CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
+       CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} WHERE order_id = wanted.id LIMIT 1) AS companion`,
     );
-    return found;
   }
 
   /**
-   * Runs a statement that finds the order's id in `pending.id`, if the order is pending; nobody else changes it meanwhile.
-   * For the service's own work, as {@link findAnyones}.
+   * Has an effect if the order is pending; nobody else changes it meanwhile. For the service's own work, as
+   * {@link findAnyones}.
    * @returns the order; undefined when it is not pending
    */
-  async whilePending(uuid: string, statement: string): Promise<PendingOrder | undefined> {
-    const [order] = await this.database.run((manager) =>
-      manager.query<PendingOrder[]>(
-        `WITH pending AS (
-           SELECT id, ${PENDING_COLUMNS} FROM orders WHERE id = $1::uuid AND status = 'PENDING' FOR UPDATE
-         ), done AS (
-           ${statement}
-         )
-         SELECT * FROM pending`,
-        [uuid],
-      ),
+  whilePending(uuid: string, { name, statement }: Effect): Promise<Order | undefined> {
+    // A limit of as many as there are has PostgreSQL expect few, so that the effect finds its rows by their keys too.
+    return this.doTogether<Order>(
+      uuid,
+      `${name}-of-pending-orders`,
+      `WITH pending AS (
+         SELECT found.* FROM (SELECT unnest($1::uuid[]) AS id ORDER BY id LIMIT cardinality($1)) AS wanted
+         CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS, 'FOR NO KEY UPDATE')}
+         WHERE found.status = 'PENDING'
+       ), done AS (
+         ${statement}
+       )
+       SELECT * FROM pending`,
     );
-    return order;
+  }
+
+  /** Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's. */
+  private doTogether<Row extends Order>(uuid: string, name: string, text: string): Promise<Row | undefined> {
+    if (currentContext()?.principal) throw new Error('A statement for any tenant was refused');
+    const known = this.ownWork.get(name);
+    const batcher =
+      known ??
+      new Batcher<string, Order | undefined>(async (uuids) => {
+        const found = await this.database.prepared<Row>(name, text, [uuids]);
+        const orders = new Map(found.map((order) => [order.id, order]));
+        return uuids.map((uuid) => orders.get(uuid));
+      });
+    if (!known) this.ownWork.set(name, batcher);
+    return batcher.add(uuid) as Promise<Row | undefined>;
   }
 
   /**
@@ -215,14 +262,32 @@ export class OrderStore {
    * @param readVersion which it had when the change was decided
    * @returns false when it has another one by now: nothing was written
    */
-  async update(order: Order, readVersion: number, event: OutboxRow | undefined, audit: AuditRow): Promise<boolean> {
-    const values = [
-      ...[order.id, order.version, order.eventSequence, order.updatedAt],
-      ...[order.status, order.paymentId, order.paymentStatus, order.reason, order.tenantId, readVersion],
-      ...[...outboxValues(event), ...auditValues(audit)],
-    ];
-    const [row] = await this.database.run((manager) => manager.query<{ changed: number }[]>(UPDATE, values));
-    return row?.changed === 1;
+  update(order: Order, readVersion: number, event: OutboxRow | undefined, audit: AuditRow): Promise<boolean> {
+    return this.updates.add({ order, readVersion, event, audit });
+  }
+
+  private async updateAll(changes: readonly Change[]): Promise<boolean[]> {
+    const input = changes.map(({ order, readVersion, event, audit }) => ({
+      id: order.id,
+      tenant_id: order.tenantId,
+      read_version: readVersion,
+      version: order.version,
+      event_sequence: order.eventSequence,
+      updated_at: toTimestamp(order.updatedAt),
+      status: order.status,
+      payment_id: order.paymentId,
+      payment_status: order.paymentStatus,
+      reason: order.reason,
+      event_id: event?.id,
+      audit_id: audit.id,
+    }));
+    const rows = await this.database.prepared<{ audit_id: string }>('update-orders', UPDATE_ALL, [
+      JSON.stringify(input),
+      JSON.stringify(changes.flatMap(({ event }) => event ?? [])),
+      auditJson(changes.map(({ audit }) => audit)),
+    ]);
+    const changed = new Set(rows.map(({ audit_id }) => audit_id));
+    return changes.map(({ audit }) => changed.has(audit.id));
   }
 
   /**

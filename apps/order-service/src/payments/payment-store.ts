@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { jobInsert, jobValues } from '@platform/jobs';
+import { jobInsertAll, jobValues, type NewJob } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
 import { fromString, toUUID } from 'typeid-js';
 import type { EntityManager } from 'typeorm';
@@ -23,10 +23,13 @@ export const DUE_PAYMENT = {
 };
 
 /**
- * SQL for `OrderLifecycleService.whilePending`, before the payment API is asked: from here on it may hold a payment. Never
+ * For `OrderLifecycleService.whilePending`, before the payment API is asked: from here on it may hold a payment. Never
  * taken back, not even when nothing was sent: another run may have sent something meanwhile.
  */
-export const MARK_ASKED = 'UPDATE payments SET asked_at = now() FROM pending WHERE order_id = pending.id';
+export const MARK_ASKED = {
+  name: 'mark-asked',
+  statement: 'UPDATE payments SET asked_at = now() FROM pending WHERE order_id = pending.id',
+};
 
 function toUuid(orderId: string): string {
   try {
@@ -40,13 +43,16 @@ function toUuid(orderId: string): string {
 @Injectable()
 export class PaymentStore {
   /**
-   * Adds the payment, unless it is there, and has it carried on by a job.
+   * Adds payments, unless they are there, and has them carried on by jobs.
    * @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order
    */
-  async add(tx: EntityManager, orderId: string, task: string, job: object): Promise<void> {
+  async add(tx: EntityManager, orderIds: readonly string[], task: string, jobs: readonly NewJob[]): Promise<void> {
     await tx.query(
-      `WITH added AS (INSERT INTO payments (order_id) VALUES ($1) ON CONFLICT DO NOTHING) SELECT ${jobInsert(2)}`,
-      [toUuid(orderId), ...jobValues(task, job)],
+      // In one order: two processes that add the same ones would else lock each other out.
+      `WITH added AS (
+         INSERT INTO payments (order_id) SELECT unnest($1::uuid[]) ORDER BY 1 ON CONFLICT DO NOTHING
+       ) ${jobInsertAll(2)}`,
+      [orderIds.map(toUuid), ...jobValues(task, jobs)],
     );
   }
 

@@ -14,8 +14,8 @@ export class PaymentsConsumer {
   @EventPattern(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('payments', context, {
-      'order.created': (tx, { subject }) => this.payments.lookAt(tx, subject),
-      'order.cancelled': (tx, { subject }) => this.payments.lookAt(tx, subject),
+      'order.created': (tx, events) => this.payments.lookAt(tx, events),
+      'order.cancelled': (tx, events) => this.payments.lookAt(tx, events),
     });
   }
 }

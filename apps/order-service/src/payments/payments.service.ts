@@ -3,10 +3,11 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { Database } from '@platform/database';
 import { JobQueue, JobRunner, type JobSignals } from '@platform/jobs';
+import type { ConsumedEvent } from '@platform/messaging';
 import { currentContext } from '@platform/request-context';
 import { OutboundFailure } from '@platform/resilience';
 import type { EntityManager } from 'typeorm';
-import { OrderLifecycleService, type PayableOrder } from '../orders/order-lifecycle.service';
+import { type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
 import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
@@ -49,12 +50,18 @@ export class PaymentsService {
   }
 
   /**
-   * The order is new or has changed, and with it what is to be done for its payment: in the transaction in which that is
-   * learnt.
+   * The orders are new or have changed, and with them what is to be done for their payments: in the transaction in which
+   * that is learnt.
    * @throws {Error} when there is no such order
    */
-  async lookAt(tx: EntityManager, orderId: string): Promise<void> {
-    await this.payments.add(tx, orderId, TASK, { orderId } satisfies Job);
+  async lookAt(tx: EntityManager, events: readonly ConsumedEvent[]): Promise<void> {
+    const jobs = events.map(({ subject, origin }) => ({ payload: { orderId: subject } satisfies Job, origin }));
+    await this.payments.add(
+      tx,
+      events.map(({ subject }) => subject),
+      TASK,
+      jobs,
+    );
   }
 
   private async carryOn(orderId: string, signals: JobSignals): Promise<void> {
@@ -66,7 +73,7 @@ export class PaymentsService {
       if (step === 'nothing') return;
       if (step === 'give-up') {
         this.logger.warn({ attempts: payment.attempts }, 'The payment stayed unknown; the order is rejected');
-        await this.orders.reject(orderId, 'payment_unknown');
+        await this.orders.reject(payment, 'payment_unknown');
         continue;
       }
       if (!(await this.isReady(signals))) {
@@ -93,7 +100,7 @@ export class PaymentsService {
   private async attempt(
     orderId: string,
     step: 'ask' | 'void',
-    order: PayableOrder,
+    order: Order,
     payment: DuePayment,
     signal: AbortSignal,
   ): Promise<boolean> {
@@ -105,9 +112,10 @@ export class PaymentsService {
     );
     if (!(answer instanceof Error)) {
       const changed = await (answer === 'voided'
-        ? this.orders.markVoided(orderId)
-        : this.orders.applyPayment(orderId, answer));
-      return nextStep({ ...changed, ...payment, wasAsked: true }, this.config.paymentGiveUpMs) !== 'nothing';
+        ? this.orders.markVoided(order)
+        : this.orders.applyPayment(order, answer));
+      const { ageMs } = payment;
+      return nextStep({ ...changed, wasAsked: true, ageMs }, this.config.paymentGiveUpMs) !== 'nothing';
     }
     const { kind, wasSent } = answer instanceof OutboundFailure ? answer : { kind: undefined, wasSent: true };
     if (!wasSent && (kind === 'circuit_open' || kind === 'bulkhead_full')) {
@@ -128,8 +136,11 @@ export class PaymentsService {
     return false;
   }
 
-  private async call(orderId: string, step: 'ask' | 'void', order: PayableOrder, options: CallOptions) {
-    if (step === 'ask') return this.api.authorize({ orderId, ...order }, options);
+  private async call(orderId: string, step: 'ask' | 'void', order: Order, options: CallOptions) {
+    const { customerId, currency, totalValue } = order;
+    if (step === 'ask') {
+      return this.api.authorize({ orderId, customerId, amount: { currency, value: totalValue } }, options);
+    }
     if (order.paymentId === null) throw new Error('There is no payment to void');
     await this.api.void(orderId, order.paymentId, options);
     return 'voided' as const;
