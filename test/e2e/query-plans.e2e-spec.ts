@@ -210,6 +210,7 @@ describe('While there are few orders, and no statistics of them, the plan for al
   it('of an order, and of one to be paid, takes the way through the primary keys', async () => {
     await young.database.query('INSERT INTO payments (order_id) VALUES ($1)', [uuid]);
     expect(await of(() => store().find('acme', uuid))).toEqual([['orders_pkey']]);
+    expect(await of(() => store().show('acme', uuid))).toEqual([['orders_pkey']]);
     expect(await of(() => store().findWith(uuid, DUE_PAYMENT))).toEqual([['orders_pkey', 'payments_pkey']]);
     expect(await of(() => store().whilePending(uuid, MARK_ASKED))).toEqual([['orders_pkey', 'payments_pkey']]);
   });

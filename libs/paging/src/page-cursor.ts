@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
 import { refusalOf, ServiceError } from '@platform/errors';
@@ -27,7 +27,7 @@ interface Page<T> {
  */
 @Injectable()
 export class PageCursor {
-  private key: Promise<Buffer> | undefined;
+  private key: Promise<KeyObject> | undefined;
 
   constructor(private readonly database: Database) {}
 
@@ -86,11 +86,11 @@ export class PageCursor {
   }
 
   /** The same for every process. */
-  private readKey(): Promise<Buffer> {
+  private readKey(): Promise<KeyObject> {
     return this.database.run(async (manager) => {
       const [row] = await manager.query<{ key: Buffer }[]>('SELECT key FROM cursor_keys');
       if (!row) throw new Error('The table cursor_keys is empty');
-      return row.key;
+      return createSecretKey(row.key);
     });
   }
 }

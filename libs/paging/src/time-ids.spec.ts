@@ -1,4 +1,4 @@
-import { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId, toTimestamp } from './time-ids';
+import { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId, timestampOf, toTimestamp } from './time-ids';
 
 const RFC_MOMENT = new Date('2022-02-22T19:22:22.000Z');
 
@@ -125,5 +125,18 @@ describe('toTimestamp', () => {
   it('has no text for what is no moment', () => {
     expect(() => toTimestamp(new Date(Number.NaN))).toThrow(RangeError);
     expect(() => toTimestamp(new Date(Number.NaN))).toThrow(RangeError);
+  });
+});
+
+describe('timestampOf', () => {
+  it.each([
+    ['2026-11-24 15:44:07.293+00', '2026-11-24T15:44:07.293Z'],
+    ['2026-11-24 15:44:07.2+00', '2026-11-24T15:44:07.200Z'],
+    ['2026-11-24 15:44:07+00', '2026-11-24T15:44:07.000Z'],
+    ['2026-11-24 15:44:07.293999+00', '2026-11-24T15:44:07.293Z'],
+    ['2026-11-24 15:44:07.29+05:30', '2026-11-24T10:14:07.290Z'],
+    ['2026-11-24 01:44:07-08', '2026-11-24T09:44:07.000Z'],
+  ])('takes %s for %s', (text, timestamp) => {
+    expect(timestampOf(text)).toBe(timestamp);
   });
 });

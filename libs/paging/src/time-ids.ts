@@ -51,6 +51,12 @@ export function toTimestamp(moment: Date): string {
   return lastText;
 }
 
+/** RFC 3339 in UTC, with milliseconds, of what PostgreSQL writes for a `timestamptz`. Where that is in UTC it is nearly it. */
+export function timestampOf(text: string): string {
+  if (text.charAt(10) !== ' ' || !text.endsWith('+00')) return new Date(text).toISOString();
+  return `${text.slice(0, 10)}T${text.slice(11, 19)}.${text.slice(20, -3).slice(0, 3).padEnd(3, '0')}Z`;
+}
+
 /** The moment that a UUIDv7 carries (RFC 9562 section 5.7), which is when it was made. */
 export function momentOf(uuid: string): Date {
   return new Date(Number.parseInt(uuid.slice(0, 8) + uuid.slice(9, 13), 16));

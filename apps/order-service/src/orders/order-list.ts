@@ -1,3 +1,4 @@
+import type { Order } from './order.entity';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 export interface OrderFilter {
@@ -14,6 +15,26 @@ export const ORDER_COLUMNS = `
   id, tenant_id AS "tenantId", client_id AS "clientId", customer_id AS "customerId", status, currency,
   total_value AS "totalValue", items, metadata, version, event_sequence AS "eventSequence", created_at AS "createdAt",
   updated_at AS "updatedAt", payment_id AS "paymentId", payment_status AS "paymentStatus", reason`;
+
+/** What clients are shown of an order, as PostgreSQL writes it: what is JSON there is not parsed to be written again. */
+export interface ShownOrder extends Pick<
+  Order,
+  'id' | 'customerId' | 'status' | 'currency' | 'totalValue' | 'version' | 'paymentId' | 'paymentStatus'
+> {
+  /** JSON. */
+  readonly items: string;
+  /** JSON. */
+  readonly metadata: string | null;
+  /** `2026-11-24 15:44:07.29+00`; the offset is that of the server's time zone. */
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+/** The columns of a {@link ShownOrder}. */
+export const SHOWN_COLUMNS = `
+  id, customer_id AS "customerId", status, currency, total_value AS "totalValue", items::text AS items,
+  metadata::text AS metadata, version, created_at::text AS "createdAt", updated_at::text AS "updatedAt",
+  payment_id AS "paymentId", payment_status AS "paymentStatus"`;
 
 /** A page ends with the order that brings items and metadata to this size. Few large orders would else be 50 MB. */
 const PAGE_BYTES = 1_048_576;
@@ -37,7 +58,7 @@ const newest = (condition: string) =>
 
 /** @param found orders, newest first, of which `$4` are wanted, from id `$3` on; it is read no further than it has to be */
 const page = (found: string) => `
-  SELECT ${ORDER_COLUMNS}, "hasMore"
+  SELECT ${SHOWN_COLUMNS}, "hasMore"
   FROM (
     SELECT *, row_number() OVER newest AS place, sum(bytes) OVER newest - bytes AS bytes_before,
            coalesce(lead(id >= $3) OVER newest, false) AS "hasMore"
@@ -63,7 +84,7 @@ interface Statement {
 }
 
 /**
- * The statement that reads a page, newest first: ids are in the order of creation. Its rows have {@link ORDER_COLUMNS}
+ * The statement that reads a page, newest first: ids are in the order of creation. Its rows have {@link SHOWN_COLUMNS}
  * and `hasMore`, whether the list goes on behind the row. It reads one row more than the page has, or 201 where a page
  * ends with `fromId`, wherever it stands and however many orders there are; and nothing of items that it does not return.
  * @param limit 1 to 200

@@ -7,7 +7,7 @@ import { outboxInsertAll, type OutboxRow } from '@platform/messaging';
 import { type Slice, toTimestamp } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
-import { listStatement, ORDER_COLUMNS, type OrderFilter } from './order-list';
+import { listStatement, ORDER_COLUMNS, type OrderFilter, SHOWN_COLUMNS, type ShownOrder } from './order-list';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
@@ -86,10 +86,10 @@ const theOrder = (columns: string, lock = '') =>
   `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
 
 /** Orders that are asked for together, by one or several tenants: each id only beside the tenant that asked for it. */
-const FIND_ALL = `
+const ordersOfTenants = (columns: string) => `
   SELECT found.* FROM unnest($1::uuid[], $2::text[]) AS wanted (id, tenant_id)
-  CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
-  WHERE found."tenantId" = wanted.tenant_id`;
+  CROSS JOIN LATERAL ${theOrder(`${columns}, tenant_id`)}
+  WHERE found.tenant_id = wanted.tenant_id`;
 const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
 /**
@@ -128,7 +128,8 @@ export class OrderStore {
     (orders: readonly NewOrder[]) => this.insertAll(orders),
     ({ order }) => order.items.length,
   );
-  private readonly finds = new Batcher((wanted: readonly Wanted[]) => this.findAll(wanted));
+  private readonly finds = this.readsOf<Order>('find-orders', ORDER_COLUMNS);
+  private readonly shows = this.readsOf<ShownOrder>('show-orders', SHOWN_COLUMNS);
   private readonly updates = new Batcher((changes: readonly Change[]) => this.updateAll(changes));
   /** By the name of their statement. */
   private readonly ownWork = new Map<string, Batcher<string, Order | undefined>>();
@@ -188,14 +189,24 @@ export class OrderStore {
     return this.finds.add({ tenantId, uuid });
   }
 
-  private async findAll(wanted: readonly Wanted[]): Promise<(Order | undefined)[]> {
-    const values = [wanted.map(({ uuid }) => uuid), wanted.map(({ tenantId }) => tenantId)];
-    const found = await this.database.prepared<Order>('find-orders', FIND_ALL, values);
-    const orders = new Map(found.map((order) => [order.id, order]));
-    // Each has an object of its own, and never another tenant's order.
-    return wanted.map(({ tenantId, uuid }) => {
-      const order = orders.get(uuid);
-      return order?.tenantId === tenantId ? { ...order } : undefined;
+  /** As {@link find}, to be shown. */
+  show(tenantId: string, uuid: string): Promise<ShownOrder | undefined> {
+    return this.shows.add({ tenantId, uuid });
+  }
+
+  private readsOf<Row extends { readonly id: string }>(
+    name: string,
+    columns: string,
+  ): Batcher<Wanted, Row | undefined> {
+    const text = ordersOfTenants(columns);
+    return new Batcher<Wanted, Row | undefined>(async (wanted) => {
+      const values = [wanted.map(({ uuid }) => uuid), wanted.map(({ tenantId }) => tenantId)];
+      const found = await this.database.prepared<Row & { tenant_id: string }>(name, text, values);
+      const orders = new Map(found.map((order) => [order.id, order]));
+      return wanted.map(({ tenantId, uuid }) => {
+        const order = orders.get(uuid);
+        return order?.tenant_id === tenantId ? order : undefined; // never another tenant's
+      });
     });
   }
 
@@ -294,9 +305,9 @@ export class OrderStore {
    * Newest first, and fewer than the limit where the orders are large.
    * @param limit 1 to 200
    */
-  async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<Order>> {
+  async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
-    const items = await this.database.prepared<Order & { hasMore: boolean }>(name, text, values);
+    const items = await this.database.prepared<ShownOrder & { hasMore: boolean }>(name, text, values);
     return { items, hasMore: items.at(-1)?.hasMore ?? false };
   }
 }

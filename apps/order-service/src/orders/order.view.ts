@@ -1,8 +1,9 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { toTimestamp } from '@platform/paging';
+import { timestampOf, toTimestamp } from '@platform/paging';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
 import type { Order, PaymentStatus } from './order.entity';
 import { toOrderId } from './order-id';
+import type { ShownOrder } from './order-list';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 class OrderLinks {
@@ -91,6 +92,22 @@ export function toEventData(order: Order): Omit<OrderView, 'links'> {
 export function toOrderView(order: Order): OrderView {
   const data = toEventData(order);
   return { ...data, links: linksTo(data.orderId) };
+}
+
+/** The JSON of {@link toOrderView}. */
+export function orderJson(order: ShownOrder): string {
+  const orderId = toOrderId(order.id);
+  const { status, customerId, items, currency, totalValue, metadata, paymentId, paymentStatus, version } = order;
+  const payment =
+    paymentId === null || paymentStatus === null
+      ? ''
+      : `"payment":{"paymentId":${JSON.stringify(paymentId)},"status":"${paymentStatus}"},`;
+  return (
+    `{"orderId":"${orderId}","status":"${status}","customerId":${JSON.stringify(customerId)},"items":${items},` +
+    `"totalAmount":{"currency":"${currency}","value":"${totalValue}"},` +
+    `${metadata === null ? '' : `"metadata":${metadata},`}${payment}"createdAt":"${timestampOf(order.createdAt)}",` +
+    `"updatedAt":"${timestampOf(order.updatedAt)}","version":${version},"links":{"self":"/v1/orders/${orderId}"}}`
+  );
 }
 
 export function toReceipt({ orderId, status, createdAt }: ReturnType<typeof toEventData>): OrderReceipt {

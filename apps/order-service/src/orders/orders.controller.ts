@@ -56,12 +56,12 @@ export class OrdersController {
     @Param('orderId') orderId: string,
     @Headers('if-none-match') known: string | undefined,
     @Res({ passthrough: true }) res: Response,
-  ): Promise<OrderView> {
-    const order = await this.orders.get(principal, orderId);
-    const etag = etagOf(order.version);
-    res.set('ETag', etag);
+  ): Promise<string> {
+    const { body, version } = await this.orders.get(principal, orderId);
+    const etag = etagOf(version);
+    res.set('ETag', etag).type('json');
     if (!matchesNone(known, etag)) res.status(304); // Express then sends no body
-    return order;
+    return body;
   }
 
   @Post(':orderId/cancel')
@@ -93,7 +93,12 @@ export class OrdersController {
   @Audited('order.list')
   @ApiOperation({ summary: 'List orders, newest first', operationId: 'listOrders' })
   @ApiOkResponse({ type: OrderPage })
-  list(@CurrentPrincipal() principal: Principal, @Query() query: ListOrdersQuery): Promise<OrderPage> {
+  list(
+    @CurrentPrincipal() principal: Principal,
+    @Query() query: ListOrdersQuery,
+    @Res({ passthrough: true }) res: Response,
+  ): Promise<string> {
+    res.type('json');
     return this.orders.list(principal, query);
   }
 }

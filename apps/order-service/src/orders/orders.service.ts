@@ -14,7 +14,7 @@ import { newOrderUuid, toOrderUuid } from './order-id';
 import { OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
-import { type OrderPage, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
+import { orderJson, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
 
 const CREATE_ROUTE = 'POST /v1/orders';
 
@@ -74,12 +74,15 @@ export class OrdersService {
     return { body, location: receipt.links.self, replayed: false };
   }
 
-  /** @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant */
-  async get({ tenantId }: Principal, orderId: string): Promise<OrderView> {
-    const order = await this.store.find(tenantId, toOrderUuid(orderId));
+  /**
+   * @returns the JSON of an `OrderView`
+   * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
+   */
+  async get({ tenantId }: Principal, orderId: string): Promise<{ body: string; version: number }> {
+    const order = await this.store.show(tenantId, toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
     noteOrder(orderId);
-    return toOrderView(order);
+    return { body: orderJson(order), version: order.version };
   }
 
   /**
@@ -97,7 +100,8 @@ export class OrdersService {
     return toOrderView(order);
   }
 
-  async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<OrderPage> {
+  /** @returns the JSON of an `OrderPage` */
+  async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<string> {
     const { status, customerId, createdAfter, createdBefore } = query;
     // Ranges of time are ranges of ids, because an id carries the millisecond of its creation.
     const filter = { status, customerId, fromId: createdAfter && idsAfter(createdAfter) };
@@ -105,7 +109,7 @@ export class OrdersService {
     const { items, links } = await this.pages.page('/v1/orders', tenantId, query, (limit, beforeId = end) =>
       this.store.list(tenantId, { ...filter, beforeId }, limit),
     );
-    return { data: items.map(toOrderView), links };
+    return `{"data":[${items.map(orderJson).join()}],"links":${JSON.stringify(links)}}`;
   }
 }
 
