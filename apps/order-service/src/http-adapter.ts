@@ -1,4 +1,4 @@
-import { createServer, IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, type Server, ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { NestApplicationOptions } from '@nestjs/common';
 import { ExpressAdapter } from '@nestjs/platform-express';
@@ -6,6 +6,12 @@ import type { Express } from 'express';
 
 /** How often Node looks for requests that are late. Its 30 s would let headers take four times as long as they may. */
 const TIMEOUT_CHECK_MS = 1_000;
+
+/**
+ * Connections that the kernel takes before we do (it may allow fewer: `net.core.somaxconn`). Of thousands that come at
+ * once, as after a release, it would refuse those beyond Node's 511 without a word, and they try again after 1, 3, 7 s.
+ */
+const BACKLOG = 4_096;
 
 /**
  * Makes the server as Nest does, with options that Nest does not pass on. Express gives what Node has made of a request
@@ -28,5 +34,10 @@ export class HttpAdapter extends ExpressAdapter {
     this.setHttpServer(
       httpsOptions ? createSecureServer({ ...httpsOptions, ...options }, app) : createServer(options, app),
     );
+  }
+
+  override listen(port: string | number, hostname?: string | (() => void), callback?: () => void): Server {
+    const [host, listening] = typeof hostname === 'string' ? [hostname, callback] : [undefined, hostname];
+    return this.httpServer.listen({ port: Number(port), host, backlog: BACKLOG }, listening);
   }
 }

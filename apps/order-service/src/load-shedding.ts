@@ -76,7 +76,8 @@ const JSON_TYPE = 'application/json';
 const [BEFORE_ID = '', AFTER_ID = ''] = JSON.stringify(errorBody(REFUSAL, '\0')).split('\\u0000');
 const HEADERS = Object.entries({ ...API_HEADERS, 'Cache-Control': 'no-store', ...REFUSAL.headers }).flat();
 
-let refused = 0;
+/** How many, by method, since the last report. */
+const refused = new Map<string, number>();
 
 /** As little as can be done: what is spent here is taken from those that are answered. */
 function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean): void {
@@ -91,11 +92,17 @@ function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean):
   const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
   if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
   res.writeHead(REFUSAL.status, headers).end(body);
-  countShed(req.method ?? '');
-  refused += 1;
-  if (refused > 1) return;
-  setTimeout(() => {
-    logger.warn({ refused, code: REFUSAL.code }, 'requests refused: too many at once');
-    refused = 0;
-  }, REPORT_EVERY_MS).unref();
+  if (refused.size === 0) setTimeout(report, REPORT_EVERY_MS).unref();
+  const method = req.method ?? '';
+  refused.set(method, (refused.get(method) ?? 0) + 1);
+}
+
+function report(): void {
+  let sum = 0;
+  for (const [method, count] of refused) {
+    countShed(method, count);
+    sum += count;
+  }
+  logger.warn({ refused: sum, code: REFUSAL.code }, 'requests refused: too many at once');
+  refused.clear();
 }

@@ -53,7 +53,7 @@ export function httpTelemetry(): RequestHandler {
   };
 }
 
-/** Counts a request that was refused before it had a route, because there was too much to do. */
-export function countShed(method: string): void {
-  requests.inc({ method, route: 'shed', status_code: 503 });
+/** Counts requests that were refused before they had a route, because there was too much to do. */
+export function countShed(method: string, count: number): void {
+  requests.inc({ method, route: 'shed', status_code: 503 }, count);
 }
