@@ -4,17 +4,8 @@ import { destination } from 'pino';
 /** Of lines that wait because nobody reads standard output. Those beyond it are lost: requests do not wait for logs. */
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
 
-/**
- * Standard output, for which nobody waits. Lines go out together, about ten or those of a tenth of a second: a write for
- * each costs a busy process as much as to make it. Who kills the process at once loses those; a crash does not.
- */
-export const logDestination = destination({
-  dest: 1,
-  sync: false,
-  minLength: 4_096,
-  periodicFlush: 100,
-  maxLength: MOST_WAITING_BYTES,
-});
+/** Standard output, of which nobody waits: what is logged during a write goes out together with the next. */
+export const logDestination = destination({ dest: 1, sync: false, maxLength: MOST_WAITING_BYTES });
 
 // Before it is open there is nothing in it, and it says so with an error.
 process.on('exit', () => {
