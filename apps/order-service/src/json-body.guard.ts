@@ -65,7 +65,7 @@ function readWhole(req: Request): boolean {
   if (bytes === null) return false;
   if (bytes[0] === OPENING_BRACE && isUtf8(bytes)) {
     try {
-      req.body = JSON.parse(bytes.toString());
+      req.body = JSON.parse(bytes.toString()) as unknown;
       return true;
     } catch {
       // body-parser says what is wrong
