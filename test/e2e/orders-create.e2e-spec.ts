@@ -210,7 +210,7 @@ describe('POST /v1/orders', () => {
     });
     expect(kept.status).toBe(201);
     const { text } = await orders(kept.body.links.self);
-    expect(text).toMatch(/"__proto__": ?\{"polluted": ?1\}/);
+    expect(text).toContain('"__proto__": {"polluted": 1}');
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
 

@@ -47,9 +47,8 @@ export function outboxInsert(first: number): string {
   return `INSERT INTO outbox (${names}) SELECT ${parameters}`;
 }
 
-/** @param row undefined where there is nothing to tell: then the statement must not insert, as the id is null */
-export function outboxValues(row: OutboxRow | undefined): unknown[] {
-  return COLUMNS.map(([name]) => row?.[name] ?? null);
+export function outboxValues(row: OutboxRow): unknown[] {
+  return COLUMNS.map(([name]) => row[name]);
 }
 
 /**

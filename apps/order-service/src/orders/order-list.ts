@@ -1,4 +1,4 @@
-import type { Order } from './order.entity';
+import { SHOWN_COLUMNS } from './order-columns';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 export interface OrderFilter {
@@ -9,32 +9,6 @@ export interface OrderFilter {
   /** Only ids before this one. */
   readonly beforeId?: string;
 }
-
-/** The columns of an order, named as its entity names them. */
-export const ORDER_COLUMNS = `
-  id, tenant_id AS "tenantId", client_id AS "clientId", customer_id AS "customerId", status, currency,
-  total_value AS "totalValue", items, metadata, version, event_sequence AS "eventSequence", created_at AS "createdAt",
-  updated_at AS "updatedAt", payment_id AS "paymentId", payment_status AS "paymentStatus", reason`;
-
-/** What clients are shown of an order, as PostgreSQL writes it: what is JSON there is not parsed to be written again. */
-export interface ShownOrder extends Pick<
-  Order,
-  'id' | 'customerId' | 'status' | 'currency' | 'totalValue' | 'version' | 'paymentId' | 'paymentStatus'
-> {
-  /** JSON. */
-  readonly items: string;
-  /** JSON. */
-  readonly metadata: string | null;
-  /** `2026-11-24 15:44:07.29+00`; the offset is that of the server's time zone. */
-  readonly createdAt: string;
-  readonly updatedAt: string;
-}
-
-/** The columns of a {@link ShownOrder}. */
-export const SHOWN_COLUMNS = `
-  id, customer_id AS "customerId", status, currency, total_value AS "totalValue", items::text AS items,
-  metadata::text AS metadata, version, created_at::text AS "createdAt", updated_at::text AS "updatedAt",
-  payment_id AS "paymentId", payment_status AS "paymentStatus"`;
 
 /** A page ends with the order that brings items and metadata to this size. Few large orders would else be 50 MB. */
 const PAGE_BYTES = 1_048_576;

@@ -7,7 +7,8 @@ import { outboxInsertAll, type OutboxRow } from '@platform/messaging';
 import { type Slice, toTimestamp } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
-import { listStatement, ORDER_COLUMNS, type OrderFilter, SHOWN_COLUMNS, type ShownOrder } from './order-list';
+import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
+import { listStatement, type OrderFilter } from './order-list';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {

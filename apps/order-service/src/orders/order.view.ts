@@ -2,8 +2,8 @@ import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { timestampOf, toTimestamp } from '@platform/paging';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
 import type { Order, PaymentStatus } from './order.entity';
+import type { ShownOrder } from './order-columns';
 import { toOrderId } from './order-id';
-import type { ShownOrder } from './order-list';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 class OrderLinks {
