@@ -20,8 +20,11 @@ export interface ShownOrder extends Pick<
   readonly updatedAt: string;
 }
 
+/** The columns of a {@link ShownOrder} but for items and metadata. */
+export const SHOWN_BUT_ITEMS = `
+  id, customer_id AS "customerId", status, currency, total_value AS "totalValue", version,
+  created_at::text AS "createdAt", updated_at::text AS "updatedAt", payment_id AS "paymentId",
+  payment_status AS "paymentStatus"`;
+
 /** The columns of a {@link ShownOrder}. */
-export const SHOWN_COLUMNS = `
-  id, customer_id AS "customerId", status, currency, total_value AS "totalValue", items::text AS items,
-  metadata::text AS metadata, version, created_at::text AS "createdAt", updated_at::text AS "updatedAt",
-  payment_id AS "paymentId", payment_status AS "paymentStatus"`;
+export const SHOWN_COLUMNS = `${SHOWN_BUT_ITEMS}, items::text AS items, metadata::text AS metadata`;

@@ -1,4 +1,5 @@
-import { SHOWN_COLUMNS } from './order-columns';
+import type { Slice } from '@platform/paging';
+import { SHOWN_BUT_ITEMS, type ShownOrder } from './order-columns';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 export interface OrderFilter {
@@ -30,16 +31,15 @@ const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 const newest = (condition: string) =>
   `SELECT * FROM orders WHERE tenant_id = $1 AND id < $2 ${condition} ${NEWEST} LIMIT ${MOST_ROWS}`;
 
-/** @param found orders, newest first, of which `$4` are wanted, from id `$3` on; it is read no further than it has to be */
+const isSmall = `bytes <= ${PAGE_BYTES} / $4::integer`;
+
+/** @param found orders, newest first, of which `$4` and one more are wanted, from id `$3` on */
 const page = (found: string) => `
-  SELECT ${SHOWN_COLUMNS}, "hasMore"
-  FROM (
-    SELECT *, row_number() OVER newest AS place, sum(bytes) OVER newest - bytes AS bytes_before,
-           coalesce(lead(id >= $3) OVER newest, false) AS "hasMore"
-    FROM (${found}) AS found
-    WINDOW newest AS (${NEWEST})
-  ) AS page
-  WHERE place <= $4 AND id >= $3 AND bytes_before < ${PAGE_BYTES} ${NEWEST}`;
+  SELECT ${SHOWN_BUT_ITEMS}, bytes,
+         CASE WHEN ${isSmall} THEN items::text END AS items,
+         CASE WHEN ${isSmall} THEN metadata::text END AS metadata
+  FROM (${found}) AS found
+  WHERE id >= $3 ${NEWEST} LIMIT $4::integer + 1`;
 
 const LISTS = {
   'list-orders': page(newest('')),
@@ -57,10 +57,18 @@ interface Statement {
   readonly values: readonly unknown[];
 }
 
+/** An order of a list. */
+export interface ListedOrder extends Omit<ShownOrder, 'items'> {
+  /** Of items and metadata. */
+  readonly bytes: number;
+  /** JSON; null where the order is so large that a page of such orders would be larger than a page may be. */
+  readonly items: string | null;
+}
+
 /**
- * The statement that reads a page, newest first: ids are in the order of creation. Its rows have {@link SHOWN_COLUMNS}
- * and `hasMore`, whether the list goes on behind the row. It reads one row more than the page has, or 201 where a page
- * ends with `fromId`, wherever it stands and however many orders there are; and nothing of items that it does not return.
+ * The statement that reads a page, newest first: ids are in the order of creation. Its rows are {@link ListedOrder}s, one
+ * more than the limit where the list goes on. It looks at 201 orders where a page ends with `fromId`, else at no more than
+ * it returns, wherever the page stands and however many orders there are.
  * @param limit 1 to 200
  */
 export function listStatement(tenantId: string, filter: OrderFilter, limit: number): Statement {
@@ -69,4 +77,19 @@ export function listStatement(tenantId: string, filter: OrderFilter, limit: numb
   const name = ['list-orders', given.join('-and-')].filter(Boolean).join('-by-') as keyof typeof LISTS;
   const values = [status, customerId].filter((value) => value !== undefined);
   return { name, text: LISTS[name], values: [tenantId, beforeId, fromId, limit, ...values] };
+}
+
+/** The part of what {@link listStatement} found that is the page. */
+export function pageOf(found: readonly ListedOrder[], limit: number): Slice<ListedOrder> {
+  let bytes = 0;
+  const items = found.slice(0, limit).filter((order) => {
+    const fits = bytes < PAGE_BYTES;
+    bytes += order.bytes;
+    return fits;
+  });
+  return { items, hasMore: items.length < found.length };
+}
+
+export function hasItems(order: ListedOrder): order is ListedOrder & ShownOrder {
+  return order.items !== null;
 }

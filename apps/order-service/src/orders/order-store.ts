@@ -8,7 +8,7 @@ import { type Slice, toTimestamp } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
-import { listStatement, type OrderFilter } from './order-list';
+import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
@@ -308,7 +308,11 @@ export class OrderStore {
    */
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
-    const items = await this.database.prepared<ShownOrder & { hasMore: boolean }>(name, text, values);
-    return { items, hasMore: items.at(-1)?.hasMore ?? false };
+    const { items, hasMore } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
+    // What is large is read by itself, so that no more is read of it than the page shows. It may be gone meanwhile.
+    const shown = await Promise.all(
+      items.map(async (order) => (hasItems(order) ? order : await this.show(tenantId, order.id))),
+    );
+    return { items: shown.filter((order) => order !== undefined), hasMore };
   }
 }
