@@ -2,7 +2,14 @@ import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 interface Page {
-  data: { orderId: string; status: string; customerId: string; createdAt: string }[];
+  data: {
+    orderId: string;
+    status: string;
+    customerId: string;
+    createdAt: string;
+    items: unknown[];
+    metadata?: unknown;
+  }[];
   links: { self: string; next?: string };
 }
 
@@ -205,12 +212,38 @@ describe('GET /v1/orders', () => {
 
   it('ends a page early where the orders are large, and goes on from there', async () => {
     const items = Array.from({ length: 500 }, (_, n) => ({ sku: `${n}`.padEnd(64, 'x'), quantity: 1 }));
-    for (let i = 0; i < 25; i += 1) await orders('/v1/orders', { body: anOrder({ customerId: 'cust_large', items }) });
+    const body = () => anOrder({ customerId: 'cust_large', items, metadata: { kept: true } });
+    for (let i = 0; i < 25; i += 1) await orders('/v1/orders', { body: body() });
     const first = await list('?customerId=cust_large&limit=200');
     const rest = (await orders(first.links.next ?? '')).body as Page;
     expect(Buffer.byteLength(JSON.stringify(first.data))).toBeGreaterThan(900_000);
     expect(Buffer.byteLength(JSON.stringify(first.data))).toBeLessThan(1_200_000);
     expect(rest.links.next).toBeUndefined();
     expect(new Set([...idsOf(first), ...idsOf(rest)]).size).toBe(25);
+    for (const order of first.data) expect(order).toMatchObject({ items, metadata: { kept: true } });
+  });
+
+  it('gives each tenant its own when both ask for the same at once', async () => {
+    const mine = await place('cust_both');
+    const { body } = await foreign('/v1/orders', { body: anOrder({ customerId: 'cust_both' }) });
+    const pages = await Promise.all(
+      [orders, reporting, foreign, orders].map(
+        async (ask) => (await ask('/v1/orders?customerId=cust_both')).body as Page,
+      ),
+    );
+    expect(pages.map(idsOf)).toEqual([[mine], [mine], [body.orderId], [mine]]);
+  });
+
+  it('shows an order that was placed before it was asked, whoever asks at the time', async () => {
+    const crowd = Array.from({ length: 20 }, async () => {
+      for (let n = 0; n < 10; n += 1) await orders('/v1/orders?customerId=cust_now');
+    });
+    const asked = async () => {
+      for (let n = 0; n < 10; n += 1) {
+        const placed = await place('cust_now');
+        expect(idsOf((await orders('/v1/orders?customerId=cust_now')).body as Page)).toContain(placed);
+      }
+    };
+    await Promise.all([...crowd, asked()]);
   });
 });

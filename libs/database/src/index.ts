@@ -4,3 +4,4 @@ export { DatabaseModule } from './database.module';
 export { type DirectConnection, directConnection } from './direct-connection';
 export { endConnection } from './end-connection';
 export { Batcher } from './batcher';
+export { SharedReads } from './shared-reads';

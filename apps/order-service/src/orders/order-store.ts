@@ -309,10 +309,16 @@ export class OrderStore {
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
     const { items, hasMore } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
-    // What is large is read by itself, so that no more is read of it than the page shows. It may be gone meanwhile.
+    // What is large is read by itself, so that no more is read of it than the page shows.
     const shown = await Promise.all(
-      items.map(async (order) => (hasItems(order) ? order : await this.show(tenantId, order.id))),
+      items.map(async (order) => (hasItems(order) ? order : await this.withItems(tenantId, order))),
     );
     return { items: shown.filter((order) => order !== undefined), hasMore };
+  }
+
+  /** @returns undefined when the order is gone by now */
+  private async withItems(tenantId: string, order: ListedOrder): Promise<ShownOrder | undefined> {
+    const whole = await this.show(tenantId, order.id);
+    return whole && { ...order, items: whole.items, metadata: whole.metadata };
   }
 }

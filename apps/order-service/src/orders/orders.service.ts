@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { auditRow } from '@platform/audit';
+import { SharedReads } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { fingerprint } from '@platform/idempotency';
 import { outboxRow } from '@platform/messaging';
@@ -28,6 +29,8 @@ interface CreateAnswer {
 
 @Injectable()
 export class OrdersService {
+  private readonly lists = new SharedReads<string>();
+
   constructor(
     private readonly store: OrderStore,
     private readonly pages: PageCursor,
@@ -101,7 +104,11 @@ export class OrdersService {
   }
 
   /** @returns the JSON of an `OrderPage` */
-  async list({ tenantId }: Principal, query: ListOrdersQuery): Promise<string> {
+  list({ tenantId }: Principal, query: ListOrdersQuery): Promise<string> {
+    return this.lists.read(JSON.stringify([tenantId, query]), () => this.readList(tenantId, query));
+  }
+
+  private async readList(tenantId: string, query: ListOrdersQuery): Promise<string> {
     const { status, customerId, createdAfter, createdBefore } = query;
     // Ranges of time are ranges of ids, because an id carries the millisecond of its creation.
     const filter = { status, customerId, fromId: createdAfter && idsAfter(createdAfter) };
