@@ -120,25 +120,24 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   ])('of a list by %s', (_, filter, indexes) => {
     const limit = 20;
     it.each([
-      ['from the newest', limit + 1, ''],
-      ['from the middle', limit + 1, `createdBefore=${before(0.5)}`],
-      ['within a day', 201, `createdAfter=${before(0.5)}&createdBefore=${before(0.502)}`],
-    ])('reads what it shows and little more, %s', async (_, most, range) => {
+      ['from the newest', ''],
+      ['from the middle', `createdBefore=${before(0.5)}`],
+      ['within a day', `createdAfter=${before(0.5)}&createdBefore=${before(0.502)}`],
+    ])('reads what it shows and little more, %s', async (_, range) => {
       const path = `/v1/orders?${[`limit=${limit}`, filter, range].filter(Boolean).join('&')}`;
       const sent = await statementsOf('orders', () => orders(path));
       expect(sent).toHaveLength(1);
       const [statement] = sent as [Statement];
-      // A plan for CONFIRMED alone may pass over the few that are something else, however they are spread.
-      if (kind === 'custom' && filter === 'status=CONFIRMED') return;
       for (const tenant of ['acme', 'small-3', 'unheard-of']) {
         expect(statement.values[0]).toBe('acme');
         const plan = await planOf({ ...statement, values: [tenant, ...statement.values.slice(1)] }, kind);
         expect(indexesIn(plan)).toEqual(indexes);
         expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
-        // And one of each other status that is merged.
-        expect(rowsIn(plan)).toBeLessThanOrEqual(most + 3);
+        // One more than it shows, and one of each other status that is merged.
+        const most = limit + 1 + 3;
+        expect(rowsIn(plan)).toBeLessThanOrEqual(most);
         // A page of the table for each row, and the way into each index.
-        expect(buffersOf(plan)).toBeLessThanOrEqual(most + 3 + 4 * 5);
+        expect(buffersOf(plan)).toBeLessThanOrEqual(most + 4 * 5);
       }
     });
   });

@@ -21,33 +21,48 @@ const MOST_ROWS = 201;
  * step through the orders of all other tenants. */
 const NEWEST = 'ORDER BY id DESC NULLS LAST';
 
+/** The same order within one status, which only an index with the status has. */
+const NEWEST_OF_STATUS = 'ORDER BY status DESC, id DESC NULLS LAST';
+
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /**
  * There is no lower bound: between two bounds a plan made for all values expects so few orders that it reads all tenants'.
- * @param condition on the columns that stand before the id in one index, so that no row is read in vain
+ * @param condition on columns that stand together in one index, the id last, so that no row is read in vain
  */
-const newest = (condition: string) =>
-  `SELECT * FROM orders WHERE tenant_id = $1 AND id < $2 ${condition} ${NEWEST} LIMIT ${MOST_ROWS}`;
+const newest = (condition: string, order = NEWEST) =>
+  `SELECT * FROM orders WHERE tenant_id = $1 AND ${condition} ${order} LIMIT ${MOST_ROWS}`;
+
+/**
+ * The order of one status, put so that an index without it cannot serve: with `status = $5` a plan for a status that most
+ * orders have walks all of a tenant's, past each that is something else.
+ */
+const ofStatus = '(status, id) < ($5, $2) AND status >= $5';
 
 const isSmall = `bytes <= ${PAGE_BYTES} / $4::integer`;
 
-/** @param found orders, newest first, of which `$4` and one more are wanted, from id `$3` on */
-const page = (found: string) => `
+/**
+ * The limit is before the lower bound, so that nothing is read behind the bound either.
+ * @param found orders, newest first, of which `$4` and one more are wanted, from id `$3` on
+ */
+const page = (found: string, order = NEWEST) => `
   SELECT ${SHOWN_BUT_ITEMS}, bytes,
          CASE WHEN ${isSmall} THEN items::text END AS items,
          CASE WHEN ${isSmall} THEN metadata::text END AS metadata
-  FROM (${found}) AS found
-  WHERE id >= $3 ${NEWEST} LIMIT $4::integer + 1`;
+  FROM (SELECT * FROM (${found}) AS found ${order} LIMIT $4::integer + 1) AS next
+  WHERE id >= $3 ${order}`;
 
 const LISTS = {
-  'list-orders': page(newest('')),
-  'list-orders-by-status': page(newest('AND status = $5')),
-  'list-orders-by-status-and-customer': page(newest('AND status = $5 AND customer_id = $6')),
+  'list-orders': page(newest('id < $2')),
+  'list-orders-by-status': page(newest(ofStatus, NEWEST_OF_STATUS), NEWEST_OF_STATUS),
+  'list-orders-by-status-and-customer': page(
+    newest(`customer_id = $6 AND ${ofStatus}`, NEWEST_OF_STATUS),
+    NEWEST_OF_STATUS,
+  ),
   // The index for customers has the status before the id, so the newest of each status are merged.
   'list-orders-by-customer': page(
-    `SELECT * FROM (${ORDER_STATUSES.map((status) => `(${newest(`AND customer_id = $5 AND status = '${status}'`)})`).join(' UNION ALL ')}) AS any_status ${NEWEST} LIMIT ${MOST_ROWS}`,
+    `SELECT * FROM (${ORDER_STATUSES.map((status) => `(${newest(`customer_id = $5 AND status = '${status}' AND id < $2`)})`).join(' UNION ALL ')}) AS any_status ${NEWEST} LIMIT ${MOST_ROWS}`,
   ),
 };
 
@@ -67,8 +82,8 @@ export interface ListedOrder extends Omit<ShownOrder, 'items'> {
 
 /**
  * The statement that reads a page, newest first: ids are in the order of creation. Its rows are {@link ListedOrder}s, one
- * more than the limit where the list goes on. It looks at 201 orders where a page ends with `fromId`, else at no more than
- * it returns, wherever the page stands and however many orders there are.
+ * more than the limit where the list goes on. It looks at no more orders than that, wherever the page stands and however
+ * many orders there are.
  * @param limit 1 to 200
  */
 export function listStatement(tenantId: string, filter: OrderFilter, limit: number): Statement {
