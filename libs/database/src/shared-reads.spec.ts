@@ -1,3 +1,4 @@
+import { ServiceError } from '@platform/errors';
 import { SharedReads } from './shared-reads';
 
 const turn = () => new Promise(setImmediate);
@@ -61,11 +62,26 @@ describe('SharedReads', () => {
     const failing = Promise.allSettled([shared.read('a', work), shared.read('a', work)]);
     await turn();
     const next = shared.read('a', work);
-    begun[0]!.fail(new Error('away'));
+    begun[0]!.fail(new Error('wrong'));
     expect((await failing).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
     await turn();
+    begun[1]!.end('right');
+    expect(await next).toBe('right');
+  });
+
+  it('lets nobody wait again for a database that is away', async () => {
+    const shared = new SharedReads<string>();
+    const { begun, work } = reads();
+    const first = shared.read('a', work);
+    await turn();
+    const waiting = Promise.allSettled([first, shared.read('a', work), shared.read('a', work)]);
+    begun[0]!.fail(ServiceError.unavailable(new Error('away')));
+    expect((await waiting).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect(begun).toHaveLength(1);
+    const later = shared.read('a', work);
+    await turn();
     begun[1]!.end('back');
-    expect(await next).toBe('back');
+    expect(await later).toBe('back');
   });
 
   it('keeps nothing of reads that are done', async () => {

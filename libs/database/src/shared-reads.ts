@@ -1,3 +1,5 @@
+import { ServiceError } from '@platform/errors';
+
 interface Read<Result> {
   hasBegun: boolean;
   readonly result: Promise<Result>;
@@ -18,9 +20,12 @@ export class SharedReads<Result> {
     const before = this.last.get(key);
     if (before && !before.hasBegun) return before.result;
     const read = async () => {
-      await before?.result.catch(() => undefined);
-      next.hasBegun = true;
       try {
+        await before?.result.catch((error: unknown) => {
+          // Those who wait would hear the same, after as long a wait.
+          if (ServiceError.isUnavailable(error)) throw error;
+        });
+        next.hasBegun = true;
         return await work();
       } finally {
         if (this.last.get(key) === next) this.last.delete(key);
