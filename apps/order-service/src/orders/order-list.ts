@@ -62,7 +62,9 @@ const LISTS = {
   ),
   // The index for customers has the status before the id, so the newest of each status are merged.
   'list-orders-by-customer': page(
-    `SELECT * FROM (${ORDER_STATUSES.map((status) => `(${newest(`customer_id = $5 AND status = '${status}' AND id < $2`)})`).join(' UNION ALL ')}) AS any_status ${NEWEST} LIMIT ${MOST_ROWS}`,
+    ORDER_STATUSES.map((status) => `(${newest(`customer_id = $5 AND status = '${status}' AND id < $2`)})`).join(
+      ' UNION ALL ',
+    ),
   ),
 };
 
