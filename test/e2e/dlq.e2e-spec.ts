@@ -582,6 +582,13 @@ value, 46 bytes:
         });
       await limit('10000');
       try {
+        // The broker answers before it acts on it.
+        await until('the limit', async () => {
+          const value = Buffer.alloc(10_001, 'x');
+          const sends = [0, 1, 2].map((partition) => producer.send({ topic: DLQ, messages: [{ partition, value }] }));
+          return (await Promise.allSettled(sends)).every(({ status }) => status === 'rejected');
+        });
+        await empty();
         const reason = 'The reason is long. '.repeat(50);
         const id = await bury({ value: Buffer.alloc(9_300, 'x'), reason });
         const letter = (await open()).find((each) => each.id === id);
