@@ -94,6 +94,8 @@ function literalOf(value: unknown): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
+const store = ({ app } = service) => app.get(OrderStore, { strict: false });
+
 const readersIn = (plan: readonly PlanNode[]) =>
   plan.filter((node) => node['Relation Name'] !== undefined && node['Node Type'].endsWith('Scan'));
 const indexesIn = (plan: readonly PlanNode[]) => [...new Set(readersIn(plan).map((node) => node['Index Name']))];
@@ -186,6 +188,32 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   });
 });
 
+/** To plan a statement takes longer than to read an order. PostgreSQL compares after five executions. */
+it.each<[string, (uuid: string) => Promise<unknown>]>([
+  ['to change it', (uuid) => store().find('acme', uuid)],
+  ['to show it', (uuid) => store().show('acme', uuid)],
+  ['with its payment', (uuid) => store().findWith(uuid, DUE_PAYMENT)],
+  ['to have it paid', (uuid) => store().whilePending(uuid, MARK_ASKED)],
+])('A lone read of an order, %s, is not planned again and again', async (_, read) => {
+  const { body } = await orders('/v1/orders', { body: anOrder() });
+  const uuid = toOrderUuid(body.orderId as string);
+  const [statement] = (await statementsOf('orders', async () => {
+    await read(uuid);
+    return { status: 200 };
+  })) as [Statement];
+  const { database } = service;
+  await database.query(`PREPARE statement AS ${statement.text}`);
+  try {
+    const execute = `EXECUTE statement (${statement.values.map(literalOf).join(', ')})`;
+    for (let time = 1; time <= 8; time += 1) await database.query(execute);
+    expect(await database.query("SELECT custom_plans FROM pg_prepared_statements WHERE name = 'statement'")).toEqual([
+      { custom_plans: '5' },
+    ]);
+  } finally {
+    await database.query('DEALLOCATE ALL');
+  }
+});
+
 /** As in the first minute of a new deployment, under load. A connection keeps a plan until there are statistics. */
 describe('While there are few orders, and no statistics of them, the plan for all values', () => {
   let young: TestService;
@@ -198,7 +226,7 @@ describe('While there are few orders, and no statistics of them, the plan for al
   });
   afterAll(() => young.stop());
 
-  const store = () => young.app.get(OrderStore, { strict: false });
+  const youngStore = () => store(young);
   const of = async (work: () => Promise<unknown>) => {
     const sent = await statementsOf('orders', async () => ({ status: (await work()) === undefined ? 404 : 200 }));
     const plans: unknown[] = [];
@@ -208,15 +236,15 @@ describe('While there are few orders, and no statistics of them, the plan for al
 
   it('of an order, and of one to be paid, takes the way through the primary keys', async () => {
     await young.database.query('INSERT INTO payments (order_id) VALUES ($1)', [uuid]);
-    expect(await of(() => store().find('acme', uuid))).toEqual([['orders_pkey']]);
-    expect(await of(() => store().show('acme', uuid))).toEqual([['orders_pkey']]);
-    expect(await of(() => store().findWith(uuid, DUE_PAYMENT))).toEqual([['orders_pkey', 'payments_pkey']]);
-    expect(await of(() => store().whilePending(uuid, MARK_ASKED))).toEqual([['orders_pkey', 'payments_pkey']]);
+    expect(await of(() => youngStore().find('acme', uuid))).toEqual([['orders_pkey']]);
+    expect(await of(() => youngStore().show('acme', uuid))).toEqual([['orders_pkey']]);
+    expect(await of(() => youngStore().findWith(uuid, DUE_PAYMENT))).toEqual([['orders_pkey', 'payments_pkey']]);
+    expect(await of(() => youngStore().whilePending(uuid, MARK_ASKED))).toEqual([['orders_pkey', 'payments_pkey']]);
   });
 
   it('of a change takes the way through the primary key', async () => {
     const lifecycle = young.app.get(OrderLifecycleService, { strict: false });
-    const order = await store().find('acme', uuid);
+    const order = await youngStore().find('acme', uuid);
     expect(await of(() => lifecycle.applyPayment(order!, { paymentId: 'pay_1', status: 'AUTHORIZED' }))).toEqual([
       ['orders_pkey'],
     ]);
