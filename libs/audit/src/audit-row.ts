@@ -90,6 +90,15 @@ export function auditValues(row: AuditRow): unknown[] {
 }
 
 /**
+ * SQL that inserts a row for each of a query, for the service's own statements: they may be those of several tenants.
+ * @param columns SQL for each column
+ * @returns without an end, so that `FROM` can follow
+ */
+export function auditInsertSelect(columns: Readonly<Record<(typeof COLUMNS)[number][0], string>>): string {
+  return `INSERT INTO audit_events (${NAMES}) SELECT ${COLUMNS.map(([name]) => columns[name]).join(', ')}`;
+}
+
+/**
  * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
  * @param parameter number of the one parameter, {@link auditJson}
  * @returns without an end, so that `WHERE` can follow

@@ -6,5 +6,12 @@ export { type ConsumedEvent, MalformedEvent } from './consumed-event';
 export { EventConsumer, oneByOne } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
-export { outboxInsert, outboxInsertAll, type OutboxRow, outboxRow, outboxValues } from './outbox-row';
+export {
+  outboxInsert,
+  outboxInsertAll,
+  outboxInsertSelect,
+  type OutboxRow,
+  outboxRow,
+  outboxValues,
+} from './outbox-row';
 export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';

@@ -52,6 +52,16 @@ export function outboxValues(row: OutboxRow): unknown[] {
 }
 
 /**
+ * SQL that inserts a row for each of a query, for the service's own statements: they may be those of several tenants.
+ * @param columns SQL for each column
+ * @returns without an end, so that `FROM` can follow
+ */
+export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, string>>): string {
+  const names = COLUMNS.map(([name]) => name);
+  return `INSERT INTO outbox (${names.join(', ')}) SELECT ${names.map((name) => columns[name]).join(', ')}`;
+}
+
+/**
  * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
  * @param parameter number of the one parameter, the rows as JSON
  * @returns without an end, so that `WHERE` can follow

@@ -1,17 +1,26 @@
 import { Injectable } from '@nestjs/common';
-import { auditInsertAll, auditJson, type AuditRow } from '@platform/audit';
+import { auditInsertAll, auditInsertSelect, auditJson, type AuditRow } from '@platform/audit';
 import { Database, Batcher } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { outboxInsertAll, type OutboxRow } from '@platform/messaging';
+import { outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
 import { type Slice, toTimestamp } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
 
+/** What is the same for every new order. The statement that keeps them says it in its text, and is not sent it. */
+export const NEW = {
+  order: { status: 'PENDING', version: 1, eventSequence: 1 },
+  event: { type: 'order.created', aggregateType: 'order', sequence: 1 },
+  audit: { action: 'order.create', outcome: 'succeeded', statusCode: 201 },
+  route: 'POST /v1/orders',
+} as const;
+
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
+  /** Like event, audit and route it is what {@link NEW} says, where that says something. */
   readonly order: Order;
   readonly event: OutboxRow;
   readonly audit: AuditRow;
@@ -56,12 +65,12 @@ export interface Companion {
 const INSERT_ALL = `
   WITH input AS (
     SELECT * FROM json_to_recordset($1::json) AS row (
-      tenant_id text, client_id text, route text, key bytea, fingerprint bytea, answer text, id uuid, order_id text,
-      customer_id text, status text, currency text, total_value numeric, items jsonb, metadata jsonb, version integer,
-      event_sequence integer, created_at timestamptz)
+      tenant_id text, client_id text, key bytea, fingerprint bytea, answer text, id uuid, customer_id text, currency text,
+      total_value numeric, items jsonb, metadata jsonb, created_at timestamptz, event_id uuid, order_id text, event json,
+      traceparent text, audit_id uuid, occurred_at timestamptz, request_id text, address text, certificate text)
   ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
-    SELECT tenant_id, client_id, route, key, fingerprint, answer FROM input ORDER BY key
+    SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input ORDER BY key
     ON CONFLICT DO NOTHING
     RETURNING response_body
   ), fresh AS (
@@ -69,13 +78,35 @@ const INSERT_ALL = `
   ), kept AS (
     INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
                         event_sequence, created_at, updated_at)
-    SELECT id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
-           event_sequence, created_at, created_at
+    SELECT id, tenant_id, client_id, customer_id, '${NEW.order.status}', currency, total_value, items, metadata,
+           ${NEW.order.version}, ${NEW.order.eventSequence}, created_at, created_at
     FROM fresh
   ), told AS (
-    ${outboxInsertAll(2)} WHERE aggregateid IN (SELECT order_id FROM fresh)
+    ${outboxInsertSelect({
+      id: 'event_id',
+      aggregatetype: `'${NEW.event.aggregateType}'`,
+      aggregateid: 'order_id',
+      type: `'${NEW.event.type}'`,
+      payload: 'event',
+      sequence: `${NEW.event.sequence}`,
+      traceparent: 'traceparent',
+      request_id: 'request_id',
+    })} FROM fresh
   ), shown AS (
-    ${auditInsertAll(3)} WHERE object IN (SELECT order_id FROM fresh)
+    ${auditInsertSelect({
+      id: 'audit_id',
+      occurred_at: 'occurred_at',
+      tenant_id: 'tenant_id',
+      client_id: 'client_id',
+      action: `'${NEW.audit.action}'`,
+      object: 'order_id',
+      outcome: `'${NEW.audit.outcome}'`,
+      status_code: `${NEW.audit.statusCode}`,
+      error_code: 'NULL',
+      request_id: 'request_id',
+      address: 'address',
+      certificate: 'certificate',
+    })} FROM fresh
   )
   SELECT id FROM fresh`;
 
@@ -164,30 +195,31 @@ export class OrderStore {
 
   /** @returns for each order whether it was kept: its key was free */
   private async insertAll(orders: readonly NewOrder[]): Promise<boolean[]> {
-    const input = orders.map(({ order, event, scope, key, fingerprint, answer }) => ({
+    // What is null is left out: it need not be read.
+    const input = orders.map(({ order, event, audit, scope, key, fingerprint, answer }) => ({
       tenant_id: scope.tenantId,
       client_id: scope.clientId,
-      route: scope.route,
       key: keyDigest(key),
-      fingerprint: fingerprint,
+      fingerprint,
       answer,
       id: order.id,
-      order_id: event.aggregateid,
       customer_id: order.customerId,
-      status: order.status,
       currency: order.currency,
       total_value: order.totalValue,
       items: order.items,
-      metadata: order.metadata,
-      version: order.version,
-      event_sequence: order.eventSequence,
+      metadata: order.metadata ?? undefined,
       created_at: toTimestamp(order.createdAt),
+      event_id: event.id,
+      order_id: event.aggregateid,
+      event: event.payload,
+      traceparent: event.traceparent ?? undefined,
+      audit_id: audit.id,
+      occurred_at: toTimestamp(audit.occurredAt),
+      request_id: audit.requestId ?? undefined,
+      address: audit.address ?? undefined,
+      certificate: audit.certificate ?? undefined,
     }));
-    const rows = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, [
-      JSON.stringify(input),
-      JSON.stringify(orders.map(({ event }) => event)),
-      auditJson(orders.map(({ audit }) => audit)),
-    ]);
+    const rows = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, [JSON.stringify(input)]);
     const kept = new Set(rows.map(({ id }) => id));
     return orders.map(({ order }) => kept.has(order.id));
   }

@@ -12,12 +12,10 @@ import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
 import { newOrderUuid, toOrderUuid } from './order-id';
-import { OrderStore } from './order-store';
+import { NEW, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
 import { orderJson, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
-
-const CREATE_ROUTE = 'POST /v1/orders';
 
 /** The answer to a create: the first one, or the same bytes again. */
 interface CreateAnswer {
@@ -53,15 +51,9 @@ export class OrdersService {
     const body = JSON.stringify(receipt);
     const firstAnswer = await this.store.insert({
       order,
-      event: outboxRow({
-        type: 'order.created',
-        aggregateType: 'order',
-        aggregateId: receipt.orderId,
-        sequence: order.eventSequence,
-        data,
-      }),
-      audit: auditRow({ object: receipt.orderId, outcome: 'succeeded', statusCode: 201 }),
-      scope: { tenantId, clientId, route: CREATE_ROUTE },
+      event: outboxRow({ ...NEW.event, aggregateId: receipt.orderId, data }),
+      audit: auditRow({ ...NEW.audit, object: receipt.orderId }),
+      scope: { tenantId, clientId, route: NEW.route },
       key,
       fingerprint: fingerprint(key, { ...request, idempotencyKey: undefined }),
       answer: body,
@@ -124,17 +116,15 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
   const id = newOrderUuid();
   const createdAt = momentOf(id);
   return Object.assign(new Order(), {
+    ...NEW.order,
     id,
     tenantId,
     clientId,
     customerId: request.customerId,
-    status: 'PENDING',
     currency: request.totalAmount.currency,
     totalValue: request.totalAmount.value,
     items: request.items,
     metadata: request.metadata ?? null,
-    version: 1,
-    eventSequence: 1,
     createdAt,
     updatedAt: createdAt,
     paymentId: null,
