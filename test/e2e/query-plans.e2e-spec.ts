@@ -168,7 +168,9 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   it('of a create reads no table', async () => {
     const sent = await statementsOf('orders', () => orders('/v1/orders', { body: anOrder() }));
     expect(sent).toHaveLength(1);
-    expect(readersIn(await planOf(sent[0]!, kind, false))).toEqual([]);
+    const [{ text, values }] = sent as [Statement];
+    const none = values.map(() => []); // those of the order are binary
+    expect(readersIn(await planOf({ text, values: none }, kind, false))).toEqual([]);
   });
 
   it('of a replay reads the row of its key', async () => {

@@ -1,6 +1,14 @@
 export { type Block, blockMac } from './audit-chain';
 export { type AuditFault, AuditVerifier, type AuditVerdict } from './audit-verifier';
-export { auditInsert, auditInsertAll, auditInsertSelect, auditJson, type AuditRow, auditRow, auditValues } from './audit-row';
+export {
+  auditInsert,
+  auditInsertAll,
+  auditInsertSelect,
+  auditJson,
+  type AuditRow,
+  auditRow,
+  auditValues,
+} from './audit-row';
 export { AuditModule } from './audit.module';
 export { auditRefusals } from './audit-refusals.middleware';
 export { RefusalLog } from './refusal-log';

@@ -3,7 +3,7 @@ import { fingerprint, keyDigest } from './fingerprint';
 
 const KEY = 'an-idempotency-key';
 
-const digest = (text: string) => `\\x${createHash('sha256').update(`${KEY}\n${text}`).digest('hex')}`;
+const digest = (text: string) => createHash('sha256').update(`${KEY}\n${text}`).digest();
 const of = (json: string) => fingerprint(KEY, JSON.parse(json) as object);
 
 class Money {
@@ -14,10 +14,9 @@ class Money {
 }
 
 describe('fingerprint', () => {
-  it('returns SHA-256 of the key and the request, as PostgreSQL writes bytes', () => {
-    expect(of('{}')).toBe(digest('{}'));
-    expect(of('{}')).toMatch(/^\\x[0-9a-f]{64}$/);
-    expect(fingerprint('another-key', {})).not.toBe(of('{}'));
+  it('returns SHA-256 of the key and the request', () => {
+    expect(of('{}')).toEqual(digest('{}'));
+    expect(fingerprint('another-key', {})).not.toEqual(of('{}'));
   });
 
   it.each([
@@ -41,7 +40,7 @@ describe('fingerprint', () => {
       '{"a":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}',
     ],
   ])('hashes canonical JSON: %s', (_, json, canonical) => {
-    expect(of(json)).toBe(digest(canonical));
+    expect(of(json)).toEqual(digest(canonical));
   });
 
   it.each([
@@ -50,7 +49,7 @@ describe('fingerprint', () => {
     ['spelling of numbers', '{"a":[1,100,0]}', '{"a":[1.0,1e2,-0]}'],
     ['escapes', '{"a":"A/é"}', '{"\\u0061":"\\u0041\\/\\u00e9"}'],
   ])('is equal whatever the %s', (_, one, other) => {
-    expect(of(one)).toBe(of(other));
+    expect(of(one)).toEqual(of(other));
   });
 
   it.each([
@@ -67,7 +66,7 @@ describe('fingerprint', () => {
     ['a key named __proto__', '{"__proto__":{"a":1}}', '{}'],
     ['the composition of a letter', '{"a":"\\u00e9"}', '{"a":"e\\u0301"}'],
   ])('differs by %s', (_, one, other) => {
-    expect(of(one)).not.toBe(of(other));
+    expect(of(one)).not.toEqual(of(other));
   });
 
   it('takes an undefined property as one that is absent', () => {
@@ -81,7 +80,7 @@ describe('fingerprint', () => {
 });
 
 describe('keyDigest', () => {
-  it('returns SHA-256 of the key, as PostgreSQL writes bytes', () => {
-    expect(keyDigest('abc')).toBe('\\xba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
+  it('returns SHA-256 of the key', () => {
+    expect(keyDigest('abc').toString('hex')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
   });
 });

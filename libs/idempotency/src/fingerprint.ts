@@ -7,15 +7,14 @@ import canonicalize from 'canonicalize';
  * find out by trying what was in the request. (Nobody gains from extending a digest, so it need not be an HMAC.)
  * @param key without line breaks
  * @param request the validated request, without its idempotency key
- * @returns in PostgreSQL's text form of bytes
  */
-export function fingerprint(key: string, request: object): string {
-  return bytea(`${key}\n${canonicalize(request) ?? ''}`);
+export function fingerprint(key: string, request: object): Buffer {
+  return sha256(`${key}\n${canonicalize(request) ?? ''}`);
 }
 
-/** What is kept of an idempotency key: SHA-256, in PostgreSQL's text form of bytes. */
-export function keyDigest(key: string): string {
-  return bytea(key);
+/** What is kept of an idempotency key: SHA-256. */
+export function keyDigest(key: string): Buffer {
+  return sha256(key);
 }
 
-const bytea = (text: string) => `\\x${hash('sha256', text)}`;
+const sha256 = (text: string) => hash('sha256', text, 'buffer');

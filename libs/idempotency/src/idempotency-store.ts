@@ -34,7 +34,7 @@ export class IdempotencyStore {
    * @returns undefined when the key is free: it was never used, or its time was up and it is now forgotten
    * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request
    */
-  async recall(scope: IdempotencyScope, key: string, fingerprint: string): Promise<string | undefined> {
+  async recall(scope: IdempotencyScope, key: string, fingerprint: Buffer): Promise<string | undefined> {
     const identity = [scope.tenantId, scope.clientId, scope.route, keyDigest(key)];
     return this.database.run(async (manager) => {
       const [remembered] = await manager.query<Remembered[]>(

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { auditInsertAll, auditInsertSelect, auditJson, type AuditRow } from '@platform/audit';
-import { Database, Batcher } from '@platform/database';
+import { Batcher, Database, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
@@ -26,7 +26,7 @@ export interface NewOrder {
   readonly audit: AuditRow;
   readonly scope: IdempotencyScope;
   readonly key: string;
-  readonly fingerprint: string;
+  readonly fingerprint: Buffer;
   readonly answer: string;
 }
 
@@ -57,6 +57,30 @@ export interface Companion {
   readonly columns: string;
 }
 
+const NEW_ORDERS = new RowArrays({
+  tenant_id: 'text',
+  client_id: 'text',
+  key: 'bytea',
+  fingerprint: 'bytea',
+  answer: 'text',
+  id: 'uuid',
+  customer_id: 'text',
+  currency: 'text',
+  total_value: 'numeric',
+  items: 'jsonb',
+  metadata: 'jsonb',
+  created_at: 'timestamptz',
+  event_id: 'uuid',
+  order_id: 'text',
+  event: 'json',
+  traceparent: 'text',
+  audit_id: 'uuid',
+  occurred_at: 'timestamptz',
+  request_id: 'text',
+  address: 'text',
+  certificate: 'text',
+});
+
 /**
  * One statement is one transaction and one round trip, for all orders that arrive together. The unique key judges who was
  * first, also among orders of one batch: an answer names its order, so it tells the one that was remembered. Keys are
@@ -64,10 +88,7 @@ export interface Companion {
  */
 const INSERT_ALL = `
   WITH input AS (
-    SELECT * FROM json_to_recordset($1::json) AS row (
-      tenant_id text, client_id text, key bytea, fingerprint bytea, answer text, id uuid, customer_id text, currency text,
-      total_value numeric, items jsonb, metadata jsonb, created_at timestamptz, event_id uuid, order_id text, event json,
-      traceparent text, audit_id uuid, occurred_at timestamptz, request_id text, address text, certificate text)
+    ${NEW_ORDERS.select}
   ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
     SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input ORDER BY key
@@ -195,8 +216,7 @@ export class OrderStore {
 
   /** @returns for each order whether it was kept: its key was free */
   private async insertAll(orders: readonly NewOrder[]): Promise<boolean[]> {
-    // What is null is left out: it need not be read.
-    const input = orders.map(({ order, event, audit, scope, key, fingerprint, answer }) => ({
+    const rows = orders.map(({ order, event, audit, scope, key, fingerprint, answer }) => ({
       tenant_id: scope.tenantId,
       client_id: scope.clientId,
       key: keyDigest(key),
@@ -206,21 +226,22 @@ export class OrderStore {
       customer_id: order.customerId,
       currency: order.currency,
       total_value: order.totalValue,
-      items: order.items,
-      metadata: order.metadata ?? undefined,
-      created_at: toTimestamp(order.createdAt),
+      items: JSON.stringify(order.items),
+      metadata: order.metadata && JSON.stringify(order.metadata),
+      created_at: order.createdAt,
       event_id: event.id,
       order_id: event.aggregateid,
-      event: event.payload,
-      traceparent: event.traceparent ?? undefined,
+      event: JSON.stringify(event.payload),
+      traceparent: event.traceparent,
       audit_id: audit.id,
-      occurred_at: toTimestamp(audit.occurredAt),
-      request_id: audit.requestId ?? undefined,
-      address: audit.address ?? undefined,
-      certificate: audit.certificate ?? undefined,
+      occurred_at: audit.occurredAt,
+      request_id: audit.requestId,
+      address: audit.address,
+      certificate: audit.certificate,
     }));
-    const rows = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, [JSON.stringify(input)]);
-    const kept = new Set(rows.map(({ id }) => id));
+    const values = NEW_ORDERS.parameters(rows);
+    const fresh = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, values);
+    const kept = new Set(fresh.map(({ id }) => id));
     return orders.map(({ order }) => kept.has(order.id));
   }
 
