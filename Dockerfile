@@ -26,8 +26,10 @@ COPY --from=dependencies /app/node_modules node_modules
 ENV NODE_ENV=production
 # Numeric, for Kubernetes' runAsNonRoot. Everything above is root's: the process can change nothing of it.
 USER 65532:65532
-# Exec form: Node.js is process 1 and gets SIGTERM itself. The flags are those of `npm run start:prod`.
-ENTRYPOINT ["/usr/local/bin/node", "--enable-source-maps", "--disable-warning=TimeoutNegativeWarning"]
+# Exec form: Node.js is process 1 and gets SIGTERM itself. The flags are those of `npm run start:prod`. In a container of
+# 512 MiB Node.js would make the young generation so small that collecting it cost a third of the orders; 16 MiB is what it
+# takes on a larger machine.
+ENTRYPOINT ["/usr/local/bin/node", "--enable-source-maps", "--disable-warning=TimeoutNegativeWarning", "--max-semi-space-size=16"]
 
 # For compose.yaml alone: the payment API that misbehaves on demand.
 FROM runtime AS payment-simulator
