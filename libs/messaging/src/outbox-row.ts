@@ -36,15 +36,16 @@ const COLUMNS = [
   ['request_id', 'text'],
 ] as const satisfies [keyof OutboxRow, string][];
 
+const NAMES = COLUMNS.map(([name]) => name).join(', ');
+
 /**
  * SQL that inserts one row, for a statement that makes the change: the two are then written both or neither.
  * @param first number of the first of the parameters that {@link outboxValues} gives
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function outboxInsert(first: number): string {
-  const names = COLUMNS.map(([name]) => name).join(', ');
   const parameters = COLUMNS.map(([, type], index) => `$${first + index}::${type}`).join(', ');
-  return `INSERT INTO outbox (${names}) SELECT ${parameters}`;
+  return `INSERT INTO outbox (${NAMES}) SELECT ${parameters}`;
 }
 
 export function outboxValues(row: OutboxRow): unknown[] {
@@ -57,8 +58,7 @@ export function outboxValues(row: OutboxRow): unknown[] {
  * @returns without an end, so that `FROM` can follow
  */
 export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, string>>): string {
-  const names = COLUMNS.map(([name]) => name);
-  return `INSERT INTO outbox (${names.join(', ')}) SELECT ${names.map((name) => columns[name]).join(', ')}`;
+  return `INSERT INTO outbox (${NAMES}) SELECT ${COLUMNS.map(([name]) => columns[name]).join(', ')}`;
 }
 
 /**
@@ -67,9 +67,8 @@ export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, str
  * @returns without an end, so that `WHERE` can follow
  */
 export function outboxInsertAll(parameter: number): string {
-  const names = COLUMNS.map(([name]) => name).join(', ');
   const columns = COLUMNS.map((column) => column.join(' ')).join(', ');
-  return `INSERT INTO outbox (${names}) SELECT ${names} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
+  return `INSERT INTO outbox (${NAMES}) SELECT ${NAMES} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
 }
 
 /** The row that tells `event` and continues the trace of the work under way. */

@@ -13,17 +13,17 @@ import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } f
 /** What is the same for every new order. The statement that keeps them says it in its text, and is not sent it. */
 export const NEW = {
   order: { status: 'PENDING', version: 1, eventSequence: 1 },
-  event: { type: 'order.created', aggregateType: 'order', sequence: 1 },
+  event: { type: 'order.created', aggregateType: 'order' },
   audit: { action: 'order.create', outcome: 'succeeded', statusCode: 201 },
   route: 'POST /v1/orders',
 } as const;
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
 export interface NewOrder {
-  /** Like event, audit and route it is what {@link NEW} says, where that says something. */
+  /** Made with {@link NEW}, as event, audit and route are. */
   readonly order: Order;
-  readonly event: OutboxRow;
-  readonly audit: AuditRow;
+  readonly event: Pick<OutboxRow, 'id' | 'aggregateid' | 'payload' | 'traceparent'>;
+  readonly audit: Pick<AuditRow, 'id' | 'occurredAt' | 'requestId' | 'address' | 'certificate'>;
   readonly scope: IdempotencyScope;
   readonly key: string;
   readonly fingerprint: Buffer;
@@ -109,7 +109,7 @@ const INSERT_ALL = `
       aggregateid: 'order_id',
       type: `'${NEW.event.type}'`,
       payload: 'event',
-      sequence: `${NEW.event.sequence}`,
+      sequence: `${NEW.order.eventSequence}`,
       traceparent: 'traceparent',
       request_id: 'request_id',
     })} FROM fresh

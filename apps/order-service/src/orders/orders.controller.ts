@@ -10,6 +10,7 @@ import { CancelOrderDto } from './cancel-order.dto';
 import { CreateOrderDto } from './create-order.dto';
 import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
+import { NEW } from './order-store';
 import { OrderPage, OrderReceipt, OrderView } from './order.view';
 import { OrdersService } from './orders.service';
 
@@ -20,7 +21,7 @@ export class OrdersController {
 
   @Post()
   @RequireScopes('orders:write')
-  @Audited('order.create')
+  @Audited(NEW.audit.action)
   @ApiOperation({ summary: 'Create an order, once', operationId: 'createOrder' })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'Or send `idempotencyKey` in the body.' })
   @ApiResponse({

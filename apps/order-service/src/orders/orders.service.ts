@@ -51,7 +51,7 @@ export class OrdersService {
     const body = JSON.stringify(receipt);
     const firstAnswer = await this.store.insert({
       order,
-      event: outboxRow({ ...NEW.event, aggregateId: receipt.orderId, data }),
+      event: outboxRow({ ...NEW.event, aggregateId: receipt.orderId, sequence: order.eventSequence, data }),
       audit: auditRow({ ...NEW.audit, object: receipt.orderId }),
       scope: { tenantId, clientId, route: NEW.route },
       key,
