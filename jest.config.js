@@ -12,6 +12,7 @@ module.exports = {
   },
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
+  testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
   testTimeout: 30_000,
   coverageProvider: 'v8',

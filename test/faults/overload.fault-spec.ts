@@ -11,6 +11,8 @@ import { pieces } from '../support/pieces';
 interface Round {
   readonly peak: number;
   readonly offered: number;
+  /** Orders that were due while no connection was free. */
+  readonly unsent: number;
   /** Of the peak. */
   readonly kept: number;
   readonly acceptedP99: number | null;
@@ -21,8 +23,9 @@ interface Round {
 }
 
 /**
- * The bounds are wide, for machines that do other work beside: by how much they are kept is printed. Measurements of
- * one round lie close together in time, and the middle one of the rounds counts, so that a hiccup decides nothing.
+ * The bounds are wide, because what offers the load takes its processor time from the same machine, though no other test
+ * runs beside (`test/support/test-sequencer.js`): by how much they are kept is printed. Measurements of one round lie
+ * close together in time, and the middle one of the rounds counts, so that a hiccup decides nothing.
  */
 describe('Offered three times what it can take', () => {
   let database: TestDatabase;
@@ -56,8 +59,6 @@ describe('Offered three times what it can take', () => {
     return sorted[Math.floor(sorted.length / 2)];
   };
 
-  // Bounds for a machine that other tests share; `test/load/overload.mjs` alone tells what the service can.
-
   it('was really offered more than it takes', () => {
     expect(middle(({ offered, peak }) => offered / peak)).toBeGreaterThan(1.5);
     expect(middle(({ refused }) => refused)).toBeGreaterThan(0);
@@ -65,16 +66,15 @@ describe('Offered three times what it can take', () => {
 
   it('goes on accepting orders as before', () => {
     expect(middle(({ kept }) => kept)).toBeGreaterThan(0.3);
-    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(5_000);
+    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(1_000);
   });
 
   it('answers the others with SERVICE_UNAVAILABLE and Retry-After, soon', () => {
     expect(rounds.map(({ others }) => others)).toEqual(rounds.map(() => ({})));
-    // Beside a test with a broker of its own 2.3 s were seen: who refuses waits for the processor too.
-    expect(middle(({ refusedP50 }) => refusedP50)).toBeLessThan(4_000);
+    expect(middle(({ refusedP50 }) => refusedP50)).toBeLessThan(500);
   });
 
   it('is quick again soon after the storm', () => {
-    expect(middle(({ recoveryMs }) => recoveryMs)).toBeLessThan(3_000);
+    expect(middle(({ recoveryMs }) => recoveryMs)).toBeLessThan(1_000);
   });
 });

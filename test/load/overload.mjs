@@ -73,6 +73,7 @@ async function runRound() {
     peakP50: quantile(calm, 0.5),
     peakP99: quantile(calm, 0.99),
     offered: Math.round((answers.length * 1_000) / STORM_MS),
+    unsent: storm.unsent,
     accepted: acceptedRate,
     kept: Number((acceptedRate / peak).toFixed(3)),
     acceptedP50: quantile(accepted, 0.5),
@@ -99,17 +100,29 @@ async function closedLoop(ms) {
   return answers.filter(({ at }) => at <= end);
 }
 
-/** @returns when the last order was sent, and all answers, some of which come later */
+/**
+ * Of a time for which no connection is free nothing is left over: more orders cannot be on their way, and to send what was
+ * due when nobody offers any more would be a storm after the storm.
+ * @returns when the last order was sent, all answers, some of which come later, and how many were due but not sent
+ */
 async function openLoop(rate, ms) {
   const start = performance.now();
   const sent = [];
+  let [unsent, onTheirWay] = [0, 0];
   for (let now = start; now < start + ms; now = performance.now()) {
-    const due = Math.floor(((now - start) * rate) / 1_000);
-    // Counted from when it was due: what the service keeps waiting here counts too.
-    while (sent.length < due) sent.push(sendOrder(start + (sent.length * 1_000) / rate));
+    for (const due = Math.floor(((now - start) * rate) / 1_000); sent.length + unsent < due;) {
+      if (onTheirWay === MOST_CONNECTIONS) {
+        unsent += 1;
+        continue;
+      }
+      onTheirWay += 1;
+      // Counted from when it was due: what the service keeps waiting here counts too.
+      const answer = sendOrder(start + ((sent.length + unsent) * 1_000) / rate);
+      sent.push(answer.finally(() => (onTheirWay -= 1)));
+    }
     await delay(TICK_MS);
   }
-  return { endedAt: performance.now(), answers: Promise.all(sent) };
+  return { endedAt: performance.now(), answers: Promise.all(sent), unsent };
 }
 
 /** @returns how long after the end of the storm a lone order was quick again; null when it never was */
