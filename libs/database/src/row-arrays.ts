@@ -73,26 +73,28 @@ export class RowArrays<C extends Columns> {
   }
 
   parameters(rows: readonly Row<C>[]): Buffer[] {
-    return Object.entries(this.columns).map(([name, type]) =>
-      arrayOf(
-        FORMATS[type] as Format<unknown>,
-        rows.map((row) => row[name]),
-      ),
-    );
+    return Object.entries(this.columns).map(([name, type]) => arrayOf(FORMATS[type] as Format<unknown>, rows, name));
   }
 }
 
 /** As https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/adt/arrayfuncs.c reads it (`array_recv`). */
-function arrayOf(format: Format<unknown>, values: readonly unknown[]): Buffer {
-  const sizes = values.map((value) => (value === null ? 0 : format.bytes(value)));
-  const array = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + 4 + size, 20));
+function arrayOf(format: Format<unknown>, rows: readonly Readonly<Record<string, unknown>>[], name: string): Buffer {
+  let bytes = 20 + 4 * rows.length;
+  const sizes: number[] = [];
+  for (const { [name]: value } of rows) {
+    const size = value === null ? 0 : format.bytes(value);
+    bytes += size;
+    sizes.push(size);
+  }
+  const array = Buffer.allocUnsafe(bytes);
   array.writeInt32BE(1, 0); // dimensions
   array.writeInt32BE(1, 4); // nulls are possible
   array.writeInt32BE(format.oid, 8);
-  array.writeInt32BE(values.length, 12);
+  array.writeInt32BE(rows.length, 12);
   array.writeInt32BE(1, 16); // index of the first
   let at = 20;
-  for (const [index, value] of values.entries()) {
+  for (let index = 0; index < rows.length; index += 1) {
+    const value = rows[index]![name];
     const size = sizes[index]!;
     array.writeInt32BE(value === null ? -1 : size, at);
     at += 4;

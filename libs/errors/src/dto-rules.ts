@@ -6,6 +6,8 @@ type Dto = new () => Record<string, unknown>;
 type ValidationMetadata = ReturnType<ReturnType<typeof getMetadataStorage>['getTargetValidationMetadatas']>[number];
 
 interface Check {
+  /** The name of the DTO. */
+  readonly targetName: string;
   readonly constraint: ValidatorConstraintInterface;
   readonly constraints: unknown[];
   readonly each: boolean;
@@ -54,23 +56,24 @@ export class DtoRules {
    */
   admit(value: unknown): object | undefined {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-    const instance = new this.dto();
-    for (const property of Object.keys(value)) {
-      if (!this.properties.has(property)) return undefined;
-      instance[property] = (value as Record<string, unknown>)[property];
-    }
+    for (const property of Object.keys(value)) if (!this.properties.has(property)) return undefined;
+    const instance = Object.assign(new this.dto(), value);
     for (const rules of this.rules) if (!keeps(instance, rules)) return undefined;
     return instance;
   }
 }
 
-/** Whether the property keeps its rules; puts instances in the place of what is nested. */
+/**
+ * Whether the property keeps its rules; puts instances in the place of what is nested. Here and below loops stand where
+ * callbacks would be shorter: a function whose callbacks see its parameters takes memory for them at each call.
+ */
 function keeps(instance: Record<string, unknown>, rules: PropertyRules): boolean {
   const { property, freeForm, nested } = rules;
   const value = instance[property];
   if (freeForm) return value === undefined || freeForm.isValid(value);
-  const applies = rules.conditions.every((condition) => condition(instance, value));
-  if (applies && !rules.checks.every((check) => passes(check, instance, property, value))) return false;
+  let applies = true;
+  for (const condition of rules.conditions) applies &&= condition(instance, value);
+  if (applies) for (const check of rules.checks) if (!passes(check, instance, property, value)) return false;
   if (typeof value !== 'object' || value === null) return !applies || !nested || value === undefined;
   if (!applies || !nested) return false; // a value that would be copied
   const admitted = Array.isArray(value) ? admitAll(nested, value) : nested.admit(value);
@@ -88,10 +91,16 @@ function admitAll(nested: DtoRules, values: readonly unknown[]): object[] | unde
   return admitted;
 }
 
-function passes({ constraint, constraints, each }: Check, object: object, property: string, value: unknown): boolean {
-  const args = { targetName: object.constructor.name, property, object, value, constraints };
+function passes(
+  { targetName, constraint, constraints, each }: Check,
+  object: object,
+  property: string,
+  value: unknown,
+): boolean {
+  const args = { targetName, property, object, value, constraints };
   if (!each || !Array.isArray(value)) return constraint.validate(value, args) === true;
-  return value.every((entry) => constraint.validate(entry, args) === true);
+  for (const entry of value) if (constraint.validate(entry, args) !== true) return false;
+  return true;
 }
 
 function read(dto: Dto): DtoRules | undefined {
@@ -109,7 +118,7 @@ function read(dto: Dto): DtoRules | undefined {
     const nesting = ofType(ValidationTypes.NESTED_VALIDATION);
     const others = metadatas.length - custom.length - conditions.length - nesting.length;
     const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
-    const checks = custom.flatMap(checksOf);
+    const checks = custom.flatMap((metadata) => checksOf(dto, metadata));
     const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
     const isFollowed = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isKeptAsItIs(dto, property);
     if (!isKnown || checks.includes(undefined) || !isFollowed) return undefined;
@@ -127,10 +136,12 @@ function read(dto: Dto): DtoRules | undefined {
 const isSpecial = ({ groups, validateIf }: ValidationMetadata) =>
   (groups as unknown[] | undefined)?.length || validateIf !== undefined;
 
-function checksOf({ constraintCls, constraints, each }: ValidationMetadata): (Check | undefined)[] {
+function checksOf(dto: Dto, { constraintCls, constraints, each }: ValidationMetadata): (Check | undefined)[] {
   return getMetadataStorage()
     .getTargetValidatorConstraints(constraintCls)
-    .map(({ async, instance }) => (async ? undefined : { constraint: instance, constraints, each }));
+    .map(({ async, instance }) =>
+      async ? undefined : { targetName: dto.name, constraint: instance, constraints, each },
+    );
 }
 
 /** class-transformer keeps its metadata to itself, so it is asked what it does to an example. */
