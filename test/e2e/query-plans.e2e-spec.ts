@@ -94,6 +94,12 @@ function literalOf(value: unknown): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
+/** Of no rows: arrays of them are binary, which a literal is not. */
+const withoutRows = ({ text, values }: Statement) => ({
+  text,
+  values: values.map((value) => (Buffer.isBuffer(value) ? [] : value)),
+});
+
 const store = ({ app } = service) => app.get(OrderStore, { strict: false });
 
 const readersIn = (plan: readonly PlanNode[]) =>
@@ -168,9 +174,8 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   it('of a create reads no table', async () => {
     const sent = await statementsOf('orders', () => orders('/v1/orders', { body: anOrder() }));
     expect(sent).toHaveLength(1);
-    const [{ text, values }] = sent as [Statement];
-    const none = values.map(() => []); // those of the order are binary
-    expect(readersIn(await planOf({ text, values: none }, kind, false))).toEqual([]);
+    const [statement] = sent as [Statement];
+    expect(readersIn(await planOf(withoutRows(statement), kind, false))).toEqual([]);
   });
 
   it('of a replay reads the row of its key', async () => {
@@ -186,7 +191,9 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
     const { body } = await orders('/v1/orders', { body: anOrder() });
     const sent = await statementsOf('orders', () => orders(`/v1/orders/${body.orderId}/cancel`, { method: 'POST' }));
     expect(sent).toHaveLength(2);
-    for (const statement of sent) expect(indexesIn(await planOf(statement, kind, false))).toEqual(['orders_pkey']);
+    for (const statement of sent) {
+      expect(indexesIn(await planOf(withoutRows(statement), kind, false))).toEqual(['orders_pkey']);
+    }
   });
 });
 
@@ -232,7 +239,7 @@ describe('While there are few orders, and no statistics of them, the plan for al
   const of = async (work: () => Promise<unknown>) => {
     const sent = await statementsOf('orders', async () => ({ status: (await work()) === undefined ? 404 : 200 }));
     const plans: unknown[] = [];
-    for (const statement of sent) plans.push(indexesIn(await planOf(statement, 'generic', false, young)));
+    for (const statement of sent) plans.push(indexesIn(await planOf(withoutRows(statement), 'generic', false, young)));
     return plans;
   };
 

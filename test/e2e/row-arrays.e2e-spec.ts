@@ -10,6 +10,8 @@ const THINGS = new RowArrays({
   kept: 'jsonb',
   digest: 'bytea',
   id: 'uuid',
+  small: 'smallint',
+  whole: 'integer',
   moment: 'timestamptz',
 });
 
@@ -22,10 +24,12 @@ const A_THING: Thing = {
   kept: '{"b": 1, "a": [2]}',
   digest: Buffer.from([0, 255, 92, 34]),
   id: '01a21f4d-b6c5-7004-be19-3b99e1b068cb',
+  small: 201,
+  whole: 70_000,
   moment: new Date('2026-11-27T23:18:36.485Z'),
 };
 
-const NOTHING: Thing = { name: null, amount: null, told: null, kept: null, digest: null, id: null, moment: null };
+const NOTHING = Object.fromEntries(Object.keys(A_THING).map((name) => [name, null])) as unknown as Thing;
 
 describe('Rows as arrays', () => {
   let database: TestDatabase;
@@ -43,7 +47,7 @@ describe('Rows as arrays', () => {
 
   /** Sends the rows and reads them back. */
   const sent = async (rows: readonly Thing[]) => {
-    const { rows: back } = await client.query<Record<keyof Thing, unknown>>(THINGS.select, THINGS.parameters(rows));
+    const { rows: back } = await client.query<Record<keyof Thing, unknown>>(THINGS.select(), THINGS.parameters(rows));
     return back;
   };
   const parsed = (rows: readonly Thing[]) =>
@@ -71,6 +75,8 @@ describe('Rows as arrays', () => {
     ['JSON that is no object', { told: 'null', kept: '[]' }],
     ['amounts with all their decimals', { amount: '0.000' }],
     ['amounts below zero', { amount: '-12345678901234567890.10' }],
+    ['the smallest numbers', { small: -(2 ** 15), whole: -(2 ** 31) }],
+    ['the largest numbers', { small: 2 ** 15 - 1, whole: 2 ** 31 - 1 }],
     ['moments before PostgreSQL begins to count', { moment: new Date('1969-12-31T23:59:59.999Z') }],
     ['moments far ahead', { moment: new Date('9999-12-31T23:59:59.999Z') }],
   ])('keep %s', async (_, changes) => {
@@ -89,7 +95,7 @@ describe('Rows as arrays', () => {
 
   it('are not planned again and again, which PostgreSQL decides after five executions', async () => {
     for (let time = 1; time <= 8; time += 1) {
-      await client.query({ name: 'things', text: THINGS.select, values: THINGS.parameters([A_THING]) });
+      await client.query({ name: 'things', text: THINGS.select(), values: THINGS.parameters([A_THING]) });
     }
     const { rows } = await client.query("SELECT custom_plans FROM pg_prepared_statements WHERE name = 'things'");
     expect(rows).toEqual([{ custom_plans: '5' }]);

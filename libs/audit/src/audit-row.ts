@@ -1,4 +1,5 @@
-import { momentOf, newTimeId, toTimestamp } from '@platform/paging';
+import { RowArrays } from '@platform/database';
+import { momentOf, newTimeId } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 
 /** What happened, as the part of the service knows it that did or refused it. */
@@ -54,22 +55,24 @@ export function auditRow({ action, tenantId, object, outcome, statusCode, errorC
   };
 }
 
-const COLUMNS = [
-  ['id', 'uuid'],
-  ['occurred_at', 'timestamptz'],
-  ['tenant_id', 'text'],
-  ['client_id', 'text'],
-  ['action', 'text'],
-  ['object', 'text'],
-  ['outcome', 'text'],
-  ['status_code', 'smallint'],
-  ['error_code', 'text'],
-  ['request_id', 'text'],
-  ['address', 'text'],
-  ['certificate', 'text'],
-] as const;
+const COLUMNS = {
+  id: 'uuid',
+  occurred_at: 'timestamptz',
+  tenant_id: 'text',
+  client_id: 'text',
+  action: 'text',
+  object: 'text',
+  outcome: 'text',
+  status_code: 'smallint',
+  error_code: 'text',
+  request_id: 'text',
+  address: 'text',
+  certificate: 'text',
+} as const;
 
-const NAMES = COLUMNS.map(([name]) => name).join(', ');
+const EACH = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
+const NAMES = EACH.join(', ');
+const ROWS = new RowArrays(COLUMNS);
 
 /**
  * SQL that inserts one row, for a statement that makes the change: the two are then written both or neither.
@@ -77,8 +80,8 @@ const NAMES = COLUMNS.map(([name]) => name).join(', ');
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function auditInsert(first: number): string {
-  const parameters = COLUMNS.map(([, type], index) => `$${first + index}::${type}`).join(', ');
-  return `INSERT INTO audit_events (${NAMES}) SELECT ${parameters}`;
+  const parameters = EACH.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
+  return `INSERT INTO audit_events (${NAMES}) SELECT ${parameters.join(', ')}`;
 }
 
 export function auditValues(row: AuditRow): unknown[] {
@@ -94,25 +97,24 @@ export function auditValues(row: AuditRow): unknown[] {
  * @param columns SQL for each column
  * @returns without an end, so that `FROM` can follow
  */
-export function auditInsertSelect(columns: Readonly<Record<(typeof COLUMNS)[number][0], string>>): string {
-  return `INSERT INTO audit_events (${NAMES}) SELECT ${COLUMNS.map(([name]) => columns[name]).join(', ')}`;
+export function auditInsertSelect(columns: Readonly<Record<keyof typeof COLUMNS, string>>): string {
+  return `INSERT INTO audit_events (${NAMES}) SELECT ${EACH.map((name) => columns[name]).join(', ')}`;
 }
 
 /**
  * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
- * @param parameter number of the one parameter, {@link auditJson}
+ * @param first number of the first of the parameters that {@link auditArrays} gives
  * @returns without an end, so that `WHERE` can follow
  */
-export function auditInsertAll(parameter: number): string {
-  const columns = COLUMNS.map((column) => column.join(' ')).join(', ');
-  return `INSERT INTO audit_events (${NAMES}) SELECT ${NAMES} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
+export function auditInsertAll(first: number): string {
+  return `INSERT INTO audit_events (${NAMES}) SELECT * FROM (${ROWS.select(first)}) AS row`;
 }
 
-export function auditJson(rows: readonly AuditRow[]): string {
-  return JSON.stringify(
+export function auditArrays(rows: readonly AuditRow[]): Buffer[] {
+  return ROWS.parameters(
     rows.map((row) => ({
       id: row.id,
-      occurred_at: toTimestamp(row.occurredAt),
+      occurred_at: row.occurredAt,
       tenant_id: row.tenantId,
       client_id: row.clientId,
       action: row.action,

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
-import { auditInsertAll, auditJson, type AuditRow } from './audit-row';
+import { auditArrays, auditInsertAll, type AuditRow } from './audit-row';
 
 export interface AuditFilter {
   readonly clientId?: string;
@@ -22,7 +22,7 @@ export class AuditTrail {
   /** Writes rows that belong to no change. May be repeated: what is there already is passed over. */
   async append(rows: readonly AuditRow[]): Promise<void> {
     if (rows.length === 0) return;
-    await this.database.run((manager) => manager.query(APPEND, [auditJson(rows)]));
+    await this.database.run((manager) => manager.query(APPEND, auditArrays(rows)));
   }
 
   /** Newest first. */

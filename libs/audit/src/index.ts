@@ -1,10 +1,10 @@
 export { type Block, blockMac } from './audit-chain';
 export { type AuditFault, AuditVerifier, type AuditVerdict } from './audit-verifier';
 export {
+  auditArrays,
   auditInsert,
   auditInsertAll,
   auditInsertSelect,
-  auditJson,
   type AuditRow,
   auditRow,
   auditValues,

@@ -39,6 +39,16 @@ const FORMATS = {
     bytes: () => 16,
     write: (value: string, to: Buffer, at: number) => to.write(value.replaceAll('-', ''), at, 'hex'),
   },
+  smallint: {
+    oid: 21,
+    bytes: () => 2,
+    write: (value: number, to: Buffer, at: number) => to.writeInt16BE(value, at),
+  },
+  integer: {
+    oid: 23,
+    bytes: () => 4,
+    write: (value: number, to: Buffer, at: number) => to.writeInt32BE(value, at),
+  },
   timestamptz: {
     oid: 1184,
     bytes: () => 8,
@@ -57,19 +67,20 @@ type Row<C extends Columns> = {
  * than rows in JSON, the less the more there are.
  */
 export class RowArrays<C extends Columns> {
-  /**
-   * SQL that gives the rows; the statement's parameters begin with its. How many there are it hides from the planner: for
-   * few a plan of their own would seem cheap enough to be made anew at each execution.
-   */
-  readonly select: string;
-
   /** @param columns with the type of each */
-  constructor(private readonly columns: C) {
-    const arrays = Object.values(columns).map((type, index) => {
-      return `($${index + 1}::${type === 'numeric' ? 'text' : type}[])`;
+  constructor(private readonly columns: C) {}
+
+  /**
+   * SQL that gives the rows. How many there are it hides from the planner: for few a plan of their own would seem cheap
+   * enough to be made anew at each execution.
+   * @param first number of the first of its parameters
+   */
+  select(first = 1): string {
+    const arrays = Object.values(this.columns).map((type, index) => {
+      return `($${first + index}::${type === 'numeric' ? 'text' : type}[])`;
     });
-    const values = Object.entries(columns).map(([name, type], index) => `${arrays[index]}[i]::${type} AS ${name}`);
-    this.select = `SELECT ${values.join(', ')} FROM generate_series(1, (SELECT cardinality(${arrays[0]}))) AS i`;
+    const values = Object.entries(this.columns).map(([name, type], index) => `${arrays[index]}[i]::${type} AS ${name}`);
+    return `SELECT ${values.join(', ')} FROM generate_series(1, (SELECT cardinality(${arrays[0]}))) AS i`;
   }
 
   parameters(rows: readonly Row<C>[]): Buffer[] {

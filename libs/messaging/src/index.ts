@@ -7,6 +7,7 @@ export { EventConsumer, oneByOne } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
 export {
+  outboxArrays,
   outboxInsert,
   outboxInsertAll,
   outboxInsertSelect,

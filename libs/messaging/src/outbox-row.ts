@@ -1,5 +1,6 @@
-import { currentContext, traceparent } from '@platform/request-context';
+import { RowArrays } from '@platform/database';
 import { newTimeId } from '@platform/paging';
+import { currentContext, traceparent } from '@platform/request-context';
 
 /** A fact to be told, as the feature that it happened in knows it. */
 export interface NewEvent {
@@ -25,18 +26,20 @@ export interface OutboxRow {
   readonly request_id: string | null;
 }
 
-const COLUMNS = [
-  ['id', 'uuid'],
-  ['aggregatetype', 'text'],
-  ['aggregateid', 'text'],
-  ['type', 'text'],
-  ['payload', 'json'],
-  ['sequence', 'integer'],
-  ['traceparent', 'text'],
-  ['request_id', 'text'],
-] as const satisfies [keyof OutboxRow, string][];
+const COLUMNS = {
+  id: 'uuid',
+  aggregatetype: 'text',
+  aggregateid: 'text',
+  type: 'text',
+  payload: 'json',
+  sequence: 'integer',
+  traceparent: 'text',
+  request_id: 'text',
+} as const satisfies Record<keyof OutboxRow, string>;
 
-const NAMES = COLUMNS.map(([name]) => name).join(', ');
+const EACH = Object.keys(COLUMNS) as (keyof OutboxRow)[];
+const NAMES = EACH.join(', ');
+const ROWS = new RowArrays(COLUMNS);
 
 /**
  * SQL that inserts one row, for a statement that makes the change: the two are then written both or neither.
@@ -44,12 +47,12 @@ const NAMES = COLUMNS.map(([name]) => name).join(', ');
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function outboxInsert(first: number): string {
-  const parameters = COLUMNS.map(([, type], index) => `$${first + index}::${type}`).join(', ');
-  return `INSERT INTO outbox (${NAMES}) SELECT ${parameters}`;
+  const parameters = EACH.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
+  return `INSERT INTO outbox (${NAMES}) SELECT ${parameters.join(', ')}`;
 }
 
 export function outboxValues(row: OutboxRow): unknown[] {
-  return COLUMNS.map(([name]) => row[name]);
+  return EACH.map((name) => row[name]);
 }
 
 /**
@@ -58,17 +61,20 @@ export function outboxValues(row: OutboxRow): unknown[] {
  * @returns without an end, so that `FROM` can follow
  */
 export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, string>>): string {
-  return `INSERT INTO outbox (${NAMES}) SELECT ${COLUMNS.map(([name]) => columns[name]).join(', ')}`;
+  return `INSERT INTO outbox (${NAMES}) SELECT ${EACH.map((name) => columns[name]).join(', ')}`;
 }
 
 /**
  * SQL that inserts many rows at once, for the service's own statements: they may be those of several tenants.
- * @param parameter number of the one parameter, the rows as JSON
+ * @param first number of the first of the parameters that {@link outboxArrays} gives
  * @returns without an end, so that `WHERE` can follow
  */
-export function outboxInsertAll(parameter: number): string {
-  const columns = COLUMNS.map((column) => column.join(' ')).join(', ');
-  return `INSERT INTO outbox (${NAMES}) SELECT ${NAMES} FROM json_to_recordset($${parameter}::json) AS row (${columns})`;
+export function outboxInsertAll(first: number): string {
+  return `INSERT INTO outbox (${NAMES}) SELECT * FROM (${ROWS.select(first)}) AS row`;
+}
+
+export function outboxArrays(rows: readonly OutboxRow[]): Buffer[] {
+  return ROWS.parameters(rows.map((row) => ({ ...row, payload: JSON.stringify(row.payload) })));
 }
 
 /** The row that tells `event` and continues the trace of the work under way. */

@@ -1,10 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import { auditInsertAll, auditInsertSelect, auditJson, type AuditRow } from '@platform/audit';
+import { auditArrays, auditInsertAll, auditInsertSelect, type AuditRow } from '@platform/audit';
 import { Batcher, Database, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
-import { type Slice, toTimestamp } from '@platform/paging';
+import { outboxArrays, outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
+import { type Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
@@ -88,7 +88,7 @@ const NEW_ORDERS = new RowArrays({
  */
 const INSERT_ALL = `
   WITH input AS (
-    ${NEW_ORDERS.select}
+    ${NEW_ORDERS.select()}
   ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
     SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input ORDER BY key
@@ -151,16 +151,29 @@ const ordersOfTenants = (columns: string) => `
   WHERE found.tenant_id = wanted.tenant_id`;
 const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
+const CHANGES = new RowArrays({
+  id: 'uuid',
+  tenant_id: 'text',
+  read_version: 'integer',
+  version: 'integer',
+  event_sequence: 'integer',
+  updated_at: 'timestamptz',
+  status: 'text',
+  payment_id: 'text',
+  payment_status: 'text',
+  reason: 'text',
+  event_id: 'uuid',
+  audit_id: 'uuid',
+});
+
 /**
  * Changes the versions that were read, or nothing. Orders are locked in their order, so that two batches with the same ones
- * wait for each other and never in a circle.
+ * wait for each other and never in a circle. Its parameters: 1 to 12 are the changes, 13 to 20 their events, 21 to 32 what
+ * the audit trail is to show.
  */
 const UPDATE_ALL = `
   WITH wanted AS (
-    SELECT * FROM json_to_recordset($1::json) AS row (
-      id uuid, tenant_id text, read_version integer, version integer, event_sequence integer, updated_at timestamptz,
-      status text, payment_id text, payment_status text, reason text, event_id uuid, audit_id uuid)
-    ORDER BY id
+    ${CHANGES.select()} ORDER BY id
   ), locked AS (
     SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${theOrder('tenant_id, version', 'FOR NO KEY UPDATE')}
     WHERE found.tenant_id = wanted.tenant_id AND found.version = read_version
@@ -172,9 +185,9 @@ const UPDATE_ALL = `
     FROM locked WHERE orders.id = locked.id
     RETURNING event_id, audit_id
   ), told AS (
-    ${outboxInsertAll(2)} WHERE id IN (SELECT event_id FROM changed)
+    ${outboxInsertAll(13)} WHERE id IN (SELECT event_id FROM changed)
   ), shown AS (
-    ${auditInsertAll(3)} WHERE id IN (SELECT audit_id FROM changed)
+    ${auditInsertAll(21)} WHERE id IN (SELECT audit_id FROM changed)
   )
   SELECT audit_id FROM changed`;
 
@@ -338,26 +351,26 @@ export class OrderStore {
   }
 
   private async updateAll(changes: readonly Change[]): Promise<boolean[]> {
-    const input = changes.map(({ order, readVersion, event, audit }) => ({
+    const rows = changes.map(({ order, readVersion, event, audit }) => ({
       id: order.id,
       tenant_id: order.tenantId,
       read_version: readVersion,
       version: order.version,
       event_sequence: order.eventSequence,
-      updated_at: toTimestamp(order.updatedAt),
+      updated_at: order.updatedAt,
       status: order.status,
       payment_id: order.paymentId,
       payment_status: order.paymentStatus,
       reason: order.reason,
-      event_id: event?.id,
+      event_id: event?.id ?? null,
       audit_id: audit.id,
     }));
-    const rows = await this.database.prepared<{ audit_id: string }>('update-orders', UPDATE_ALL, [
-      JSON.stringify(input),
-      JSON.stringify(changes.flatMap(({ event }) => event ?? [])),
-      auditJson(changes.map(({ audit }) => audit)),
+    const written = await this.database.prepared<{ audit_id: string }>('update-orders', UPDATE_ALL, [
+      ...CHANGES.parameters(rows),
+      ...outboxArrays(changes.flatMap(({ event }) => event ?? [])),
+      ...auditArrays(changes.map(({ audit }) => audit)),
     ]);
-    const changed = new Set(rows.map(({ audit_id }) => audit_id));
+    const changed = new Set(written.map(({ audit_id }) => audit_id));
     return changes.map(({ audit }) => changed.has(audit.id));
   }
 
