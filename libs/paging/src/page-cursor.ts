@@ -10,8 +10,8 @@ const MAC_BYTES = 16;
 /** A part of a list. */
 export interface Slice<T> {
   readonly items: readonly T[];
-  /** Whether the list goes on behind it. */
-  readonly hasMore: boolean;
+  /** Id of the last thing that was read for it; undefined where the list ends with that. */
+  readonly endId: string | undefined;
 }
 
 interface Page<T> {
@@ -34,10 +34,10 @@ export class PageCursor {
   /**
    * @param path of the list
    * @param query as it was validated; its class says how a cursor is refused that is not of this list
-   * @param read gives that many things at most, newest first, with ids before the one given; fewer, yet at least one,
-   *   also where the list goes on
+   * @param read gives that many things at most, newest first, with ids before the one given; fewer also where the list
+   *   goes on
    */
-  async page<T extends { readonly id: string }>(
+  async page<T>(
     path: string,
     tenantId: string,
     query: PageQuery,
@@ -46,11 +46,10 @@ export class PageCursor {
     const { limit, cursor, ...filters } = query;
     const list = JSON.stringify([path, tenantId, Object.entries(filters).sort()]);
     const beforeId = cursor === undefined ? undefined : await this.decode(cursor, list, query);
-    const { items, hasMore } = await read(limit, beforeId);
-    const last = hasMore ? items.at(-1) : undefined;
+    const { items, endId } = await read(limit, beforeId);
     const parameters = new URLSearchParams({ ...filters, limit: String(limit) });
     const link = (at?: string) => `${path}?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
-    return { items, links: { self: link(cursor), ...(last && { next: link(await this.encode(last.id, list)) }) } };
+    return { items, links: { self: link(cursor), ...(endId && { next: link(await this.encode(endId, list)) }) } };
   }
 
   private async encode(uuid: string, list: string): Promise<string> {

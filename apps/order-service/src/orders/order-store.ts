@@ -380,12 +380,12 @@ export class OrderStore {
    */
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
-    const { items, hasMore } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
+    const { items, endId } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
     // What is large is read by itself, so that no more is read of it than the page shows.
     const shown = await Promise.all(
       items.map(async (order) => (hasItems(order) ? order : await this.withItems(tenantId, order))),
     );
-    return { items: shown.filter((order) => order !== undefined), hasMore };
+    return { items: shown.filter((order) => order !== undefined), endId };
   }
 
   /** @returns undefined when the order is gone by now */
