@@ -94,7 +94,7 @@ function literalOf(value: unknown): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** Of no rows: arrays of them are binary, which a literal is not. */
+/** With empty arrays: the service sends binary ones, which cannot be written as literals. */
 const withoutRows = ({ text, values }: Statement) => ({
   text,
   values: values.map((value) => (Buffer.isBuffer(value) ? [] : value)),

@@ -11,8 +11,6 @@ import { pieces } from '../support/pieces';
 interface Round {
   readonly peak: number;
   readonly offered: number;
-  /** Orders that were due while no connection was free. */
-  readonly unsent: number;
   /** Of the peak. */
   readonly kept: number;
   readonly acceptedP99: number | null;
@@ -23,8 +21,8 @@ interface Round {
 }
 
 /**
- * The bounds are wide, because what offers the load takes its processor time from the same machine, though no other test
- * runs beside (`test/support/test-sequencer.js`): by how much they are kept is printed. Measurements of one round lie
+ * The bounds are wide, because what offers the load takes its processor time from the same machine, though it
+ * begins last (`test/support/test-sequencer.js`; without the whole suite, `-i` keeps others away): by how much they are kept is printed. Measurements of one round lie
  * close together in time, and the middle one of the rounds counts, so that a hiccup decides nothing.
  */
 describe('Offered three times what it can take', () => {

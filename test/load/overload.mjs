@@ -1,5 +1,6 @@
 // Finds how many orders a second the service takes, then offers it three times as many, and tells what it makes of them.
-// Orders arrive when they are due, whether or not earlier ones were answered (an open loop), as those of many clients do.
+// Orders arrive when they are due, whether or not earlier ones were answered (an open loop), as those of many clients do;
+// with 2,000 unanswered, what is due is dropped and counted (`unsent`).
 // It ends by itself, after about 30 s.
 //
 //   RATE_LIMIT_PER_MINUTE=0 npm start          # in another terminal
@@ -101,8 +102,7 @@ async function closedLoop(ms) {
 }
 
 /**
- * Of a time for which no connection is free nothing is left over: more orders cannot be on their way, and to send what was
- * due when nobody offers any more would be a storm after the storm.
+ * What is due while all connections are busy is dropped, not kept: sent later, it would be a storm after the storm.
  * @returns when the last order was sent, all answers, some of which come later, and how many were due but not sent
  */
 async function openLoop(rate, ms) {
@@ -116,7 +116,7 @@ async function openLoop(rate, ms) {
         continue;
       }
       onTheirWay += 1;
-      // Counted from when it was due: what the service keeps waiting here counts too.
+      // Counted from when it was due, so a late tick counts; what was never sent is in no time.
       const answer = sendOrder(start + ((sent.length + unsent) * 1_000) / rate);
       sent.push(answer.finally(() => (onTheirWay -= 1)));
     }

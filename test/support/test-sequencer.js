@@ -1,12 +1,12 @@
 const { default: Sequencer } = require('@jest/test-sequencer');
 
-/** Needs the processor to itself: it measures what the service keeps of its peak. */
-const ALONE = /overload\.fault-spec\.ts$/;
+/** Measures what the service keeps of its peak, for which it needs the processor. */
+const LAST = /overload\.fault-spec\.ts$/;
 
-/** Runs that test last, when nothing else is left to run beside it. */
+/** Begins that test last: of the whole suite at most the end of a short file runs beside it. */
 module.exports = class extends Sequencer {
   sort(tests) {
     const sorted = super.sort(tests);
-    return [...sorted.filter(({ path }) => !ALONE.test(path)), ...sorted.filter(({ path }) => ALONE.test(path))];
+    return [...sorted.filter(({ path }) => !LAST.test(path)), ...sorted.filter(({ path }) => LAST.test(path))];
   }
 };

@@ -70,8 +70,8 @@ const COLUMNS = {
   certificate: 'text',
 } as const;
 
-const EACH = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
-const NAMES = EACH.join(', ');
+const NAMES = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
+const COLUMN_LIST = NAMES.join(', ');
 const ROWS = new RowArrays(COLUMNS);
 
 /**
@@ -80,8 +80,8 @@ const ROWS = new RowArrays(COLUMNS);
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function auditInsert(first: number): string {
-  const parameters = EACH.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
-  return `INSERT INTO audit_events (${NAMES}) SELECT ${parameters.join(', ')}`;
+  const parameters = NAMES.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
+  return `INSERT INTO audit_events (${COLUMN_LIST}) SELECT ${parameters.join(', ')}`;
 }
 
 export function auditValues(row: AuditRow): unknown[] {
@@ -98,7 +98,7 @@ export function auditValues(row: AuditRow): unknown[] {
  * @returns without an end, so that `FROM` can follow
  */
 export function auditInsertSelect(columns: Readonly<Record<keyof typeof COLUMNS, string>>): string {
-  return `INSERT INTO audit_events (${NAMES}) SELECT ${EACH.map((name) => columns[name]).join(', ')}`;
+  return `INSERT INTO audit_events (${COLUMN_LIST}) SELECT ${NAMES.map((name) => columns[name]).join(', ')}`;
 }
 
 /**
@@ -107,7 +107,7 @@ export function auditInsertSelect(columns: Readonly<Record<keyof typeof COLUMNS,
  * @returns without an end, so that `WHERE` can follow
  */
 export function auditInsertAll(first: number): string {
-  return `INSERT INTO audit_events (${NAMES}) SELECT * FROM (${ROWS.select(first)}) AS row`;
+  return `INSERT INTO audit_events (${COLUMN_LIST}) SELECT * FROM (${ROWS.select(first)}) AS row`;
 }
 
 export function auditArrays(rows: readonly AuditRow[]): Buffer[] {

@@ -37,8 +37,8 @@ const COLUMNS = {
   request_id: 'text',
 } as const satisfies Record<keyof OutboxRow, string>;
 
-const EACH = Object.keys(COLUMNS) as (keyof OutboxRow)[];
-const NAMES = EACH.join(', ');
+const NAMES = Object.keys(COLUMNS) as (keyof OutboxRow)[];
+const COLUMN_LIST = NAMES.join(', ');
 const ROWS = new RowArrays(COLUMNS);
 
 /**
@@ -47,12 +47,12 @@ const ROWS = new RowArrays(COLUMNS);
  * @returns without an end, so that `FROM` and `WHERE` can follow
  */
 export function outboxInsert(first: number): string {
-  const parameters = EACH.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
-  return `INSERT INTO outbox (${NAMES}) SELECT ${parameters.join(', ')}`;
+  const parameters = NAMES.map((name, index) => `$${first + index}::${COLUMNS[name]}`);
+  return `INSERT INTO outbox (${COLUMN_LIST}) SELECT ${parameters.join(', ')}`;
 }
 
 export function outboxValues(row: OutboxRow): unknown[] {
-  return EACH.map((name) => row[name]);
+  return NAMES.map((name) => row[name]);
 }
 
 /**
@@ -61,7 +61,7 @@ export function outboxValues(row: OutboxRow): unknown[] {
  * @returns without an end, so that `FROM` can follow
  */
 export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, string>>): string {
-  return `INSERT INTO outbox (${NAMES}) SELECT ${EACH.map((name) => columns[name]).join(', ')}`;
+  return `INSERT INTO outbox (${COLUMN_LIST}) SELECT ${NAMES.map((name) => columns[name]).join(', ')}`;
 }
 
 /**
@@ -70,7 +70,7 @@ export function outboxInsertSelect(columns: Readonly<Record<keyof OutboxRow, str
  * @returns without an end, so that `WHERE` can follow
  */
 export function outboxInsertAll(first: number): string {
-  return `INSERT INTO outbox (${NAMES}) SELECT * FROM (${ROWS.select(first)}) AS row`;
+  return `INSERT INTO outbox (${COLUMN_LIST}) SELECT * FROM (${ROWS.select(first)}) AS row`;
 }
 
 export function outboxArrays(rows: readonly OutboxRow[]): Buffer[] {

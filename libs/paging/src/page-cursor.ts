@@ -10,8 +10,8 @@ const MAC_BYTES = 16;
 /** A part of a list. */
 export interface Slice<T> {
   readonly items: readonly T[];
-  /** Id of the last thing that was read for it; undefined where the list ends with that. */
-  readonly endId: string | undefined;
+  /** The next page has ids before this one, which need not be of one of the items; undefined where the list ends. */
+  readonly nextBeforeId: string | undefined;
 }
 
 interface Page<T> {
@@ -46,10 +46,13 @@ export class PageCursor {
     const { limit, cursor, ...filters } = query;
     const list = JSON.stringify([path, tenantId, Object.entries(filters).sort()]);
     const beforeId = cursor === undefined ? undefined : await this.decode(cursor, list, query);
-    const { items, endId } = await read(limit, beforeId);
+    const { items, nextBeforeId } = await read(limit, beforeId);
     const parameters = new URLSearchParams({ ...filters, limit: String(limit) });
     const link = (at?: string) => `${path}?${parameters}${at === undefined ? '' : `&cursor=${at}`}`;
-    return { items, links: { self: link(cursor), ...(endId && { next: link(await this.encode(endId, list)) }) } };
+    return {
+      items,
+      links: { self: link(cursor), ...(nextBeforeId && { next: link(await this.encode(nextBeforeId, list)) }) },
+    };
   }
 
   private async encode(uuid: string, list: string): Promise<string> {

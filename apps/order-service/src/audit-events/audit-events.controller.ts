@@ -36,7 +36,7 @@ export class AuditEventsController {
       query,
       async (limit, beforeId = end) => {
         const rows = await this.trail.list(tenantId, { ...filter, beforeId }, limit + 1); // one more tells that there is more
-        return { items: rows.slice(0, limit), endId: rows.length > limit ? rows[limit - 1]?.id : undefined };
+        return { items: rows.slice(0, limit), nextBeforeId: rows.length > limit ? rows[limit - 1]?.id : undefined };
       },
     );
     return { data: items.map(toAuditEventView), links };

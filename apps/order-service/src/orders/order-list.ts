@@ -104,7 +104,7 @@ export function pageOf(found: readonly ListedOrder[], limit: number): Slice<List
     bytes += order.bytes;
     return fits;
   });
-  return { items, endId: items.length < found.length ? items.at(-1)?.id : undefined };
+  return { items, nextBeforeId: items.length < found.length ? items.at(-1)?.id : undefined };
 }
 
 export function hasItems(order: ListedOrder): order is ListedOrder & ShownOrder {

@@ -4,7 +4,7 @@ import { Batcher, Database, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { outboxArrays, outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
-import { type Slice } from '@platform/paging';
+import type { Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
@@ -375,17 +375,17 @@ export class OrderStore {
   }
 
   /**
-   * Newest first, and fewer than the limit where the orders are large.
+   * Newest first, and fewer than the limit, or none, where the orders are large.
    * @param limit 1 to 200
    */
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
-    const { items, endId } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
+    const { items, nextBeforeId } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
     // What is large is read by itself, so that no more is read of it than the page shows.
     const shown = await Promise.all(
       items.map(async (order) => (hasItems(order) ? order : await this.withItems(tenantId, order))),
     );
-    return { items: shown.filter((order) => order !== undefined), endId };
+    return { items: shown.filter((order) => order !== undefined), nextBeforeId };
   }
 
   /** @returns undefined when the order is gone by now */
