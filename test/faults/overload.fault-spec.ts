@@ -21,9 +21,10 @@ interface Round {
 }
 
 /**
- * The bounds are wide, because what offers the load takes its processor time from the same machine, though it
- * begins last (`test/support/test-sequencer.js`; without the whole suite, `-i` keeps others away): by how much they are kept is printed. Measurements of one round lie
- * close together in time, and the middle one of the rounds counts, so that a hiccup decides nothing.
+ * The bounds are wide, because what offers the load takes its processor time from the same machine; by how much they are
+ * kept is printed. This test begins last (`test/support/test-sequencer.js`); without the whole suite, `-i` keeps others
+ * away. Measurements of one round lie close together in time, and the middle one of the rounds counts, so that a hiccup
+ * decides nothing.
  */
 describe('Offered three times what it can take', () => {
   let database: TestDatabase;

@@ -110,16 +110,14 @@ async function openLoop(rate, ms) {
   const sent = [];
   let [unsent, onTheirWay] = [0, 0];
   for (let now = start; now < start + ms; now = performance.now()) {
-    for (const due = Math.floor(((now - start) * rate) / 1_000); sent.length + unsent < due;) {
-      if (onTheirWay === MOST_CONNECTIONS) {
-        unsent += 1;
-        continue;
-      }
+    const due = Math.floor(((now - start) * rate) / 1_000);
+    while (sent.length + unsent < due && onTheirWay < MOST_CONNECTIONS) {
       onTheirWay += 1;
       // Counted from when it was due, so a late tick counts; what was never sent is in no time.
       const answer = sendOrder(start + ((sent.length + unsent) * 1_000) / rate);
       sent.push(answer.finally(() => (onTheirWay -= 1)));
     }
+    unsent = due - sent.length;
     await delay(TICK_MS);
   }
   return { endedAt: performance.now(), answers: Promise.all(sent), unsent };

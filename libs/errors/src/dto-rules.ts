@@ -64,8 +64,8 @@ export class DtoRules {
 }
 
 /**
- * Whether the property keeps its rules; puts instances in the place of what is nested. On the way of a request loops stand where
- * callbacks would be shorter: a function whose callbacks see its parameters takes memory for them at each call.
+ * Whether the property keeps its rules; puts instances in the place of what is nested. On the way of a request loops stand
+ * where callbacks would be shorter: a function whose callbacks see its parameters takes memory for them at each call.
  */
 function keeps(instance: Record<string, unknown>, rules: PropertyRules): boolean {
   const { property, freeForm, nested } = rules;
