@@ -4,13 +4,29 @@ import { destination } from 'pino';
 /** Of lines that wait because nobody reads standard output. Those beyond it are lost: requests do not wait for logs. */
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
 
-/** Standard output, of which nobody waits: what is logged during a write goes out together with the next. */
-export const logDestination = destination({ dest: 1, sync: false, maxLength: MOST_WAITING_BYTES });
+const output = destination({ dest: 1, sync: false, maxLength: MOST_WAITING_BYTES });
+
+/** What was logged in this turn of the event loop. With each write the output measures all that waits anew. */
+let lines = '';
+
+function passOn(): void {
+  if (lines !== '') output.write(lines);
+  lines = '';
+}
+
+/** Standard output, of which nobody waits: what is logged in one turn, or during a write, goes out together. */
+export const logDestination = {
+  write(line: string): void {
+    if (lines === '') setImmediate(passOn);
+    lines += line;
+  },
+};
 
 // Before it is open there is nothing in it, and it says so with an error.
 process.on('exit', () => {
   try {
-    logDestination.flushSync();
+    passOn();
+    output.flushSync();
   } catch {
     // nobody is left to tell
   }
@@ -18,8 +34,6 @@ process.on('exit', () => {
 
 /** Resolves when all that was logged is written, or nobody reads it for a second. */
 export async function flushLogs(): Promise<void> {
-  await Promise.race([
-    new Promise((resolve) => logDestination.flush(resolve)),
-    delay(1_000, undefined, { ref: false }),
-  ]);
+  passOn();
+  await Promise.race([new Promise((resolve) => output.flush(resolve)), delay(1_000, undefined, { ref: false })]);
 }

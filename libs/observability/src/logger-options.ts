@@ -1,6 +1,5 @@
 import type { Config } from '@platform/config';
 import { currentContext } from '@platform/request-context';
-import { stdTimeFunctions } from 'pino';
 import type { Options } from 'pino-http';
 
 /** One JSON object a line on standard output; every line inside a request, job or event says whose it is. */
@@ -8,13 +7,26 @@ export function loggerOptions(config: Config) {
   return {
     level: config.logLevel,
     base: undefined,
-    timestamp: stdTimeFunctions.isoTime,
+    timestamp: timeField,
     formatters: { level: (level: string) => ({ level }) },
     mixin: contextFields,
     // Our serializers shall see errors as they are, not as pino-http's have already made them.
     wrapSerializers: false,
     serializers: { err: (error: unknown) => errorFields(error), error: (error: unknown) => errorFields(error) },
   } satisfies Options;
+}
+
+let lastTime = '';
+let timeMoment = Number.NaN;
+
+/** RFC 3339, as pino's own. Node needs half a microsecond for it, and most lines are of the last one's millisecond. */
+function timeField(): string {
+  const now = Date.now();
+  if (now !== timeMoment) {
+    lastTime = `,"time":"${new Date(now).toISOString()}"`;
+    timeMoment = now;
+  }
+  return lastTime;
 }
 
 function contextFields(): object {
