@@ -1,8 +1,9 @@
 import { ServiceError } from '@platform/errors';
 import { newTimeId } from '@platform/paging';
-import { fromString, fromUUID, toUUID } from 'typeid-js';
+import { fromUUID, toUUID, type TypeId } from 'typeid-js';
 
 const PREFIX = 'ord';
+const ID = new RegExp(`^${PREFIX}_[0-7][0-9a-hjkmnp-tv-z]{25}$`);
 
 /** A new order's id as it is kept: a UUIDv7, later than all that this process made before. */
 export function newOrderUuid(): string {
@@ -16,9 +17,6 @@ export function toOrderId(uuid: string): string {
 
 /** @throws {ServiceError} ORDER_NOT_FOUND for what cannot be an id: no order has it */
 export function toOrderUuid(orderId: string): string {
-  try {
-    return toUUID(fromString(orderId, PREFIX));
-  } catch {
-    throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-  }
+  if (!ID.test(orderId)) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+  return toUUID(orderId as TypeId<typeof PREFIX>);
 }
