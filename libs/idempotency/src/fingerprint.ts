@@ -1,5 +1,8 @@
 import { hash } from 'node:crypto';
-import canonicalize from 'canonicalize';
+import { configure } from 'safe-stable-stringify';
+
+/** As RFC 8785 for what JSON can say. */
+const canonicalJson = configure({ strict: true });
 
 /**
  * SHA-256 over the idempotency key and the request in canonical JSON (RFC 8785): equal for requests that mean the same,
@@ -9,7 +12,7 @@ import canonicalize from 'canonicalize';
  * @param request the validated request, without its idempotency key
  */
 export function fingerprint(key: string, request: object): Buffer {
-  return sha256(`${key}\n${canonicalize(request) ?? ''}`);
+  return sha256(`${key}\n${canonicalJson(request) ?? ''}`);
 }
 
 /** What is kept of an idempotency key: SHA-256. */
