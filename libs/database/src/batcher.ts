@@ -45,10 +45,9 @@ export class Batcher<Item, Result> {
    */
   async add(item: Item): Promise<Result> {
     if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many wait already'));
-    return new Promise((resolve, reject) => {
-      this.waiting.push({ item, resolve, reject });
-      queueMicrotask(() => this.sendNext()); // those that are added together go together
-    });
+    // Those that are added together go together; who finds others waiting goes when they do.
+    if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
+    return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
   }
 
   private sendNext(): void {
