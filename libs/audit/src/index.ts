@@ -1,14 +1,6 @@
 export { type Block, blockMac } from './audit-chain';
 export { type AuditFault, AuditVerifier, type AuditVerdict } from './audit-verifier';
-export {
-  auditArrays,
-  auditInsert,
-  auditInsertAll,
-  auditInsertSelect,
-  type AuditRow,
-  auditRow,
-  auditValues,
-} from './audit-row';
+export { AUDIT_EVENTS, type AuditRow, auditRow } from './audit-row';
 export { AuditModule } from './audit.module';
 export { auditRefusals } from './audit-refusals.middleware';
 export { RefusalLog } from './refusal-log';

@@ -45,7 +45,7 @@ export class RefusalLog implements OnApplicationShutdown {
     this.schedule(GATHER_MS);
   }
 
-  private isBeyondBudget({ clientId, statusCode }: AuditRow): boolean {
+  private isBeyondBudget({ client_id: clientId, status_code: statusCode }: AuditRow): boolean {
     if (clientId !== null && statusCode !== 429) return false;
     const second = Math.floor(performance.now() / 1_000);
     if (second !== this.second) {

@@ -6,3 +6,4 @@ export { endConnection } from './end-connection';
 export { Batcher } from './batcher';
 export { RowArrays } from './row-arrays';
 export { SharedReads } from './shared-reads';
+export { TableRows } from './table-rows';

@@ -56,9 +56,9 @@ const FORMATS = {
   },
 } as const satisfies Record<string, Format<never>>;
 
-type Columns = Readonly<Record<string, keyof typeof FORMATS>>;
+export type Columns = Readonly<Record<string, keyof typeof FORMATS>>;
 
-type Row<C extends Columns> = {
+export type Row<C extends Columns> = {
   readonly [Name in keyof C]: Parameters<(typeof FORMATS)[C[Name]]['write']>[0] | null;
 };
 
@@ -68,7 +68,12 @@ type Row<C extends Columns> = {
  */
 export class RowArrays<C extends Columns> {
   /** @param columns with the type of each */
-  constructor(private readonly columns: C) {}
+  constructor(protected readonly columns: C) {}
+
+  /** How many parameters they are. */
+  get width(): number {
+    return Object.keys(this.columns).length;
+  }
 
   /**
    * SQL that gives the rows. How many there are it hides from the planner: for few a plan of their own would seem cheap

@@ -6,13 +6,5 @@ export { type ConsumedEvent, MalformedEvent } from './consumed-event';
 export { EventConsumer, oneByOne } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
-export {
-  outboxArrays,
-  outboxInsert,
-  outboxInsertAll,
-  outboxInsertSelect,
-  type OutboxRow,
-  outboxRow,
-  outboxValues,
-} from './outbox-row';
+export { OUTBOX, type OutboxRow, outboxRow } from './outbox-row';
 export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';

@@ -62,15 +62,15 @@ export function toAuditEventView(row: AuditRow): AuditEventView {
   const isOrder = row.object?.startsWith('ord_');
   return {
     eventId: fromUUID(row.id, 'aud'),
-    occurredAt: row.occurredAt.toISOString(),
-    clientId: row.clientId ?? undefined,
+    occurredAt: row.occurred_at.toISOString(),
+    clientId: row.client_id ?? undefined,
     action: row.action,
     orderId: isOrder ? (row.object ?? undefined) : undefined,
     object: isOrder ? undefined : (row.object ?? undefined),
     outcome: row.outcome,
-    statusCode: row.statusCode ?? undefined,
-    code: row.errorCode ?? undefined,
-    requestId: row.requestId ?? undefined,
+    statusCode: row.status_code ?? undefined,
+    code: row.error_code ?? undefined,
+    requestId: row.request_id ?? undefined,
     address: row.address ?? undefined,
     certificate: row.certificate ?? undefined,
   };

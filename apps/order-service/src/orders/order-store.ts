@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
-import { auditArrays, auditInsertAll, auditInsertSelect, type AuditRow } from '@platform/audit';
+import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
 import { Batcher, Database, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
-import { outboxArrays, outboxInsertAll, outboxInsertSelect, type OutboxRow } from '@platform/messaging';
+import { OUTBOX, type OutboxRow } from '@platform/messaging';
 import type { Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
 import type { Order } from './order.entity';
@@ -23,7 +23,7 @@ export interface NewOrder {
   /** Made with {@link NEW}, as event, audit and route are. */
   readonly order: Order;
   readonly event: Pick<OutboxRow, 'id' | 'aggregateid' | 'payload' | 'traceparent'>;
-  readonly audit: Pick<AuditRow, 'id' | 'occurredAt' | 'requestId' | 'address' | 'certificate'>;
+  readonly audit: Pick<AuditRow, 'id' | 'occurred_at' | 'request_id' | 'address' | 'certificate'>;
   readonly scope: IdempotencyScope;
   readonly key: string;
   readonly fingerprint: Buffer;
@@ -103,7 +103,7 @@ const INSERT_ALL = `
            ${NEW.order.version}, ${NEW.order.eventSequence}, created_at, created_at
     FROM fresh
   ), told AS (
-    ${outboxInsertSelect({
+    ${OUTBOX.insertSelect({
       id: 'event_id',
       aggregatetype: `'${NEW.event.aggregateType}'`,
       aggregateid: 'order_id',
@@ -114,7 +114,7 @@ const INSERT_ALL = `
       request_id: 'request_id',
     })} FROM fresh
   ), shown AS (
-    ${auditInsertSelect({
+    ${AUDIT_EVENTS.insertSelect({
       id: 'audit_id',
       occurred_at: 'occurred_at',
       tenant_id: 'tenant_id',
@@ -168,8 +168,8 @@ const CHANGES = new RowArrays({
 
 /**
  * Changes the versions that were read, or nothing. Orders are locked in their order, so that two batches with the same ones
- * wait for each other and never in a circle. Its parameters: 1 to 12 are the changes, 13 to 20 their events, 21 to 32 what
- * the audit trail is to show.
+ * wait for each other and never in a circle. Its parameters are the changes, their events, and what the audit trail is to
+ * show.
  */
 const UPDATE_ALL = `
   WITH wanted AS (
@@ -185,9 +185,9 @@ const UPDATE_ALL = `
     FROM locked WHERE orders.id = locked.id
     RETURNING event_id, audit_id
   ), told AS (
-    ${outboxInsertAll(13)} WHERE id IN (SELECT event_id FROM changed)
+    ${OUTBOX.insertAll(1 + CHANGES.width)} WHERE id IN (SELECT event_id FROM changed)
   ), shown AS (
-    ${auditInsertAll(21)} WHERE id IN (SELECT audit_id FROM changed)
+    ${AUDIT_EVENTS.insertAll(1 + CHANGES.width + OUTBOX.width)} WHERE id IN (SELECT audit_id FROM changed)
   )
   SELECT audit_id FROM changed`;
 
@@ -244,11 +244,11 @@ export class OrderStore {
       created_at: order.createdAt,
       event_id: event.id,
       order_id: event.aggregateid,
-      event: JSON.stringify(event.payload),
+      event: event.payload,
       traceparent: event.traceparent,
       audit_id: audit.id,
-      occurred_at: audit.occurredAt,
-      request_id: audit.requestId,
+      occurred_at: audit.occurred_at,
+      request_id: audit.request_id,
       address: audit.address,
       certificate: audit.certificate,
     }));
@@ -367,8 +367,8 @@ export class OrderStore {
     }));
     const written = await this.database.prepared<{ audit_id: string }>('update-orders', UPDATE_ALL, [
       ...CHANGES.parameters(rows),
-      ...outboxArrays(changes.flatMap(({ event }) => event ?? [])),
-      ...auditArrays(changes.map(({ audit }) => audit)),
+      ...OUTBOX.parameters(changes.flatMap(({ event }) => event ?? [])),
+      ...AUDIT_EVENTS.parameters(changes.map(({ audit }) => audit)),
     ]);
     const changed = new Set(written.map(({ audit_id }) => audit_id));
     return changes.map(({ audit }) => changed.has(audit.id));

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
-import { type AuditRow, auditInsert, auditValues } from '@platform/audit';
+import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, type DirectConnection, directConnection, isRetryable, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
-import { outboxInsert, outboxRow, outboxValues } from '@platform/messaging';
+import { OUTBOX, outboxRow } from '@platform/messaging';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
@@ -142,8 +142,8 @@ export class ErasureStore {
       sequence: counted[0]?.times ?? 1,
       data: { customerId: pseudonym, ordersErased: uuids.length, erasedAt: erasedAt.toISOString() },
     });
-    await client.query(outboxInsert(1), outboxValues(event));
-    await client.query(auditInsert(1), auditValues(audit));
+    await client.query(OUTBOX.insert(), OUTBOX.values(event));
+    await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
     }
