@@ -1,9 +1,13 @@
 import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
 import { json, type Request, type Response } from 'express';
 
 export const BODY_BYTES = 256 * 1024;
+
+/** Says for a request that began before its body had come, once it has, whether there is a place for its work. */
+export const bodyHasCome = new WeakMap<IncomingMessage, () => boolean>();
 
 const parse = json({
   limit: BODY_BYTES,
@@ -23,7 +27,9 @@ export class JsonBodyGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     if (context.getType() !== 'http') return true;
     const http = context.switchToHttp();
-    await readBody(http.getRequest<Request>(), http.getResponse<Response>());
+    const req = http.getRequest<Request>();
+    await readBody(req, http.getResponse<Response>());
+    if (bodyHasCome.get(req)?.() === false) throw ServiceError.unavailable(new Error('Too many requests at once'));
     return true;
   }
 }

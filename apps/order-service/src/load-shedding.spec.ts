@@ -1,6 +1,7 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { bodyHasCome } from './json-body.guard';
 import { shedLoad } from './load-shedding';
 
 const MOST = 384;
@@ -19,7 +20,9 @@ describe('shedLoad', () => {
       if (req.url === '/health/live' || req.url === '/metrics') res.end('fine');
       else if (req.url === '/bye') req.socket.destroy();
       else if (req.url === '/large') res.end(Buffer.alloc(4 * 1024 * 1024));
-      else held.push(res);
+      else if (req.url === '/body') {
+        req.resume().on('end', () => (bodyHasCome.get(req)?.() === false ? res.writeHead(503).end() : held.push(res)));
+      } else held.push(res);
     });
     shedLoad(server, () => isDraining);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -114,6 +117,26 @@ describe('shedLoad', () => {
     expect(held.length).toBeLessThan(130);
     held = [];
     await fill(); // and they have no place
+    expect((await ask()).status).toBe(503);
+  });
+
+  it('has no place for more of those whose bodies come late, nor beside them, until some have their answers', async () => {
+    const slow = Array.from({ length: MOST + 10 }, () => {
+      const request = send('/body', { method: 'POST', headers: { 'Content-Length': 10 } });
+      request.flushHeaders();
+      return request;
+    });
+    const statuses: (number | undefined)[] = [];
+    for (const request of slow) request.on('response', (res) => statuses.push(res.resume().statusCode));
+    await delay(300); // all have begun
+    for (const request of slow) request.end('0123456789');
+    await until(() => held.length === MOST && statuses.length === 10);
+    expect(new Set(statuses)).toEqual(new Set([503]));
+    expect((await ask()).status).toBe(503);
+    for (const res of held) res.end();
+    await until(() => statuses.length === MOST + 10);
+    held = [];
+    await fill();
     expect((await ask()).status).toBe(503);
   });
 

@@ -4,7 +4,7 @@ import { errorBody, problemBody, ServiceError } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { API_HEADERS } from './http-surface.middleware';
-import { BODY_BYTES } from './json-body.guard';
+import { BODY_BYTES, bodyHasCome } from './json-body.guard';
 
 /**
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
@@ -34,21 +34,25 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   let lookingSince = 0;
   let isScheduled = false;
 
+  const takePlace = (res: ServerResponse) => {
+    if (res.destroyed) return true; // nobody would say that it is done
+    atWork += 1;
+    // Done when the answer was made: how long the client takes to read it must not keep others out either.
+    let isDone = false;
+    const settle = () => {
+      if (!isDone) atWork -= 1;
+      isDone = true;
+    };
+    res.on('prefinish', settle).on('close', settle);
+    return true;
+  };
   const takeTurn = () => {
     lookingSince = performance.now();
     for (const [req, res] of waiting.splice(0, MOST_IN_A_TURN)) {
       if (res.destroyed) continue; // the client is gone
+      if (req.complete) takePlace(res);
       // Whose body is still to come costs nothing as yet, and may take its time: it must not keep others out.
-      if (req.complete) {
-        atWork += 1;
-        // Done when the answer was made: how long the client takes to read it must not keep others out either.
-        let isDone = false;
-        const settle = () => {
-          if (!isDone) atWork -= 1;
-          isDone = true;
-        };
-        res.on('prefinish', settle).on('close', settle);
-      }
+      else bodyHasCome.set(req, () => atWork < MOST_AT_ONCE && takePlace(res));
       start(req, res);
     }
   };
