@@ -1,6 +1,11 @@
 import { METADATA_RULE } from './validators';
 
 const KIB_16 = 16 * 1024;
+
+/** Fifty numbers that PostgreSQL writes with 325 characters each, and a text to fill up. */
+const smallNumbers = (bytes: number) => ({
+  a: [...Array<number>(50).fill(-1.5e-321), 'x'.repeat(bytes - '{"a":[""]}'.length - 50 * (325 + ','.length))],
+});
 const nested = (levels: number, wrap: (child: unknown) => unknown, core: unknown) => {
   let value = core;
   for (let level = 0; level < levels; level++) value = wrap(value);
@@ -22,6 +27,8 @@ describe('METADATA_RULE', () => {
     ['5 levels of which the last are arrays', inObject(nested(4, inArray, 'deepest'))],
     ['5 levels beside one another', { a: nested(4, inObject, 1), b: nested(4, inObject, 1) }],
     ['exactly 16 KiB', { a: 'x'.repeat(KIB_16 - shell) }],
+    ['exactly 16 KiB once numbers are written out', smallNumbers(KIB_16)],
+    ['text that looks like such a number', { a: '1e-99999' }],
     ['exactly 16 KiB of characters of two bytes', { a: 'é'.repeat((KIB_16 - shell) / 2) }],
     ['names that objects have by birth', JSON.parse('{"__proto__": 1, "constructor": 2, "toString": 3}')],
   ])('accepts %s', (_, value) => {
@@ -44,6 +51,7 @@ describe('METADATA_RULE', () => {
     ['a byte more than 16 KiB', { a: 'x'.repeat(KIB_16 - shell + 1) }],
     ['more than 16 KiB in fewer characters', { a: 'é'.repeat(KIB_16 / 2) }],
     ['more than 16 KiB in keys', { ['x'.repeat(KIB_16)]: 1 }],
+    ['a byte more than 16 KiB once numbers are written out', smallNumbers(KIB_16 + 1)],
     ['more than 16 KiB once escaped', { a: '"'.repeat(KIB_16 / 2) }],
     ['NUL', { a: '\0' }],
     ['NUL deep down', { a: [{ b: 'x\0y' }] }],

@@ -31,8 +31,22 @@ export const METADATA_RULE: FreeFormRule = {
     value !== null &&
     !Array.isArray(value) &&
     isStorableJson(value, METADATA_DEPTH) &&
-    Buffer.byteLength(JSON.stringify(value)) <= METADATA_BYTES,
+    bytesOf(value) <= METADATA_BYTES,
 };
+
+/** As the database writes it: there no number has an exponent, and `5e-324` takes 326 bytes. */
+function bytesOf(value: object): number {
+  const json = JSON.stringify(value);
+  return Buffer.byteLength(/\de-\d/.test(json) ? JSON.stringify(value, writtenOut) : json);
+}
+
+/** In place of a number with a negative exponent, a string that is as long as JSON as the number without it. */
+function writtenOut(_key: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value;
+  const [mantissa = '', exponent] = String(value).split('e-');
+  const digits = mantissa.replace('.', '');
+  return exponent === undefined ? value : digits.padStart(digits.length + Number(exponent) - 1, '0');
+}
 
 function isStorableJson(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value);
