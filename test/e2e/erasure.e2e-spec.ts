@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
 import { DeadLetterBox, deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
+import { Client } from 'pg';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -124,6 +125,22 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const { customerId: _, metadata, version, updatedAt, ...kept } = before.body;
     expect([metadata, version, updatedAt]).not.toContain(undefined);
     expect(after.body).toMatchObject(kept);
+  });
+
+  it('lets few wait for their turn, and has the others try again', async () => {
+    const held = new Client(service.database.superuserUrl);
+    await held.connect();
+    const customers = Array.from({ length: 20 }, aCustomer);
+    await held.query('BEGIN');
+    await held.query('LOCK TABLE erasures');
+    const erasures = customers.map((customerId) => erase(compliance, customerId));
+    await Promise.race(erasures); // one that is refused; what waits has two seconds for the lock
+    await held.end();
+    const answers = await Promise.all(erasures);
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(10);
+    const refused = answers.filter(({ status }) => status === 503);
+    expect(refused).toHaveLength(10);
+    expect(refused[0]?.headers.get('retry-after')).toBe('1');
   });
 
   it('tells of itself, each time by the next event of the pseudonym, and stands in the audit trail', async () => {

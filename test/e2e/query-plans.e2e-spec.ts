@@ -197,6 +197,26 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   });
 });
 
+it('The plan of an erasure reads the events of the orders, and not all that are kept', async () => {
+  const compliance = api(service.url, await fetchToken('compliance'));
+  await service.database.query(`
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, published_at)
+    SELECT gen_random_uuid(), 'test', 'another ' || n, 'test.told', '{}', 1, now() FROM generate_series(1, 10000) AS n`);
+  await service.database.query('ANALYZE outbox');
+  for (let order = 1; order <= 3; order += 1)
+    await orders('/v1/orders', { body: anOrder({ customerId: 'forget_me' }) });
+  await service.database.query(`
+    UPDATE outbox SET published_at = now() WHERE position = (SELECT min(position) FROM outbox WHERE payload ->> 'customerId' = 'forget_me')`);
+  const sent = await statementsOf('outbox', () => compliance('/v1/customers/forget_me/erasure', { method: 'POST' }));
+  const plan = await planOf(
+    sent.find(({ text }) => text.includes('UPDATE outbox'))!,
+    'custom',
+  );
+  expect(indexesIn(plan)).toEqual(expect.arrayContaining(['outbox_published', 'outbox_unpublished']));
+  expect(plan.map((node) => node['Node Type'])).not.toContain('Seq Scan');
+  expect(rowsIn(plan)).toBeLessThan(100); // theirs, and those of other tests that are not published
+});
+
 /** To plan a statement takes longer than to read an order. PostgreSQL compares after five executions. */
 it.each<[string, (uuid: string) => Promise<unknown>]>([
   ['to change it', (uuid) => store().find('acme', uuid)],

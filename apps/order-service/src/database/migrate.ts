@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, loadConfig } from '@platform/config';
-import { directConnection } from '@platform/database';
+import { type DirectConnection, directConnection } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { schema } from './schema';
@@ -7,6 +8,7 @@ import { createServiceRole, grantToServiceRole } from './service-role';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
+const LOOK_AGAIN_MS = 100;
 
 /**
  * Brings the database to this version. Safe when several processes start it at once: the first works, the others wait
@@ -20,7 +22,7 @@ export async function migrate(given: Config): Promise<string[]> {
   const lock = directConnection(config, 'order-service migrations', 0);
   await lock.connect();
   try {
-    await lock.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await acquire(lock);
     await createServiceRole(lock);
     await migrateJobs(config); // first: when ours are made, the service takes the database for ready
     const dataSource = new DataSource({
@@ -43,6 +45,15 @@ export async function migrate(given: Config): Promise<string[]> {
     }
   } finally {
     await lock.end();
+  }
+}
+
+/** A statement that waited for the lock would be in the way of an index that is made concurrently, for ever. */
+async function acquire(lock: DirectConnection): Promise<void> {
+  for (;;) {
+    const { rows } = await lock.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [MIGRATION_LOCK]);
+    if (rows[0]?.got) return;
+    await delay(LOOK_AGAIN_MS);
   }
 }
 

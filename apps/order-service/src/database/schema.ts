@@ -3,6 +3,7 @@ import { CreateOrders1763800000000 } from './migrations/1763800000000-create-ord
 import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carry-orders-through';
 import { CreateAudit1764100000000 } from './migrations/1764100000000-create-audit';
 import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-find-what-is-to-be-deleted';
+import { FindEventsOfAnOrder1764300000000 } from './migrations/1764300000000-find-events-of-an-order';
 
 /**
  * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
@@ -15,6 +16,7 @@ export const schema = {
     CarryOrdersThrough1764000000000,
     CreateAudit1764100000000,
     FindWhatIsToBeDeleted1764200000000,
+    FindEventsOfAnOrder1764300000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };

@@ -12,8 +12,9 @@ import { fromUUID } from 'typeid-js';
 /** The outbox is read through once: longer than a request's statements may take, and rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
-/** At once, in one process: each has a connection of its own. */
+/** At once, in one process: each has a connection of its own. So many wait for their turn; more are refused. */
 const MOST_AT_ONCE = 2;
+const MOST_WAITING = 8;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
 /** Events from before the erasure may still be on their way to a consumer that gives them up. */
@@ -45,6 +46,7 @@ export class PaymentUnderWay extends Error {
 @Injectable()
 export class ErasureStore {
   private running = 0;
+  private waiting = 0;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -62,8 +64,7 @@ export class ErasureStore {
     // A connection of its own, without the short time limits of the pool. Such connections are not for clients, so the
     // work continues as the service's: that each statement keeps to the tenant is for this file alone to see to.
     return runInContext({ ...context, principal: undefined }, async () => {
-      while (this.running >= MOST_AT_ONCE) await delay(LOOK_AGAIN_MS);
-      this.running += 1;
+      await this.takeTurn();
       try {
         return await this.eraseAtOnce(erasure);
       } catch (error) {
@@ -72,6 +73,15 @@ export class ErasureStore {
         this.running -= 1;
       }
     });
+  }
+
+  /** @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait: each keeps others' requests from their place */
+  private async takeTurn(): Promise<void> {
+    if (this.waiting >= MOST_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
+    this.waiting += 1;
+    while (this.running >= MOST_AT_ONCE) await delay(LOOK_AGAIN_MS);
+    this.waiting -= 1;
+    this.running += 1;
   }
 
   private async eraseAtOnce(erasure: Erasure): Promise<number> {
@@ -119,10 +129,14 @@ export class ErasureStore {
     const uuids = rows.map(({ id }) => id);
     await assertNoPaymentUnderWay(client, tenantId, pseudonym); // their orders are locked now, so none begins behind this
 
-    // Locked in the order in which the relay locks.
+    // Found by one index each, those that are published and the few that are not; locked in the order of the relay.
     await client.query(
       `WITH theirs AS (
-         SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE
+         SELECT position FROM outbox WHERE position IN (
+           SELECT position FROM outbox WHERE published_at IS NOT NULL AND aggregateid = ANY($1)
+           UNION ALL
+           SELECT position FROM outbox WHERE published_at IS NULL AND aggregateid = ANY($1)
+         ) ORDER BY position FOR UPDATE
        )
        UPDATE outbox
        SET payload = (jsonb_set(payload::jsonb, '{customerId}', to_jsonb($2::text)) - 'metadata' - 'reason')::json
