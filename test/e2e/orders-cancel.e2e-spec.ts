@@ -1,3 +1,4 @@
+import { Client } from 'pg';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { type Order, OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
@@ -161,5 +162,48 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
     await cancel(orderId);
     await cancel(orderId);
     expect(await count()).toBe(before + 1);
+  });
+
+  describe('while somebody holds on to another order', () => {
+    let holder: Client;
+
+    beforeEach(async () => {
+      holder = new Client(service.database.superuserUrl);
+      await holder.connect();
+      await holder.query('BEGIN');
+    });
+    afterEach(() => holder.end());
+
+    const hold = (orderIds: readonly string[]) =>
+      holder.query('SELECT FROM orders WHERE id = ANY($1) FOR UPDATE', [orderIds.map((id) => toOrderUuid(id))]);
+
+    it('cancels all but that one, for which the client is to try again', async () => {
+      const held = [await place(), await place()];
+      const free = await Promise.all(Array.from({ length: 30 }, place));
+      await hold(held);
+      const answers = await Promise.all([...held, ...free].map((orderId) => cancel(orderId)));
+      expect(answers.map(({ status }) => status)).toEqual([503, 503, ...free.map(() => 200)]);
+      expect(answers[0]?.headers.get('retry-after')).toBe('1');
+      await holder.query('ROLLBACK');
+      for (const orderId of held) expect((await cancel(orderId)).status).toBe(200);
+      for (const orderId of [...held, ...free]) expect(await eventsOf(orderId)).toHaveLength(2);
+    });
+
+    it('has its effect on the orders beside it, and does not take it for one that is no longer pending', async () => {
+      const [held = '', cancelled = '', ...free] = await Promise.all(Array.from({ length: 10 }, place));
+      await cancel(cancelled);
+      await hold([held]);
+      const effect = { name: 'nothing', statement: 'SELECT' };
+      const orderIds = [held, ...free];
+      const found = await Promise.allSettled(orderIds.map((orderId) => lifecycle.whilePending(orderId, effect)));
+      expect(found[0]).toMatchObject({ status: 'rejected', reason: { code: 'SERVICE_UNAVAILABLE' } });
+      expect(found.slice(1)).toEqual(
+        free.map((orderId) => ({
+          status: 'fulfilled',
+          value: expect.objectContaining({ id: toOrderUuid(orderId) }) as Order,
+        })),
+      );
+      await expect(lifecycle.whilePending(cancelled, effect)).resolves.toBeUndefined();
+    });
   });
 });

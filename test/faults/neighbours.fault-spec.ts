@@ -21,7 +21,10 @@ describe('POST /v1/orders in a burst', () => {
   beforeAll(async () => {
     database = await createDatabase();
     // What a test keeps waiting does not give up, however slow the machine is.
-    const settings = { DATABASE_URL: `${database.url}?statement_timeout=20000&query_timeout=20000`, ROLES: 'api' };
+    const settings = {
+      DATABASE_URL: `${database.url}?statement_timeout=20000&lock_timeout=20000&query_timeout=20000`,
+      ROLES: 'api',
+    };
     services = await Promise.all([1, 2].map(() => spawnService({ ...settings, LOG_LEVEL: 'fatal' })));
     const urls = services.map(({ url }) => url);
     const token = await fetchToken('order-orchestrator');

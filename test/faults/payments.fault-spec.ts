@@ -78,7 +78,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const name = `worker-${(spawned += 1)}`;
     const service = await spawnService({
       // What a test keeps waiting does not give up, however slow the machine is.
-      DATABASE_URL: `${database.url}?statement_timeout=60000&query_timeout=60000`,
+      DATABASE_URL: `${database.url}?statement_timeout=60000&lock_timeout=60000&query_timeout=60000`,
       PAYMENT_API_ATTEMPT_TIMEOUT_MS: '60000',
       PAYMENT_API_DEADLINE_MS: '60000',
       PAYMENT_API_URL: gate.urlFor(name),

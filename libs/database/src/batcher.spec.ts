@@ -99,6 +99,20 @@ describe('Batcher', () => {
     await expect(Promise.all(results)).resolves.toEqual(expected);
   });
 
+  it('gives an error in the place of a result to the one that it is about, and tries nobody again', async () => {
+    const away = ServiceError.unavailable(new Error('5 is locked'));
+    const batches: (readonly number[])[] = [];
+    const own = new Batcher<number, number>(async (items) => {
+      batches.push(items);
+      return items.map((item) => (item === 5 ? away : item));
+    });
+    const results = await Promise.allSettled(range(0, 10).map((item) => own.add(item)));
+    expect(results.map((result) => (result.status === 'fulfilled' ? result.value : result.reason))).toEqual(
+      range(0, 10).map((item) => (item === 5 ? away : item)),
+    );
+    expect(batches).toEqual([range(0, 10)]);
+  });
+
   it('tells all that wait when the database is away, and tries none of them', async () => {
     writes.fault = () => ServiceError.unavailable(new Error('away'));
     const results = await addWhileTwoAreOnTheirWay(range(2, 98));

@@ -29,13 +29,13 @@ export class Batcher<Item, Result> {
   private inFlight = 0;
 
   /**
-   * @param send does all items or none, and gives their results in the same order. It belongs to no one's request: the
-   * items may be those of several clients.
+   * @param send does all items or none, and gives in the same order their results, or an error for one that is refused by
+   * itself. It belongs to no one's request: the items may be those of several clients.
    * @param weigh how much there is of an item; a batch holds at most 1,000, so that large items do not make one that
    * takes longer than a statement may. What weighs more goes alone.
    */
   constructor(
-    private readonly send: (items: readonly Item[]) => Promise<readonly Result[]>,
+    private readonly send: (items: readonly Item[]) => Promise<readonly (Result | Error)[]>,
     private readonly weigh: (item: Item) => number = () => 1,
   ) {}
 
@@ -75,7 +75,11 @@ export class Batcher<Item, Result> {
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<boolean> {
     try {
       const results = await this.send(batch.map(({ item }) => item));
-      for (const [index, { resolve }] of batch.entries()) resolve(results[index]!);
+      for (const [index, { resolve, reject }] of batch.entries()) {
+        const result = results[index]!;
+        if (result instanceof Error) reject(result);
+        else resolve(result);
+      }
       return true;
     } catch (error) {
       const isAway = ServiceError.isUnavailable(error);

@@ -1,3 +1,5 @@
+import { ServiceError } from '@platform/errors';
+
 /**
  * SQLSTATEs, beside classes 08 (connection) and 53 (resources), that say that the server cannot serve now
  * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
@@ -40,6 +42,11 @@ export function isUnavailable(error: unknown): boolean {
   const code = codeOf(error);
   if (/^(08|53)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
   return error instanceof Error && DRIVER_FAILURES.test(error.message);
+}
+
+/** Whether another transaction held on for too long (`lock_timeout`) to what a statement wanted to lock. */
+export function isLocked(error: unknown): boolean {
+  return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');
 }
 
 /** Whether a transaction failed only because of others beside it, so that running it whole again can succeed. */

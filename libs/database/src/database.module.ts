@@ -20,6 +20,8 @@ interface Schema extends Pick<DataSourceOptions, 'entities' | 'migrations'> {
 const CONNECT_TIMEOUT_MS = 700;
 const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
+/** Far longer than our own statements hold a lock: who waits so long waits for something else. */
+const LOCK_TIMEOUT_MS = 300;
 
 @Global()
 @Module({})
@@ -50,6 +52,7 @@ export class DatabaseModule implements OnModuleInit {
               keepAlive: true,
               query_timeout: ANSWER_TIMEOUT_MS,
               statement_timeout: STATEMENT_TIMEOUT_MS,
+              lock_timeout: LOCK_TIMEOUT_MS,
               idle_in_transaction_session_timeout: 5_000,
             },
           }),

@@ -1,4 +1,4 @@
-export { isRetryable, isUnavailable } from './database-errors';
+export { isLocked, isRetryable, isUnavailable } from './database-errors';
 export { Database } from './database';
 export { DatabaseModule } from './database.module';
 export { type DirectConnection, directConnection } from './direct-connection';

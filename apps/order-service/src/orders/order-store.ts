@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
-import { Batcher, Database, RowArrays } from '@platform/database';
+import { Batcher, Database, isLocked, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
 import { OUTBOX, type OutboxRow } from '@platform/messaging';
@@ -138,6 +138,24 @@ const INSERT_ALL = `
 const theOrder = (columns: string, lock = '') =>
   `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
 
+/** What a statement does about orders that others have locked: wait for them, or leave them out. */
+type Locking = '' | 'SKIP LOCKED';
+
+/**
+ * Writes what can be written, so that nobody waits for longer than `lock_timeout` because of an order beside his own that
+ * others hold on to, as an erasure does.
+ * @param write gives for each order what came of it; false or undefined where there was no effect
+ */
+async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>): Promise<(Result | ServiceError)[]> {
+  try {
+    return await write('');
+  } catch (error) {
+    if (!isLocked(error)) throw error;
+    // Nobody knows of those without an effect whether they were locked or are no longer what they were.
+    return (await write('SKIP LOCKED')).map((result) => result || ServiceError.unavailable(error));
+  }
+}
+
 /**
  * An array whose length the planner does not see. A statement for a short one would seem so much cheaper than one for any
  * that it would be planned anew at each execution, which takes longer than to read an order.
@@ -171,11 +189,11 @@ const CHANGES = new RowArrays({
  * wait for each other and never in a circle. Its parameters are the changes, their events, and what the audit trail is to
  * show.
  */
-const UPDATE_ALL = `
+const updateAll = (locking: Locking) => `
   WITH wanted AS (
     ${CHANGES.select()} ORDER BY id
   ), locked AS (
-    SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${theOrder('tenant_id, version', 'FOR NO KEY UPDATE')}
+    SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${theOrder('tenant_id, version', `FOR NO KEY UPDATE ${locking}`)}
     WHERE found.tenant_id = wanted.tenant_id AND found.version = read_version
   ), changed AS (
     UPDATE orders
@@ -191,6 +209,8 @@ const UPDATE_ALL = `
   )
   SELECT audit_id FROM changed`;
 
+const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
+
 const MOST_ROUNDS = 3;
 
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
@@ -202,7 +222,9 @@ export class OrderStore {
   );
   private readonly finds = this.readsOf<Order>('find-orders', ORDER_COLUMNS);
   private readonly shows = this.readsOf<ShownOrder>('show-orders', SHOWN_COLUMNS);
-  private readonly updates = new Batcher((changes: readonly Change[]) => this.updateAll(changes));
+  private readonly updates = new Batcher<Change, boolean>((changes) =>
+    pastLocks((locking) => this.updateAll(changes, locking)),
+  );
   /** By the name of their statement. */
   private readonly ownWork = new Map<string, Batcher<string, Order | undefined>>();
 
@@ -299,7 +321,7 @@ export class OrderStore {
     return this.doTogether<Order & Row>(
       uuid,
       `find-orders-with-${table}`,
-      `SELECT found.*, companion.* FROM unnest(${array('$1::uuid[]')}) AS wanted (id)
+      () => `SELECT found.*, companion.* FROM unnest(${array('$1::uuid[]')}) AS wanted (id)
        CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
        CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} WHERE order_id = wanted.id LIMIT 1) AS companion`,
     );
@@ -315,9 +337,9 @@ export class OrderStore {
     return this.doTogether<Order>(
       uuid,
       `${name}-of-pending-orders`,
-      `WITH pending AS (
+      (locking) => `WITH pending AS (
          SELECT found.* FROM (SELECT unnest($1::uuid[]) AS id ORDER BY id LIMIT cardinality($1)) AS wanted
-         CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS, 'FOR NO KEY UPDATE')}
+         CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS, `FOR NO KEY UPDATE ${locking}`)}
          WHERE found.status = 'PENDING'
        ), done AS (
          ${statement}
@@ -327,16 +349,22 @@ export class OrderStore {
   }
 
   /** Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's. */
-  private doTogether<Row extends Order>(uuid: string, name: string, text: string): Promise<Row | undefined> {
+  private doTogether<Row extends Order>(
+    uuid: string,
+    name: string,
+    text: (locking: Locking) => string,
+  ): Promise<Row | undefined> {
     if (currentContext()?.principal) throw new Error('A statement for any tenant was refused');
     const known = this.ownWork.get(name);
     const batcher =
       known ??
-      new Batcher<string, Order | undefined>(async (uuids) => {
-        const found = await this.database.prepared<Row>(name, text, [uuids]);
-        const orders = new Map(found.map((order) => [order.id, order]));
-        return uuids.map((uuid) => orders.get(uuid));
-      });
+      new Batcher<string, Order | undefined>((uuids) =>
+        pastLocks(async (locking) => {
+          const found = await this.database.prepared<Row>(locking ? `${name}-unlocked` : name, text(locking), [uuids]);
+          const orders = new Map(found.map((order) => [order.id, order]));
+          return uuids.map((uuid) => orders.get(uuid));
+        }),
+      );
     if (!known) this.ownWork.set(name, batcher);
     return batcher.add(uuid) as Promise<Row | undefined>;
   }
@@ -350,7 +378,7 @@ export class OrderStore {
     return this.updates.add({ order, readVersion, event, audit });
   }
 
-  private async updateAll(changes: readonly Change[]): Promise<boolean[]> {
+  private async updateAll(changes: readonly Change[], locking: Locking): Promise<boolean[]> {
     const rows = changes.map(({ order, readVersion, event, audit }) => ({
       id: order.id,
       tenant_id: order.tenantId,
@@ -365,7 +393,8 @@ export class OrderStore {
       event_id: event?.id ?? null,
       audit_id: audit.id,
     }));
-    const written = await this.database.prepared<{ audit_id: string }>('update-orders', UPDATE_ALL, [
+    const name = locking ? 'update-orders-unlocked' : 'update-orders';
+    const written = await this.database.prepared<{ audit_id: string }>(name, UPDATE_ALL[locking], [
       ...CHANGES.parameters(rows),
       ...OUTBOX.parameters(changes.flatMap(({ event }) => event ?? [])),
       ...AUDIT_EVENTS.parameters(changes.map(({ audit }) => audit)),
