@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT_MS = 700;
 const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
 /** Far longer than our own statements hold a lock: who waits so long waits for something else. */
-const LOCK_TIMEOUT_MS = 300;
+const LOCK_TIMEOUT_MS = 500;
 
 @Global()
 @Module({})
