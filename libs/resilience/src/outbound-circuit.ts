@@ -20,7 +20,8 @@ export class OutboundCircuit {
   private readonly breaker: CircuitBreaker<[() => Promise<OutboundAnswer>], OutboundAnswer>;
   private readonly window = new EventEmitter();
   private readonly windowTimer: NodeJS.Timeout;
-  private readonly waiting = new Set<() => void>();
+  /** How often each has failed who waits, by how it is woken; in the order of their coming. */
+  private readonly waiting = new Map<() => void, number>();
   private state: keyof typeof STATES = 'closed';
 
   constructor(
@@ -64,13 +65,13 @@ export class OutboundCircuit {
     return this.breaker.fire(attempt);
   }
 
-  async ready(signal?: AbortSignal): Promise<void> {
+  async ready(signal?: AbortSignal, failures = 0): Promise<void> {
     signal?.throwIfAborted();
     while (!this.letsThrough) {
       if (this.breaker.isShutdown) throw new OutboundFailure(this.name, 'aborted', { wasSent: false });
       const { promise, resolve } = Promise.withResolvers<void>();
       const wake = () => resolve();
-      this.waiting.add(wake);
+      this.waiting.set(wake, failures);
       signal?.addEventListener('abort', wake);
       await promise;
       this.waiting.delete(wake);
@@ -97,11 +98,15 @@ export class OutboundCircuit {
     }
     this.state = state;
     this.gauge.set({ name: this.name }, STATES[state]);
-    if (state !== 'open') this.wakeWaiting();
+    if (state === 'closed') this.wakeWaiting();
+    if (state === 'halfOpen') {
+      const [first] = [...this.waiting].sort(([, a], [, b]) => a - b);
+      first?.[0]();
+    }
   }
 
   private wakeWaiting(): void {
-    for (const wake of this.waiting) wake();
+    for (const wake of this.waiting.keys()) wake();
   }
 }
 

@@ -624,6 +624,26 @@ describe('the circuit', () => {
       expect(await probe).toMatchObject({ kind: 'status' });
     });
 
+    it('leaves the probe to who has failed least, and of those waits longest', async () => {
+      const { dependency, client, get } = await open();
+      dependency.behave(answer(200));
+      const order: string[] = [];
+      const waits = [
+        ['failed twice', 2],
+        ['failed once', 1],
+        ['failed once too', 1],
+      ] as const;
+      const all = waits.map(async ([who, failures]) => {
+        await client.ready(undefined, failures);
+        order.push(who);
+      });
+      await until(() => order.length > 0);
+      await delay(20);
+      expect(order).toEqual(['failed once']);
+      await get();
+      await Promise.all(all);
+    });
+
     it('rejects with the reason of the signal, and leaves nothing behind', async () => {
       const { client } = await open({ breaker: { ...BREAKER, openMs: 60_000 } });
       await expect(client.ready(AbortSignal.abort(new Error('before')))).rejects.toThrow('before');
@@ -636,7 +656,7 @@ describe('the circuit', () => {
         expect(result).toMatchObject({ status: 'rejected', reason: { message: 'enough' } });
       }
       expect(getEventListeners(abort.signal, 'abort')).toEqual([]);
-      expect(inspect(client, { depth: 3 })).toContain('waiting: Set(0)');
+      expect(inspect(client, { depth: 3 })).toContain('waiting: Map(0)');
     });
 
     it('leaves no listener on a signal that never aborts', async () => {

@@ -67,13 +67,14 @@ export class OutboundClient implements OnApplicationShutdown {
 
   /**
    * Resolves when a request would be let through, and waits while the circuit is open: for background jobs, whose
-   * attempts are better kept. It reserves nothing: of those who waited, one may make the probe, and the others may meet
-   * `circuit_open`.
+   * attempts are better kept. The probe is left to who has failed least of those who wait, or waits longest: a request
+   * that always fails would keep the circuit open for all others. It reserves nothing: `circuit_open` may be met still.
+   * @param failures how often the caller's request has failed
    * @throws the reason of `signal` when it aborts
    * @throws {OutboundFailure} `aborted` when the process stops
    */
-  async ready(signal?: AbortSignal): Promise<void> {
-    await this.circuit.ready(signal);
+  async ready(signal?: AbortSignal, failures?: number): Promise<void> {
+    await this.circuit.ready(signal, failures);
   }
 
   /** @throws {Error} while the circuit is open */

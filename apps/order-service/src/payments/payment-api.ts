@@ -49,8 +49,8 @@ export class PaymentApi {
   }
 
   /** Resolves when a call would be let through. Rejects when the signal fires first. */
-  ready(signal: AbortSignal): Promise<void> {
-    return this.client.ready(signal);
+  ready(signal: AbortSignal, failures: number): Promise<void> {
+    return this.client.ready(signal, failures);
   }
 
   /** @throws {OutboundFailure | UnexpectedAnswer} whether there is a payment is then not known */

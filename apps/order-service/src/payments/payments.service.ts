@@ -76,7 +76,7 @@ export class PaymentsService {
         await this.orders.reject(payment, 'payment_unknown');
         continue;
       }
-      if (!(await this.isReady(signals))) {
+      if (!(await this.isReady(signals, payment))) {
         // Others must have their turn too, above all those whose time is up.
         return this.later(orderId, signals.stopping.aborted ? 0 : LOOK_AGAIN_MS * Math.random());
       }
@@ -88,9 +88,9 @@ export class PaymentsService {
   }
 
   /** @returns false when the circuit is open for long, or when the process stops */
-  private async isReady({ stopping, abort }: JobSignals): Promise<boolean> {
+  private async isReady({ stopping, abort }: JobSignals, { attempts }: DuePayment): Promise<boolean> {
     const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(LOOK_AGAIN_MS)]);
-    return this.api.ready(signal).then(
+    return this.api.ready(signal, attempts).then(
       () => true,
       () => false,
     );
