@@ -129,6 +129,7 @@ describe('GET /v1/orders', () => {
     const earlier = ids.filter((_, i) => (moments[i] ?? '') < middle.createdAt).reverse();
     expect(idsOf(await list(`?customerId=cust_filter&createdAfter=${at}`))).toEqual(later);
     expect(idsOf(await list(`?customerId=cust_filter&createdBefore=${at}`))).toEqual(earlier);
+    expect(idsOf(await list(`?customerId=cust_filter&createdBefore=${at.toLowerCase()}`))).toEqual(earlier);
     expect(later.length + earlier.length).toBeGreaterThan(0);
     expect(
       idsOf(

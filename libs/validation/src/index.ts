@@ -1,1 +1,1 @@
-export { IsAbsentOr, isStorable, IsStorableText, IsTimestamp, validator } from './validators';
+export { IsAbsentOr, isStorable, IsStorableText, IsTimestamp, MaxLength, validator } from './validators';

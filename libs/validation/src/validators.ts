@@ -31,7 +31,19 @@ export const IsStorableText = validator(
   (value) => typeof value !== 'string' || isStorable(value),
 );
 
-const TIMESTAMP = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
+/**
+ * On a string: at most so many Unicode code points, as `maxLength` of JSON Schema counts. That of class-validator leaves
+ * variation selectors out.
+ */
+export const MaxLength = (max: number) =>
+  validator(
+    'maxLength',
+    `must be shorter than or equal to ${max} characters`,
+    (value) =>
+      typeof value === 'string' && (value.length <= max || (value.length <= 2 * max && [...value].length <= max)),
+  )();
+
+const TIMESTAMP = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/i;
 
 /** An instant as RFC 3339 writes it, on a day that the calendar has. */
 export const IsTimestamp = validator('isTimestamp', 'must be an RFC 3339 timestamp', (value) => {

@@ -1,7 +1,7 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { PageQuery } from '@platform/paging';
-import { IsStorableText, IsTimestamp } from '@platform/validation';
-import { IsNotEmpty, IsOptional, IsString, MaxLength } from 'class-validator';
+import { IsStorableText, IsTimestamp, MaxLength } from '@platform/validation';
+import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 /** The query of `GET /v1/audit-events`. All filters hold at once. */
 export class ListAuditEventsQuery extends PageQuery {

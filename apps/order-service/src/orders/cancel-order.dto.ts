@@ -1,7 +1,7 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsStorableText } from '@platform/validation';
-import { IsNotEmpty, IsString, MaxLength } from 'class-validator';
+import { IsAbsentOr, IsStorableText, MaxLength } from '@platform/validation';
+import { IsNotEmpty, IsString } from 'class-validator';
 
 /** The request of `POST /v1/orders/{orderId}/cancel`, which may have no body at all. */
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid cancellation' })

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { FreeForm, RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsStorableText } from '@platform/validation';
+import { IsAbsentOr, IsStorableText, MaxLength } from '@platform/validation';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -12,7 +12,6 @@ import {
   IsString,
   Matches,
   Max,
-  MaxLength,
   Min,
   ValidateNested,
 } from 'class-validator';

@@ -1,8 +1,8 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { RefusedAs } from '@platform/errors';
 import { PageQuery } from '@platform/paging';
-import { IsStorableText, IsTimestamp } from '@platform/validation';
-import { IsIn, IsNotEmpty, IsOptional, IsString, MaxLength } from 'class-validator';
+import { IsStorableText, IsTimestamp, MaxLength } from '@platform/validation';
+import { IsIn, IsNotEmpty, IsOptional, IsString } from 'class-validator';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 /** The query of `GET /v1/orders`. All filters hold at once. */

@@ -69,7 +69,7 @@ describe('METADATA_RULE', () => {
 
   it('says what is asked for', () => {
     expect(`metadata ${METADATA_RULE.message}`).toBe(
-      'metadata must be an object of at most 16 KiB as JSON, at most 5 levels deep, without NUL, lone surrogates or integers beyond 2^53',
+      'metadata must be an object of at most 16 KiB as JSON, at most 5 levels deep, without NUL, lone surrogates or integers from 2^53',
     );
   });
 });

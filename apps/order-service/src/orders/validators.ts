@@ -25,7 +25,7 @@ export const FitsCurrency = validator(
 
 /** A JSON object of at most 16 KiB and 5 levels, itself included, that the database keeps as it is. */
 export const METADATA_RULE: FreeFormRule = {
-  message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL, lone surrogates or integers beyond 2^53`,
+  message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL, lone surrogates or integers from 2^53`,
   isValid: (value) =>
     typeof value === 'object' &&
     value !== null &&

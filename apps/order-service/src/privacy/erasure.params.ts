@@ -1,6 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { IsStorableText } from '@platform/validation';
-import { IsNotEmpty, IsString, MaxLength } from 'class-validator';
+import { IsStorableText, MaxLength } from '@platform/validation';
+import { IsNotEmpty, IsString } from 'class-validator';
 
 /** The path of `POST /v1/customers/{customerId}/erasure`. */
 export class ErasureParams {
