@@ -146,6 +146,8 @@ describe('Errors', () => {
     });
     const preferred = await call('/nope', { headers: { accept: 'application/json;q=0.5, application/problem+json' } });
     expect(preferred.body.code).toBe('ROUTE_NOT_FOUND');
+    const named = await call('/nope', { headers: { accept: 'application/problem+json; charset=utf-8' } });
+    expect(named.body.code).toBe('ROUTE_NOT_FOUND');
     const ordinary = await call('/nope', { headers: { accept: '*/*' } });
     expect(ordinary.body.error.code).toBe('ROUTE_NOT_FOUND');
   });

@@ -138,7 +138,23 @@ describe('The HTTP surface', () => {
       ['no host', undefined],
     ])('a request that proxies may read in another way: %s', async (_, rest) => {
       const request = rest === undefined ? 'GET / HTTP/1.1\r\n\r\n' : `POST /v1/orders HTTP/1.1\r\nHost: a\r\n${rest}`;
-      expect(await untilClosed(request)).toMatch(/^HTTP\/1\.1 400 /);
+      const answer = await untilClosed(request);
+      expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+      expect(answer).toContain('"code":"MALFORMED_REQUEST"');
+      expect(answer.toLowerCase()).toContain('x-request-id: ');
+    });
+
+    it('no request of HTTP/1.0, which has no host', async () => {
+      expect(await untilClosed('GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
+    });
+
+    it('a body that is too long, also to a client that listens only when it has sent all of it', async () => {
+      const head = `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n`;
+      const body = Buffer.alloc(8 * 1024 * 1024, ' ');
+      const next = 'GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
+      const type = 'Content-Type: application/json';
+      const answers = await untilClosed(`${head}${type}\r\nContent-Length: ${body.length}\r\n\r\n`, body, next);
+      expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 413', 'HTTP/1.1 200']);
     });
   });
 

@@ -30,6 +30,7 @@ export class HttpAdapter extends ExpressAdapter {
       IncomingMessage: ExpressRequest,
       ServerResponse: ExpressResponse,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      requireHostHeader: false, // refused by httpSurface, in the shape of all errors
     };
     this.setHttpServer(
       httpsOptions ? createSecureServer({ ...httpsOptions, ...options }, app) : createServer(options, app),

@@ -62,8 +62,14 @@ function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): vo
   next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MOST_HEADERS} request headers`));
 }
 
+/** RFC 9112 section 3.2 */
+function refuseWithoutHost(req: Request, _res: Response, next: NextFunction): void {
+  if (req.headers.host !== undefined || req.httpVersion === '1.0') return next();
+  next(new ServiceError('MALFORMED_REQUEST', 'The request has no Host header', { headers: { Connection: 'close' } }));
+}
+
 /** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
-export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders];
+export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseWithoutHost];
 
 /** Stands after {@link httpSurface}, on the path of the Swagger page. */
 export const docsSurface: RequestHandler = docsPolicy;

@@ -5,6 +5,8 @@ import { ServiceError } from '@platform/errors';
 import { json, type Request, type Response } from 'express';
 
 export const BODY_BYTES = 256 * 1024;
+/** A body that is too long is taken in up to here, for clients that listen only when they have sent all of it. */
+const REFUSED_BODY_BYTES = 16 * 1024 * 1024;
 
 /** Says for a request that began before its body had come, once it has, whether there is a place for its work. */
 export const bodyHasCome = new WeakMap<IncomingMessage, () => boolean>();
@@ -44,7 +46,7 @@ async function readBody(req: Request, res: Response): Promise<void> {
     throw new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The request body must be application/json');
   }
   // body-parser would first read it all.
-  if (length > BODY_BYTES) throw tooLarge();
+  if (length > BODY_BYTES) throw tooLarge(undefined, length > REFUSED_BODY_BYTES);
   await new Promise<void>((resolve, reject) => {
     // Of chunks nobody knows the end, and body-parser waits for it even when it has had enough.
     if (req.headers['transfer-encoding'] !== undefined) {
@@ -81,9 +83,9 @@ function readWhole(req: Request): boolean {
   return false;
 }
 
-const tooLarge = (cause?: unknown) =>
+const tooLarge = (cause?: unknown, isLast = true) =>
   new ServiceError('PAYLOAD_TOO_LARGE', `The request body exceeds ${BODY_BYTES} bytes`, {
-    headers: { Connection: 'close' },
+    headers: isLast ? { Connection: 'close' } : {},
     cause,
   });
 

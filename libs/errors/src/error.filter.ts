@@ -4,6 +4,10 @@ import type { ILayer } from 'express-serve-static-core';
 import { errorBody, problemBody } from './error-response';
 import { ServiceError } from './service-error';
 
+const PROBLEM = 'application/problem+json';
+/** JSON stands first, so that a client which accepts anything gets the ordinary shape. A parameter must match as well. */
+const SHAPES = ['application/json', PROBLEM, `${PROBLEM}; charset=utf-8`];
+
 /** Turns whatever was thrown while answering HTTP into the contract's error shape. Nothing of a cause leaks. */
 @Catch()
 export class ErrorFilter implements ExceptionFilter {
@@ -25,9 +29,8 @@ export class ErrorFilter implements ExceptionFilter {
       return;
     }
     res.status(error.status).set(error.headers);
-    // JSON stands first, so that a client which accepts anything gets the ordinary shape.
-    if (req.accepts(['application/json', 'application/problem+json']) === 'application/problem+json') {
-      res.type('application/problem+json').send(JSON.stringify(problemBody(error, requestId, req.path)));
+    if (String(req.accepts(SHAPES)).startsWith(PROBLEM)) {
+      res.type(PROBLEM).send(JSON.stringify(problemBody(error, requestId, req.path)));
     } else {
       res.json(errorBody(error, requestId));
     }
