@@ -115,6 +115,16 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     });
   });
 
+  it('is not done for a request with a field that it does not know', async () => {
+    const customerId = aCustomer();
+    await orders('/v1/orders', { body: anOrder({ customerId }) });
+    const path = `/v1/customers/${customerId}/erasure`;
+    const { status, body } = await compliance(path, { body: { dryRun: true } });
+    expect([status, body.error.code, body.error.details[0].field]).toEqual([400, 'VALIDATION_FAILED', 'dryRun']);
+    expect((await orders(`/v1/orders?customerId=${customerId}`)).body.data).toHaveLength(1);
+    expect((await compliance(path, { body: {} })).body.ordersErased).toBe(1);
+  });
+
   it('changes the ETag, and leaves the order what else it was', async () => {
     const customerId = aCustomer();
     const created = await orders('/v1/orders', { body: anOrder({ customerId }) });

@@ -28,7 +28,7 @@ const SOCKET_FAILURES = new Set([
 
 /** node-postgres throws these without a code. */
 const DRIVER_FAILURES =
-  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
+  /^(Connection terminated|timeout expired|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
 
 /** The SQLSTATE or the socket's error code; TypeORM copies either to the error that it throws. */
 function codeOf(error: unknown): string {

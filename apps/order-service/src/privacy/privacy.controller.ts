@@ -1,7 +1,8 @@
-import { Controller, HttpCode, Param, Post } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
+import { ApiBody, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
+import { refusalOf, ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
 import { ErasureParams } from './erasure.params';
 import { ErasureService } from './erasure.service';
@@ -22,8 +23,20 @@ export class PrivacyController {
     description:
       'A pseudonym takes the place of the customer in all orders; their metadata is dropped. May be repeated.',
   })
+  @ApiBody({ required: false, schema: { type: 'object', additionalProperties: false } })
   @ApiOkResponse({ type: ErasureView })
-  erase(@CurrentPrincipal() principal: Principal, @Param() { customerId }: ErasureParams): Promise<ErasureView> {
+  erase(
+    @CurrentPrincipal() principal: Principal,
+    @Param() { customerId }: ErasureParams,
+    @Body() body: object | undefined,
+  ): Promise<ErasureView> {
+    const unknown = Object.keys(body ?? {});
+    if (unknown.length > 0) {
+      const { code, message } = refusalOf(ErasureParams);
+      // Nobody is to find out afterwards that `dryRun` is not a field.
+      const details = unknown.map((field) => ({ field, message: `property ${field} should not exist` }));
+      throw new ServiceError(code, message, { details });
+    }
     return this.erasures.erase(principal, customerId);
   }
 }
