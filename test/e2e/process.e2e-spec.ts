@@ -73,6 +73,7 @@ describe('SIGTERM', () => {
   it('ends a worker with code 0 too', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'worker' });
     expect(await service.end()).toBe(0);
+    expect(service.lines.filter(({ level }) => level === 'error')).toEqual([]);
   });
 
   it('finishes the payment that is under way', async () => {

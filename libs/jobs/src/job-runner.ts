@@ -174,6 +174,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(onProgress, die);
       await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
+        presence.off('end', die);
         presence.release(true);
       });
       if (!this.stop.signal.aborted) throw new Error('The job runner ended by itself');

@@ -12,7 +12,9 @@ export class FindEventsOfAnOrder1764300000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     // One that was not made to its end is left behind, and no use.
     await runner.query('DROP INDEX CONCURRENTLY IF EXISTS outbox_published');
-    await runner.query('CREATE INDEX CONCURRENTLY outbox_published ON outbox (aggregateid) WHERE published_at IS NOT NULL');
+    await runner.query(
+      'CREATE INDEX CONCURRENTLY outbox_published ON outbox (aggregateid) WHERE published_at IS NOT NULL',
+    );
   }
 
   async down(runner: QueryRunner): Promise<void> {
