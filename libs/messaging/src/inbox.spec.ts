@@ -17,11 +17,11 @@ class Notes {
 
   async inTransaction<T>(work: (tx: object) => Promise<T>): Promise<T> {
     const noted = new Set(this.committed);
-    const query = async (_: string, [consumers, ids]: [string[], string[]]) => {
+    const query = async (_: string, [consumer, ids]: [string, string[]]) => {
       this.transactions.push(ids);
       return ids
-        .map((event_id, index) => ({ consumer: consumers[index], event_id }))
-        .filter(({ event_id }) => !noted.has(event_id) && noted.add(event_id));
+        .map((event_id) => ({ event_id, key: `${consumer} ${event_id}` }))
+        .filter(({ key }) => !noted.has(key) && noted.add(key));
     };
     const result = await work({ query });
     await turns(3); // so long that others come meanwhile
@@ -88,7 +88,28 @@ describe('Inbox', () => {
       once('c', 'a', 'told'),
     ]);
     expect(areNew).toEqual([true, true, true, true, false]);
-    expect(calls).toEqual([['a', 'd'], ['b'], ['c']]);
+    expect(calls).toHaveLength(3);
+    expect(calls).toEqual(expect.arrayContaining([['a', 'd'], ['b'], ['c']]));
+  });
+
+  it('has no transaction of one consumer fail for another', async () => {
+    const inbox = new Inbox(notes as never);
+    const failing = { told: () => Promise.reject(new Error('bad')) };
+    const fine = { told: () => Promise.resolve() };
+    const once = (consumer: string, id: string) =>
+      inbox.once(
+        consumer,
+        { id, type: 'told', subject: 's', data: {}, origin: {} },
+        consumer === 'c' ? failing : fine,
+        {
+          alone: false,
+        },
+      );
+    const ids = ['a', 'b', 'e'];
+    const results = await Promise.allSettled([...ids.map((id) => once('c', id)), ...ids.map((id) => once('d', id))]);
+    expect(results.map(({ status }) => status)).toEqual([...ids.map(() => 'rejected'), ...ids.map(() => 'fulfilled')]);
+    expect(notes.transactions.filter((events) => events.length === 3)).toHaveLength(2);
+    expect(notes.transactions).toHaveLength(1 + 3 + 1);
   });
 
   it('continues the trace of each event where they are taken one by one', async () => {

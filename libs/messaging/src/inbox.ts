@@ -10,26 +10,21 @@ export type EventHandler = (tx: EntityManager, events: readonly ConsumedEvent[])
 export type EventHandlers = Readonly<Record<string, EventHandler>>;
 
 interface Consumption {
-  readonly consumer: string;
   readonly event: ConsumedEvent;
   readonly handlers: EventHandlers;
   readonly alone: boolean;
 }
 
 /**
- * Notes which events were consumed. Events that arrive together share a transaction, and with it the round trips and the
- * wait for the disk. When one of them fails, each gets a transaction of its own, so that none suffers from another.
+ * Notes which events were consumed. Events that one consumer is given together share a transaction, and with it the round
+ * trips and the wait for the disk. When one of them fails, each gets a transaction of its own, so that none suffers from
+ * another.
  */
 @Injectable()
 export class Inbox {
-  private readonly consumptions: Batcher<Consumption, boolean>;
+  private readonly consumptions = new Map<string, Batcher<Consumption, boolean>>();
 
-  constructor(database: Database) {
-    this.consumptions = new Batcher(
-      (events) => database.inTransaction((tx) => haveEffects(tx, events)),
-      ({ alone }) => (alone ? Infinity : 1),
-    );
-  }
+  constructor(private readonly database: Database) {}
 
   /**
    * Has the effect of an event and notes its id, both or neither.
@@ -44,25 +39,39 @@ export class Inbox {
     handlers: EventHandlers,
     { alone }: { alone: boolean },
   ): Promise<boolean> {
-    return this.consumptions.add({ consumer, event, handlers, alone });
+    return this.of(consumer).add({ event, handlers, alone });
+  }
+
+  private of(consumer: string): Batcher<Consumption, boolean> {
+    const known = this.consumptions.get(consumer);
+    if (known) return known;
+    const batcher = new Batcher<Consumption, boolean>(
+      (events) => this.database.inTransaction((tx) => haveEffects(tx, consumer, events)),
+      ({ alone }) => (alone ? Infinity : 1),
+    );
+    this.consumptions.set(consumer, batcher);
+    return batcher;
   }
 }
 
 /** @returns for each event whether it was new */
-async function haveEffects(tx: EntityManager, consumptions: readonly Consumption[]): Promise<boolean[]> {
-  const noted = await tx.query<{ consumer: string; event_id: string }[]>(
+async function haveEffects(
+  tx: EntityManager,
+  consumer: string,
+  consumptions: readonly Consumption[],
+): Promise<boolean[]> {
+  const noted = await tx.query<{ event_id: string }[]>(
     // In one order: two processes that have the same events for a while would else lock each other out.
     `INSERT INTO inbox (consumer, event_id)
-     SELECT * FROM unnest($1::text[], $2::text[]) ORDER BY 1, 2
-     ON CONFLICT DO NOTHING RETURNING consumer, event_id`,
-    [consumptions.map(({ consumer }) => consumer), consumptions.map(({ event }) => event.id)],
+     SELECT $1, * FROM unnest($2::text[]) ORDER BY 2
+     ON CONFLICT DO NOTHING RETURNING event_id`,
+    [consumer, consumptions.map(({ event }) => event.id)],
   );
-  const left = new Set(noted.map(({ consumer, event_id }) => `${consumer} ${event_id}`));
+  const left = new Set(noted.map(({ event_id }) => event_id));
   // An event may come twice at once.
-  const areFirst = consumptions.map(({ consumer, event }) => left.delete(`${consumer} ${event.id}`));
+  const areFirst = consumptions.map(({ event }) => left.delete(event.id));
   const first = consumptions.filter((_, index) => areFirst[index]);
-  const groups = Map.groupBy(first, ({ consumer, event }) => `${consumer} ${event.type}`).values();
-  for (const group of groups) {
+  for (const group of Map.groupBy(first, ({ event }) => event.type).values()) {
     const [one] = group;
     const events = group.map(({ event }) => event);
     await one?.handlers[one.event.type]?.(tx, events);
