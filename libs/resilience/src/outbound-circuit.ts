@@ -11,6 +11,9 @@ const STATES = { closed: 0, halfOpen: 1, open: 2 } as const;
 /** The window moves on by one of these at a time. */
 const WINDOW_PARTS = 10;
 
+/** So long who is woken for the probe has to make it. */
+const HAND_ON_MS = 100;
+
 /** opossum opens only above its threshold, so that 100 % would never open it. Less than one attempt can weigh. */
 const JUST_BELOW = 0.001;
 
@@ -99,10 +102,16 @@ export class OutboundCircuit {
     this.state = state;
     this.gauge.set({ name: this.name }, STATES[state]);
     if (state === 'closed') this.wakeWaiting();
-    if (state === 'halfOpen') {
-      const [first] = [...this.waiting].sort(([, a], [, b]) => a - b);
-      first?.[0]();
-    }
+    if (state === 'halfOpen') this.wakeNext();
+  }
+
+  /** One at a time for the probe; the next when that one has made none. */
+  private wakeNext(): void {
+    if (!this.breaker.halfOpen || !this.letsThrough) return;
+    const [next] = [...this.waiting].sort(([, a], [, b]) => a - b);
+    if (!next) return;
+    next[0]();
+    setTimeout(() => this.wakeNext(), HAND_ON_MS).unref();
   }
 
   private wakeWaiting(): void {

@@ -644,6 +644,14 @@ describe('the circuit', () => {
       await Promise.all(all);
     });
 
+    it('leaves the probe to the next when that one makes none', async () => {
+      const { client } = await open();
+      const idle = client.ready(undefined, 0);
+      const next = client.ready(undefined, 1);
+      await idle;
+      expect(await tookMs(next)).toBeLessThan(1_000);
+    });
+
     it('rejects with the reason of the signal, and leaves nothing behind', async () => {
       const { client } = await open({ breaker: { ...BREAKER, openMs: 60_000 } });
       await expect(client.ready(AbortSignal.abort(new Error('before')))).rejects.toThrow('before');
