@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { ConfigError } from './config-error';
 
@@ -44,6 +44,11 @@ const url = (...protocols: string[]) =>
     message: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
   });
 
+const isWithoutCredentials = [
+  (value: string) => !URL.canParse(value) || new URL(value).username + new URL(value).password === '',
+  { message: 'must have no user and no password in it' },
+] as const;
+
 const oneOf = <const T extends readonly string[]>(...values: T) =>
   z.enum(values, { message: `must be one of: ${values.join(', ')}` });
 
@@ -61,9 +66,18 @@ const isNetwork = (value: string) => {
   if (bits === 0 || address.includes('%') || rest.length > 0) return false;
   if (prefix === undefined) return true;
   // Networks larger than any that one owns; all of IPv4 as IPv6 writes it is one too.
-  const least = /^::ffff:/i.test(address) ? 104 : 8;
-  return /^\d{1,3}$/.test(prefix) && Number(prefix) >= least && Number(prefix) <= bits;
+  if (!/^\d{1,3}$/.test(prefix) || Number(prefix) < 8 || Number(prefix) > bits) return false;
+  return bits === 32 || Number(prefix) >= 104 || !meetsIPv4(address, Number(prefix));
 };
+
+/** Whether an IPv6 network is of IPv4 addresses as IPv6 writes them, or holds them. */
+function meetsIPv4(address: string, prefix: number): boolean {
+  const network = new BlockList();
+  network.addSubnet(address, prefix, 'ipv6');
+  const mapped = new BlockList();
+  mapped.addSubnet('::ffff:0:0', 96, 'ipv6');
+  return mapped.check(address, 'ipv6') || network.check('::ffff:0:0', 'ipv6');
+}
 
 /** Headers that mean something else: they would be taken off requests. */
 const NOT_FOR_CERTIFICATES =
@@ -84,7 +98,10 @@ const required = { error: 'is required' };
 
 /** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
 const OUTBOUND = {
-  URL: url('http:', 'https:').optional(),
+  URL: url('http:', 'https:')
+    .refine(...isWithoutCredentials)
+    .refine((value) => !URL.canParse(value) || new URL(value).search === '', { message: 'must have no query' })
+    .optional(),
   ATTEMPT_TIMEOUT_MS: integer(1, 60_000).default(2_000),
   DEADLINE_MS: integer(1, 120_000).default(7_000),
   MAX_ATTEMPTS: integer(1, 10).default(3),
@@ -137,9 +154,7 @@ const environment = z.object({
   OIDC_ISSUER: z
     .string(required)
     .pipe(url('http:', 'https:'))
-    .refine((value) => !URL.canParse(value) || new URL(value).username + new URL(value).password === '', {
-      message: 'must have no user and no password in it',
-    }),
+    .refine(...isWithoutCredentials),
   OIDC_AUDIENCE: z.string(required).trim().min(1, 'is required'),
   OIDC_TENANT_CLAIM: z.string().optional(),
   OIDC_REQUIRE_AT_JWT: flag.default(false),
