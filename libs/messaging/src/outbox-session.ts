@@ -6,6 +6,8 @@ import type { StoredEvent } from './stored-event';
 
 const QUERY_TIMEOUT_MS = 30_000;
 const BATCH_ROWS = 500;
+/** Of a backlog: seconds of work. Were it counted whole, one that is long enough would never be relayed. */
+const MOST_COUNTED = 5_000_000;
 /** A batch can end up in one partition, and a broker's default limit for that is 1 MiB (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
 /** What a message takes beside its payload: key, headers and record, rounded up. */
@@ -87,14 +89,17 @@ export class OutboxSession {
     );
   }
 
-  /** @returns events that wait to be sent, age of the oldest in seconds, and aggregates parked */
+  /** @returns events that wait to be sent, five million where there are more, age of the oldest in seconds, and aggregates parked */
   async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(
       `SELECT count(*)::int AS backlog, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS "oldestAge",
               (SELECT count(*)::int FROM outbox_parked) AS parked
-       FROM outbox
-       WHERE published_at IS NULL
-         AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)`,
+       FROM (
+         SELECT created_at FROM outbox
+         WHERE published_at IS NULL
+           AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
+         ORDER BY position LIMIT ${MOST_COUNTED}
+       ) AS waiting`,
     );
     return rows[0] ?? { backlog: 0, oldestAge: 0, parked: 0 };
   }
