@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
 import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
-import { isRetryable, isUnavailable } from './database-errors';
+import { isLocked, isRetryable, isUnavailable } from './database-errors';
 
 const ATTEMPTS = 5;
 
@@ -42,7 +42,7 @@ export class Database {
         throw error;
       } finally {
         client.off('error', ended);
-        client.release(isUnavailable(fault));
+        client.release(isUnavailable(fault) && !isLocked(fault));
       }
     });
   }

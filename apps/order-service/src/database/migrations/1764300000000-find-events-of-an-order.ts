@@ -1,9 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/**
- * Where an erasure looks: without it PostgreSQL reads all of the outbox, while the customer's orders are locked. An event
- * gets into it when it is published, so that nobody's order waits for that.
- */
+/** Where an erasure looks: without it PostgreSQL reads all of the outbox, while the customer's orders are locked. */
 export class FindEventsOfAnOrder1764300000000 implements MigrationInterface {
   readonly name = 'FindEventsOfAnOrder1764300000000';
   /** An index that is made concurrently lets others write meanwhile. */
@@ -11,13 +8,11 @@ export class FindEventsOfAnOrder1764300000000 implements MigrationInterface {
 
   async up(runner: QueryRunner): Promise<void> {
     // One that was not made to its end is left behind, and no use.
-    await runner.query('DROP INDEX CONCURRENTLY IF EXISTS outbox_published');
-    await runner.query(
-      'CREATE INDEX CONCURRENTLY outbox_published ON outbox (aggregateid) WHERE published_at IS NOT NULL',
-    );
+    await runner.query('DROP INDEX CONCURRENTLY IF EXISTS outbox_by_aggregate');
+    await runner.query('CREATE INDEX CONCURRENTLY outbox_by_aggregate ON outbox (aggregateid)');
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP INDEX CONCURRENTLY outbox_published');
+    await runner.query('DROP INDEX CONCURRENTLY outbox_by_aggregate');
   }
 }
