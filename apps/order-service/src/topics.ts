@@ -23,6 +23,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
+  // kafkajs says of several topics only that there were errors.
+  const faults = (error as { errors?: readonly unknown[] }).errors ?? [error];
+  for (const fault of faults) console.error(fault instanceof Error ? fault.message : fault);
   process.exitCode = 1;
 });

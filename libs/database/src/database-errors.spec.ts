@@ -13,7 +13,6 @@ const REFUSALS: [string, string][] = [
   ['42601', 'syntax_error'],
   ['42P01', 'undefined_table'],
   ['42501', 'insufficient_privilege'],
-  ['28P01', 'invalid_password'],
 ];
 
 const RETRYABLE: [string, string][] = [
@@ -35,7 +34,10 @@ describe('isUnavailable', () => {
     ['08006', 'connection_failure'],
     ['08P01', 'protocol_violation'],
     ['25006', 'read_only_sql_transaction'],
+    ['28000', 'invalid_authorization_specification'],
+    ['28P01', 'invalid_password'],
     ['3D000', 'invalid_catalog_name'],
+    ['55000', 'object_not_in_prerequisite_state'],
     ['53300', 'too_many_connections'],
     ['55P03', 'lock_not_available'],
     ['57014', 'query_canceled'],

@@ -5,6 +5,9 @@ import { ServiceError } from '@platform/errors';
  * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
  */
 const UNAVAILABLE = new Set([
+  '28000', // invalid_authorization_specification: the role may not log in
+  '28P01', // invalid_password: it is being changed
+  '55000', // object_not_in_prerequisite_state: the database accepts no connections
   '25006', // read_only_sql_transaction: the primary has failed over
   '55P03', // lock_not_available: lock_timeout
   '57014', // query_canceled: statement_timeout
