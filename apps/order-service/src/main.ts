@@ -48,7 +48,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     await app.close();
     clearTimeout(timer);
     logger.log('closed');
-    await flushLogs();
+    if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');
   };
   let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

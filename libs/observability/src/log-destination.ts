@@ -23,7 +23,8 @@ export const logDestination = {
   },
 };
 
-// Before it is open there is nothing in it, and it says so with an error.
+// For who ends without a flush. Beside a write under way that does not fit into a pipe its lines may be torn by these.
+// Before the output is open there is nothing in it, and it says so with an error.
 process.on('exit', () => {
   try {
     passOn();
@@ -33,8 +34,12 @@ process.on('exit', () => {
   }
 });
 
-/** Resolves when all that was logged is written, or nobody reads it for a second. */
-export async function flushLogs(): Promise<void> {
+/**
+ * Resolves when all that was logged is written, or nobody reads it for a second.
+ * @returns false when nobody read it. `process.exit` would then wait for that without an end.
+ */
+export async function flushLogs(): Promise<boolean> {
   passOn();
-  await Promise.race([new Promise((resolve) => output.flush(resolve)), delay(1_000, undefined, { ref: false })]);
+  const written = new Promise<true>((resolve) => output.flush(() => resolve(true)));
+  return Promise.race([written, delay(1_000, false, { ref: false })]);
 }

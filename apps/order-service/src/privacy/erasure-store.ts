@@ -2,7 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, type DirectConnection, directConnection, isRetryable, isUnavailable } from '@platform/database';
+import {
+  Database,
+  type DirectConnection,
+  directConnection,
+  endConnection,
+  isRetryable,
+  isUnavailable,
+} from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
@@ -103,7 +110,7 @@ export class ErasureStore {
         }
       }
     } finally {
-      await client.end().catch(() => undefined); // what was not committed is undone
+      await endConnection(client); // what was not committed is undone
     }
   }
 
