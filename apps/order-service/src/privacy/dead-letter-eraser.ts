@@ -1,6 +1,6 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directConnection } from '@platform/database';
+import { Database, directConnection, endConnection } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
 import { DeadLetterBox, deadLetterTopicOf, type OpenLetter, ORDERS_TOPIC } from '@platform/messaging';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ErasureStore } from './erasure-store';
@@ -38,7 +38,7 @@ export class DeadLetterEraser {
       // Not waited for here: jobs that wait would be in the way of payments.
       else await this.database.inTransaction((tx) => this.jobs.enqueue(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
     } finally {
-      await client.end().catch(() => undefined);
+      await endConnection(client);
     }
   }
 

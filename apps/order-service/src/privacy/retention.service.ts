@@ -8,7 +8,7 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directConnection } from '@platform/database';
+import { Database, directConnection, endConnection } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
 import type { EntityManager } from 'typeorm';
@@ -60,7 +60,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
       };
       for (const { table, count } of retentionRules(this.config)) counts[table] = await count(reader);
     } finally {
-      await client.end();
+      await endConnection(client);
     }
     return counts;
   }
