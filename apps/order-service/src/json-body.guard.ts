@@ -8,8 +8,11 @@ export const BODY_BYTES = 256 * 1024;
 /** A body that is too long is taken in up to here, for clients that listen only when they have sent all of it. */
 const REFUSED_BODY_BYTES = 16 * 1024 * 1024;
 
-/** Says for a request that began before its body had come, once it has, whether there is a place for its work. */
-export const bodyHasCome = new WeakMap<IncomingMessage, () => boolean>();
+/**
+ * For requests that began before their bodies had come: to be asked once they have. False when there is no place for their
+ * work.
+ */
+export const lateAdmissions = new WeakMap<IncomingMessage, () => boolean>();
 
 const parse = json({
   limit: BODY_BYTES,
@@ -31,7 +34,7 @@ export class JsonBodyGuard implements CanActivate {
     const http = context.switchToHttp();
     const req = http.getRequest<Request>();
     await readBody(req, http.getResponse<Response>());
-    if (bodyHasCome.get(req)?.() === false) throw ServiceError.unavailable(new Error('Too many requests at once'));
+    if (lateAdmissions.get(req)?.() === false) throw ServiceError.unavailable(new Error('Too many requests at once'));
     return true;
   }
 }

@@ -1,7 +1,7 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { bodyHasCome } from './json-body.guard';
+import { lateAdmissions } from './json-body.guard';
 import { shedLoad } from './load-shedding';
 
 const MOST = 384;
@@ -21,7 +21,9 @@ describe('shedLoad', () => {
       else if (req.url === '/bye') req.socket.destroy();
       else if (req.url === '/large') res.end(Buffer.alloc(4 * 1024 * 1024));
       else if (req.url === '/body') {
-        req.resume().on('end', () => (bodyHasCome.get(req)?.() === false ? res.writeHead(503).end() : held.push(res)));
+        req
+          .resume()
+          .on('end', () => (lateAdmissions.get(req)?.() === false ? res.writeHead(503).end() : held.push(res)));
       } else held.push(res);
     });
     shedLoad(server, () => isDraining);

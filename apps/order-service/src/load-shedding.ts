@@ -4,7 +4,7 @@ import { errorBody, problemBody, ServiceError } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { API_HEADERS } from './http-surface.middleware';
-import { BODY_BYTES, bodyHasCome } from './json-body.guard';
+import { BODY_BYTES, lateAdmissions } from './json-body.guard';
 
 /**
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
@@ -35,7 +35,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   let isScheduled = false;
 
   const takePlace = (res: ServerResponse) => {
-    if (res.destroyed) return true; // nobody would say that it is done
+    if (res.destroyed) return; // nobody would say that it is done
     atWork += 1;
     // Done when the answer was made: how long the client takes to read it must not keep others out either.
     let isDone = false;
@@ -44,7 +44,11 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
       isDone = true;
     };
     res.on('prefinish', settle).on('close', settle);
-    return true;
+  };
+  const admitLate = (res: ServerResponse) => {
+    const hasPlace = atWork < MOST_AT_ONCE;
+    if (hasPlace) takePlace(res);
+    return hasPlace;
   };
   const takeTurn = () => {
     lookingSince = performance.now();
@@ -52,7 +56,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
       if (res.destroyed) continue; // the client is gone
       if (req.complete) takePlace(res);
       // Whose body is still to come costs nothing as yet, and may take its time: it must not keep others out.
-      else bodyHasCome.set(req, () => atWork < MOST_AT_ONCE && takePlace(res));
+      else lateAdmissions.set(req, () => admitLate(res));
       start(req, res);
     }
   };

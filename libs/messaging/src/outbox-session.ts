@@ -89,7 +89,10 @@ export class OutboxSession {
     );
   }
 
-  /** @returns events that wait to be sent, five million where there are more, age of the oldest in seconds, and aggregates parked */
+  /**
+   * @returns events that wait to be sent, five million where there are more, age of the oldest in seconds, and aggregates
+   * parked
+   */
   async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(
       `SELECT count(*)::int AS backlog, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS "oldestAge",

@@ -19,8 +19,9 @@ import { fromUUID } from 'typeid-js';
 /** The outbox is read through once: longer than a request's statements may take, and rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
-/** At once, in one process: each has a connection of its own. So many wait for their turn; more are refused. */
+/** At once, in one process: each has a connection of its own. */
 const MOST_AT_ONCE = 2;
+/** For their turn. More are refused. */
 const MOST_WAITING = 8;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
