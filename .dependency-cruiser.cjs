@@ -2,6 +2,7 @@
 const LIBS = [
   'config',
   'request-context',
+  'tracing',
   'errors',
   'validation',
   'rate-limit',

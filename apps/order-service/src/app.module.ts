@@ -7,6 +7,7 @@ import { HealthModule } from '@platform/health';
 import { MessagingModule } from '@platform/messaging';
 import { MtlsModule } from '@platform/mtls';
 import { ObservabilityModule } from '@platform/observability';
+import { TracingModule } from '@platform/tracing';
 import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
 import { OrdersModule } from './orders/orders.module';
@@ -37,6 +38,7 @@ export class AppModule {
       imports: [
         ConfigModule.forRoot(config),
         ObservabilityModule,
+        TracingModule,
         HealthModule,
         AuditModule, // before the modules whose guards refuse
         MtlsModule.forRoot(config),

@@ -11,6 +11,7 @@ import { dropForgedCertificates, TlsFiles, TrustedProxies } from '@platform/mtls
 import { httpTelemetry } from '@platform/observability';
 import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
+import { Spans } from '@platform/tracing';
 import { docsSurface, httpSurface } from './http-surface.middleware';
 import { inTurn } from './in-turn.middleware';
 import { JsonBodyGuard } from './json-body.guard';
@@ -42,7 +43,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
     inTurn([
       dropForgedCertificates(proxies, config.mtls.certificateHeader),
       requestContextMiddleware,
-      httpTelemetry(),
+      httpTelemetry(app.get(Spans)),
       auditRefusals(app.get(RefusalLog)),
       (_req, res, next) => {
         if (checks.isDraining) res.setHeader('Connection', 'close');

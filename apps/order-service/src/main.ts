@@ -7,6 +7,7 @@ import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { httpsOptions } from '@platform/mtls';
 import { createLogger, flushLogs } from '@platform/observability';
+import { Spans } from '@platform/tracing';
 import { AppModule } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
 import { HttpAdapter } from './http-adapter';
@@ -46,6 +47,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     server.keepAliveTimeout = 1;
     const timer = setTimeout(() => server.closeAllConnections(), REQUEST_TIMEOUT_MS);
     await app.close();
+    await app.get(Spans).close();
     clearTimeout(timer);
     logger.log('closed');
     if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');

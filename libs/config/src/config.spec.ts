@@ -55,6 +55,7 @@ const EVERYTHING = {
   ...SASL,
   KAFKA_CONSUMER_GROUP: 'orders-blue',
   REDIS_URL: 'rediss://user:password@redis.example:6380/1',
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'https://collector.example/otlp/',
   RATE_LIMIT_PER_MINUTE: '600',
   RATE_LIMIT_OVERRIDES: 'order-orchestrator=60000, https://app.example/?a=b=0,',
   RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '60',
@@ -129,6 +130,7 @@ describe('loadConfig', () => {
       outboxRelay: true,
       kafka: undefined,
       redisUrl: undefined,
+      otlpTracesUrl: undefined,
       rateLimit: { perMinute: 6_000, overrides: [], failedAuthPerMinute: 6_000 },
       paymentApi: undefined,
       paymentGiveUpMs: 24 * 3_600_000,
@@ -177,6 +179,7 @@ describe('loadConfig', () => {
         consumerGroup: 'orders-blue',
       },
       redisUrl: 'rediss://user:password@redis.example:6380/1',
+      otlpTracesUrl: 'https://collector.example/otlp/v1/traces',
       rateLimit: {
         perMinute: 600,
         overrides: [
@@ -296,6 +299,9 @@ describe('loadConfig', () => {
       value,
       'must be a list of client=limit,…, each client once, from 0 to 10000000',
     ]),
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4317', 'must be a URL that begins with http:// or https://'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://u:p@collector.example', 'must have no user and no password in it'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://collector.example/?key=1', 'must have no query'],
     ['PAYMENT_API_URL', '127.0.0.1:4100', 'must be a URL that begins with http:// or https://'],
     ['PAYMENT_API_URL', 'https://u:p@payments.example', 'must have no user and no password in it'],
     ['PAYMENT_API_URL', 'https://payments.example/api?key=1', 'must have no query'],

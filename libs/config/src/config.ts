@@ -49,6 +49,11 @@ const isWithoutCredentials = [
   { message: 'must have no user and no password in it' },
 ] as const;
 
+/** A path may follow it. */
+const plainUrl = url('http:', 'https:')
+  .refine(...isWithoutCredentials)
+  .refine((value) => !URL.canParse(value) || new URL(value).search === '', { message: 'must have no query' });
+
 const oneOf = <const T extends readonly string[]>(...values: T) =>
   z.enum(values, { message: `must be one of: ${values.join(', ')}` });
 
@@ -98,10 +103,7 @@ const required = { error: 'is required' };
 
 /** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
 const OUTBOUND = {
-  URL: url('http:', 'https:')
-    .refine(...isWithoutCredentials)
-    .refine((value) => !URL.canParse(value) || new URL(value).search === '', { message: 'must have no query' })
-    .optional(),
+  URL: plainUrl.optional(),
   ATTEMPT_TIMEOUT_MS: integer(1, 60_000).default(2_000),
   DEADLINE_MS: integer(1, 120_000).default(7_000),
   MAX_ATTEMPTS: integer(1, 10).default(3),
@@ -209,6 +211,7 @@ const environment = z.object({
   KAFKA_CONSUMER_GROUP: z.string().max(200).default('order-service'),
 
   REDIS_URL: url('redis:', 'rediss:').optional(),
+  OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
   RATE_LIMIT_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
   RATE_LIMIT_OVERRIDES: limits(MOST_CALLS).default([]),
   RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
@@ -349,6 +352,8 @@ function toConfig(env: Environment) {
       consumerGroup: env.KAFKA_CONSUMER_GROUP,
     },
     redisUrl: env.REDIS_URL,
+    /** Where spans are sent; without it none are made. */
+    otlpTracesUrl: env.OTEL_EXPORTER_OTLP_ENDPOINT && `${env.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')}/v1/traces`,
     /** Calls in a minute; 0 is no limit. */
     rateLimit: {
       perMinute: env.RATE_LIMIT_PER_MINUTE,

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { currentContext, traceparent } from '@platform/request-context';
+import { currentContext, type RequestContext, traceparent } from '@platform/request-context';
 
 /** What a job is enqueued in: TypeORM's manager, or another connection. */
 export interface Transaction {
@@ -14,7 +14,8 @@ export interface JobOrigin {
 
 export interface NewJob {
   readonly payload: object;
-  readonly origin: JobOrigin;
+  /** Of the work that enqueues it, whose trace it continues. */
+  readonly context: RequestContext | undefined;
 }
 
 /** Jobs are given up by the code that runs them, never by their number of runs; this is the most that a job can have. */
@@ -34,12 +35,10 @@ export class JobQueue {
    * @param delayMs how long to wait before it is run, in milliseconds
    */
   async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
-    const context = currentContext();
-    const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
     await tx.query(
       `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
                                       run_at := now() + $4::integer * interval '1 millisecond')`,
-      [task, toPayload({ payload, origin }), MAX_ATTEMPTS, Math.round(delayMs)],
+      [task, toPayload({ payload, context: currentContext() }), MAX_ATTEMPTS, Math.round(delayMs)],
     );
   }
 }
@@ -59,6 +58,7 @@ export function jobValues(task: string, jobs: readonly NewJob[]): unknown[] {
   return [task, jobs.map(toPayload)];
 }
 
-function toPayload({ payload, origin }: NewJob): string {
+function toPayload({ payload, context }: NewJob): string {
+  const origin: JobOrigin = context ? { requestId: context.requestId, traceparent: traceparent(context.trace) } : {};
   return JSON.stringify({ ...payload, origin });
 }

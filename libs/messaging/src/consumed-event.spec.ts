@@ -1,5 +1,8 @@
 import type { IHeaders } from 'kafkajs';
-import { MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
+import { newContext } from '@platform/request-context';
+import { contextOf, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
+
+const context = newContext();
 
 const headers = (changes: object = {}): IHeaders => ({
   ce_id: Buffer.from('evt_1'),
@@ -23,17 +26,29 @@ describe('textHeader', () => {
 
 describe('toConsumedEvent', () => {
   it('returns the attributes and the data', () => {
-    const event = toConsumedEvent(headers({ 'x-request-id': Buffer.from('req_1') }), Buffer.from('{"a":[1]}'));
-    const origin = { requestId: 'req_1', traceparent: undefined };
-    expect(event).toEqual({ id: 'evt_1', type: 'order.created', subject: 'ord_1', data: { a: [1] }, origin });
+    const event = toConsumedEvent(headers(), Buffer.from('{"a":[1]}'), context);
+    expect(event).toEqual({ id: 'evt_1', type: 'order.created', subject: 'ord_1', data: { a: [1] }, context });
   });
 
   it.each(['ce_id', 'ce_type', 'ce_subject'])('refuses an event without %s', (name) => {
-    const read = () => toConsumedEvent(headers({ [name]: undefined }), Buffer.from('{}'));
+    const read = () => toConsumedEvent(headers({ [name]: undefined }), Buffer.from('{}'), context);
     expect(read).toThrow(new MalformedEvent(`The header ${name} is missing`));
   });
 
   it.each([null, Buffer.alloc(0), Buffer.from('{'), Buffer.from([0, 1, 2])])('refuses the value %s', (value) => {
-    expect(() => toConsumedEvent(headers(), value)).toThrow(MalformedEvent);
+    expect(() => toConsumedEvent(headers(), value, context)).toThrow(MalformedEvent);
+  });
+});
+
+describe('contextOf', () => {
+  it('continues the trace that the headers name', () => {
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const { requestId, trace } = contextOf(headers({ traceparent, 'x-request-id': Buffer.from('req_1') }));
+    expect(requestId).toBe('req_1');
+    expect(trace).toMatchObject({ traceId: '4bf92f3577b34da6a3ce929d0e0e4736', parentSpanId: '00f067aa0ba902b7' });
+  });
+
+  it('begins a trace where they name none', () => {
+    expect(contextOf(headers()).trace.parentSpanId).toBeUndefined();
   });
 });

@@ -1,3 +1,4 @@
+import { newContext, type RequestContext } from '@platform/request-context';
 import type { IHeaders } from 'kafkajs';
 
 /** An event as its consumer gets it: CloudEvents attributes, and the data as JSON says it. */
@@ -8,8 +9,8 @@ export interface ConsumedEvent {
   /** What it is about, for example an order's id. */
   readonly subject: string;
   readonly data: unknown;
-  /** Of the work that published it. */
-  readonly origin: { readonly requestId?: string; readonly traceparent?: string };
+  /** In which it is consumed. */
+  readonly context: RequestContext;
 }
 
 /** A message that can never be handled, whatever is done. */
@@ -27,19 +28,22 @@ export function textHeader(headers: IHeaders, name: string): string | undefined 
  * Reads a message in the Kafka protocol binding's binary mode, which `stored-event.ts` writes.
  * @throws {MalformedEvent}
  */
-export function toConsumedEvent(headers: IHeaders, value: Buffer | null): ConsumedEvent {
+export function toConsumedEvent(headers: IHeaders, value: Buffer | null, context: RequestContext): ConsumedEvent {
   const attribute = (name: string) => {
     const text = textHeader(headers, name);
     if (text === undefined) throw new MalformedEvent(`The header ${name} is missing`);
     return text;
   };
   const [id, type, subject] = ['ce_id', 'ce_type', 'ce_subject'].map(attribute) as [string, string, string];
-  return { id, type, subject, data: toData(value), origin: originOf(headers) };
+  return { id, type, subject, data: toData(value), context };
 }
 
-/** What a context takes to continue the trace of the work that published an event. */
-export function originOf(headers: IHeaders): ConsumedEvent['origin'] {
-  return { requestId: textHeader(headers, 'x-request-id'), traceparent: textHeader(headers, 'traceparent') };
+/** A context that continues the trace of the work that published an event. */
+export function contextOf(headers: IHeaders): RequestContext {
+  return newContext({
+    requestId: textHeader(headers, 'x-request-id'),
+    traceparent: textHeader(headers, 'traceparent'),
+  });
 }
 
 function toData(value: Buffer | null): unknown {

@@ -1,22 +1,25 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { type KafkaContext, RpcException } from '@nestjs/microservices';
+import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
-import { newContext, runInContext } from '@platform/request-context';
+import { runInContext } from '@platform/request-context';
+import { Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
-import { type ConsumedEvent, MalformedEvent, originOf, textHeader, toConsumedEvent } from './consumed-event';
+import { type ConsumedEvent, contextOf, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
 import { DeadLetters } from './dead-letters';
 import { type EventHandler, type EventHandlers, Inbox } from './inbox';
+import { messageSpan } from './message-span';
 
 const ATTEMPTS = 5;
 const FIRST_BACKOFF_MS = 100;
 
-/** A handler that takes each event by itself, in a context that continues the event's trace. */
+/** A handler that takes each event by itself, in the event's context. */
 export function oneByOne(handler: (tx: EntityManager, event: ConsumedEvent) => Promise<void>): EventHandler {
   return async (tx, events) => {
-    for (const event of events) await runInContext(newContext(event.origin), () => handler(tx, event));
+    for (const event of events) await runInContext(event.context, () => handler(tx, event));
   };
 }
 
@@ -32,8 +35,10 @@ export class EventConsumer {
   private readonly logger = new Logger(EventConsumer.name);
 
   constructor(
+    @Inject(CONFIG) private readonly config: Config,
     private readonly inbox: Inbox,
     private readonly deadLetters: DeadLetters,
+    private readonly spans: Spans,
     @InjectMetric('events_consumed_total') private readonly consumed: Counter<'type' | 'outcome'>,
   ) {}
 
@@ -52,13 +57,22 @@ export class EventConsumer {
       this.consumed.inc({ type: label, outcome: 'ignored' });
       return;
     }
-    const deal = async () => {
-      const outcome = await this.handle(consumer, context, handlers, () => toConsumedEvent(headers, value));
+    const start = performance.now();
+    const own = contextOf(headers);
+    const read = () => toConsumedEvent(headers, value, own);
+    let outcome: Outcome | 'unavailable' = 'unavailable';
+    try {
+      outcome = await runInContext(own, () => this.handle(consumer, context, handlers, read));
       this.consumed.inc({ type: label, outcome });
-    };
-    await runInContext(newContext(originOf(headers)), deal).catch((error: unknown) => {
+    } catch (error) {
       throw new RpcException(error as object);
-    });
+    } finally {
+      if (this.spans.has(own.trace)) {
+        const message = { topic: context.getTopic(), eventId: textHeader(headers, 'ce_id'), eventType: type };
+        const error = outcome === 'unavailable' || outcome === 'dead_lettered' ? outcome : undefined;
+        this.spans.add(own.trace, { ...messageSpan('process', message, this.config), start, error });
+      }
+    }
   }
 
   private async handle(

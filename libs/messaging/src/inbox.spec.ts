@@ -1,9 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { KafkaContext } from '@nestjs/microservices';
-import { currentContext } from '@platform/request-context';
+import type { Config } from '@platform/config';
+import { currentContext, newContext } from '@platform/request-context';
+import { Spans } from '@platform/tracing';
 import { EventConsumer, oneByOne } from './event-consumer';
 import { Inbox } from './inbox';
+
+const context = newContext();
 
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await setImmediate();
@@ -43,7 +47,13 @@ describe('Inbox', () => {
     notes = new Notes();
     [letters, effects] = [[], []];
     const deadLetters = { send: async () => void letters.push('a letter') };
-    const events = new EventConsumer(new Inbox(notes as never), deadLetters, { inc: () => undefined } as never);
+    const events = new EventConsumer(
+      {} as Config,
+      new Inbox(notes as never),
+      deadLetters,
+      new Spans({ otlpTracesUrl: undefined }),
+      { inc: () => undefined } as never,
+    );
     consume = (id) => {
       const headers = { ce_id: id, ce_type: 'test.told', ce_subject: id };
       const context = {
@@ -79,7 +89,7 @@ describe('Inbox', () => {
       sung: async (_tx: unknown, events: readonly { id: string }[]) => void calls.push(events.map(({ id }) => id)),
     };
     const once = (consumer: string, id: string, type: string) =>
-      inbox.once(consumer, { id, type, subject: 's', data: {}, origin: {} }, handlers, { alone: false });
+      inbox.once(consumer, { id, type, subject: 's', data: {}, context }, handlers, { alone: false });
     const areNew = await Promise.all([
       once('c', 'a', 'told'),
       once('c', 'b', 'sung'),
@@ -97,14 +107,9 @@ describe('Inbox', () => {
     const failing = { told: () => Promise.reject(new Error('bad')) };
     const fine = { told: () => Promise.resolve() };
     const once = (consumer: string, id: string) =>
-      inbox.once(
-        consumer,
-        { id, type: 'told', subject: 's', data: {}, origin: {} },
-        consumer === 'c' ? failing : fine,
-        {
-          alone: false,
-        },
-      );
+      inbox.once(consumer, { id, type: 'told', subject: 's', data: {}, context }, consumer === 'c' ? failing : fine, {
+        alone: false,
+      });
     const ids = ['a', 'b', 'e'];
     const results = await Promise.allSettled([...ids.map((id) => once('c', id)), ...ids.map((id) => once('d', id))]);
     expect(results.map(({ status }) => status)).toEqual([...ids.map(() => 'rejected'), ...ids.map(() => 'fulfilled')]);
@@ -115,7 +120,13 @@ describe('Inbox', () => {
   it('continues the trace of each event where they are taken one by one', async () => {
     const seen: unknown[] = [];
     const handler = oneByOne(async (_tx, { id }) => void seen.push([id, currentContext()?.requestId]));
-    const event = (id: string) => ({ id, type: 'told', subject: 's', data: {}, origin: { requestId: `req-${id}` } });
+    const event = (id: string) => ({
+      id,
+      type: 'told',
+      subject: 's',
+      data: {},
+      context: newContext({ requestId: `req-${id}` }),
+    });
     await handler({} as never, [event('a'), event('b')]);
     expect(seen).toEqual([
       ['a', 'req-a'],

@@ -1,7 +1,9 @@
 import { Logger } from '@nestjs/common';
 import type { KafkaContext } from '@nestjs/microservices';
+import type { Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { ServiceError } from '@platform/errors';
+import { Spans } from '@platform/tracing';
 import type { Consumer, ConsumerRunConfig, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { ConsumedEvent } from './consumed-event';
 import type { DeadLetter } from './dead-letters';
@@ -57,7 +59,13 @@ describe('KafkaEventServer', () => {
       },
     };
     const deadLetters = { send: async ({ message }: DeadLetter) => void letters.push(String(message.key)) };
-    const events = new EventConsumer(inbox as never, deadLetters, { inc: () => undefined } as never);
+    const events = new EventConsumer(
+      {} as Config,
+      inbox as never,
+      deadLetters,
+      new Spans({ otlpTracesUrl: undefined }),
+      { inc: () => undefined } as never,
+    );
     const server = new KafkaEventServer(
       { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' },
       new HealthChecks(),

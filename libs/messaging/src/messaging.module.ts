@@ -1,7 +1,8 @@
-import { type DynamicModule, Module } from '@nestjs/common';
+import { type DynamicModule, Module, type Provider, type Type } from '@nestjs/common';
 import { ClientsModule, Transport } from '@nestjs/microservices';
-import type { Config } from '@platform/config';
+import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { Spans } from '@platform/tracing';
 import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { ChosenPartitions } from './chosen-partitions';
 import { DeadLetterParking } from './dead-letter-parking';
@@ -16,6 +17,7 @@ import { KafkaEventServer } from './kafka-event-server';
 import { kafkaOptions } from './kafka-options';
 import { KAFKA_CLIENT, KafkaPublisher } from './kafka-publisher';
 import { OutboxRelay } from './outbox-relay';
+import { TracedPublisher } from './traced-publisher';
 
 const metrics = [
   makeGaugeProvider({ name: 'outbox_backlog', help: 'Events that wait in the outbox' }),
@@ -32,6 +34,16 @@ const metrics = [
     labelNames: ['type', 'outcome'],
   }),
 ];
+
+/** Without an export of spans events are published as they are stored, and nothing is done for the traces. */
+function publisherAs(transport: Type<EventPublisher>): Provider {
+  return {
+    provide: EventPublisher,
+    inject: [CONFIG, transport, Spans],
+    useFactory: (config: Config, publisher: EventPublisher, spans: Spans) =>
+      config.otlpTracesUrl === undefined ? publisher : new TracedPublisher(publisher, spans, config),
+  };
+}
 
 /** Injection token of the transport that brings events to `@EventPattern` handlers. */
 export const EVENT_SERVER = Symbol('EVENT_SERVER');
@@ -52,7 +64,8 @@ export class MessagingModule {
           Inbox,
           InProcessServer,
           { provide: EVENT_SERVER, useExisting: InProcessServer },
-          { provide: EventPublisher, useClass: InProcessPublisher },
+          InProcessPublisher,
+          publisherAs(InProcessPublisher),
           { provide: DeadLetters, useClass: DeadLetterParking },
         ],
         exports: [EventConsumer],
@@ -92,7 +105,8 @@ export class MessagingModule {
           inject: [HealthChecks],
           useFactory: (checks: HealthChecks) => new KafkaEventServer(kafka, checks),
         },
-        { provide: EventPublisher, useClass: KafkaPublisher },
+        KafkaPublisher,
+        publisherAs(KafkaPublisher),
         { provide: DeadLetters, useFactory: () => new KafkaDeadLetters(kafka) },
       ],
       exports: [EventConsumer],

@@ -10,6 +10,11 @@ export interface StoredEvent extends Omit<OutboxRow, 'payload'> {
   readonly created_at: Date;
 }
 
+/** Its `ce_id`: a TypeID. */
+export function eventIdOf({ id }: Pick<StoredEvent, 'id'>): string {
+  return fromUUID(id, 'evt');
+}
+
 /**
  * The event as a message: CloudEvents 1.0 in the Kafka protocol binding's binary mode
  * (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md#32-binary-content-mode).
@@ -20,7 +25,7 @@ export function toMessage(event: StoredEvent) {
     value: event.payload,
     headers: {
       ce_specversion: '1.0',
-      ce_id: fromUUID(event.id, 'evt'),
+      ce_id: eventIdOf(event),
       ce_type: event.type,
       ce_source: `/${event.aggregatetype}s`,
       ce_subject: event.aggregateid,

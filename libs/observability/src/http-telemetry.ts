@@ -1,12 +1,16 @@
 import { Logger } from '@nestjs/common';
-import { currentContext, newContext, runInContext } from '@platform/request-context';
-import type { RequestHandler } from 'express';
+import { currentContext, newContext, type RequestContext, runInContext } from '@platform/request-context';
+import type { EndedSpan, Spans } from '@platform/tracing';
+import type { Request, RequestHandler } from 'express';
 import { Counter, Gauge, Histogram } from 'prom-client';
 
 const LABELS = ['method', 'route', 'status_code'] as const;
 
 /** nginx's number for a client that went away before it had its answer. */
 const CLIENT_CLOSED_REQUEST = 499;
+
+/** What stands for the route of a request that has none. */
+const UNMATCHED = 'unmatched';
 
 /** The paths of probes and metrics: they come all the time, and are needed most when there is too much to do. */
 export const FOR_OPERATORS = /^\/(health\/|metrics$)/;
@@ -20,8 +24,8 @@ const duration = new Histogram({
 });
 const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests being answered' });
 
-/** Counts, times and logs each request. Routes appear as templates, so that labels and logs hold no id. */
-export function httpTelemetry(): RequestHandler {
+/** Counts, times, logs and traces each request. Routes appear as templates, so that labels and logs hold no id. */
+export function httpTelemetry(spans: Spans): RequestHandler {
   const logger = new Logger('http');
   return (req, res, next) => {
     const start = performance.now();
@@ -29,7 +33,7 @@ export function httpTelemetry(): RequestHandler {
     inFlight.inc();
     res.once('close', () => {
       const seconds = (performance.now() - start) / 1_000;
-      const route = (req.route as { path?: string } | undefined)?.path ?? 'unmatched';
+      const route = (req.route as { path?: string } | undefined)?.path ?? UNMATCHED;
       const status = res.writableFinished ? res.statusCode : CLIENT_CLOSED_REQUEST;
       const labels = { method: req.method, route, status_code: status };
       inFlight.dec();
@@ -43,6 +47,7 @@ export function httpTelemetry(): RequestHandler {
         durationMs: Math.round(seconds * 1_000_000) / 1_000,
         code: res.locals['errorCode'] as string | undefined,
       };
+      if (spans.has(context.trace)) spans.add(context.trace, serverSpan(req, context, start, line));
       runInContext(context, () => {
         if (status >= 500) logger.error(line, 'request failed');
         else if (status >= 400) logger.warn(line, 'request refused');
@@ -50,6 +55,31 @@ export function httpTelemetry(): RequestHandler {
       });
     });
     next();
+  };
+}
+
+/** Without the path and the query, which the conventions ask for: they can name customers. */
+function serverSpan(
+  { method, protocol }: Request,
+  { requestId, principal, orderId }: RequestContext,
+  start: number,
+  { route, statusCode, code }: { route: string; statusCode: number; code: string | undefined },
+): EndedSpan {
+  return {
+    name: route === UNMATCHED ? method : `${method} ${route}`,
+    kind: 'SERVER',
+    start,
+    attributes: {
+      'http.request.method': method,
+      'http.route': route === UNMATCHED ? undefined : route,
+      'http.response.status_code': statusCode,
+      'url.scheme': protocol,
+      'app.request.id': requestId,
+      'app.client.id': principal?.clientId,
+      'app.order.id': orderId,
+      'app.error.code': code,
+    },
+    error: statusCode >= 500 ? (code ?? String(statusCode)) : undefined,
   };
 }
 

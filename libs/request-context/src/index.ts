@@ -2,4 +2,4 @@ export type { ClientCertificate, Principal } from './principal';
 export { randomHex } from './random-hex';
 export { currentContext, newContext, requestIdOf, runInContext, type RequestContext } from './request-context';
 export { requestContextMiddleware } from './request-context.middleware';
-export { parseTraceparent, traceparent, type TraceContext } from './trace-context';
+export { childOf, parseTraceparent, traceparent, type TraceContext } from './trace-context';

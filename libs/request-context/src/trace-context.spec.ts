@@ -44,7 +44,8 @@ describe('parseTraceparent', () => {
 describe('childOf', () => {
   it.each(['00', '01'])('stays in the trace of its parent, with its flags %s and a span of its own', (flags) => {
     const child = childOf({ traceId: TRACE_ID, spanId: SPAN_ID, flags });
-    expect(child).toEqual({ traceId: TRACE_ID, spanId: expect.stringMatching(/^[0-9a-f]{16}$/), flags });
+    const spanId = expect.stringMatching(/^[0-9a-f]{16}$/) as string;
+    expect(child).toEqual({ traceId: TRACE_ID, spanId, parentSpanId: SPAN_ID, flags });
     expect(child.spanId).not.toBe(SPAN_ID);
   });
 

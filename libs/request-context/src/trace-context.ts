@@ -4,6 +4,8 @@ import { randomHex } from './random-hex';
 export interface TraceContext {
   readonly traceId: string;
   readonly spanId: string;
+  /** Undefined at the root of a trace, and where it is another's span. */
+  readonly parentSpanId?: string | undefined;
   readonly flags: string;
 }
 
@@ -28,6 +30,7 @@ export function childOf(parent: TraceContext | undefined): TraceContext {
   return {
     traceId: parent?.traceId ?? randomHex(32),
     spanId: randomHex(16),
+    parentSpanId: parent?.spanId,
     flags: parent?.flags ?? '01',
   };
 }

@@ -6,6 +6,7 @@ import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { OutboundSettings } from '@platform/config';
 import { newContext, parseTraceparent, runInContext, traceparent } from '@platform/request-context';
+import { Spans } from '@platform/tracing';
 import { Counter, Gauge, Histogram } from 'prom-client';
 import { OutboundClient } from './outbound-client';
 import { OutboundFailure } from './outbound-failure';
@@ -87,7 +88,9 @@ function startClient(url: string, settings: Partial<OutboundSettings> = {}) {
   const requests = new Counter({ name: 'requests', help: '-', labelNames: ['outcome'], registers });
   const duration = new Histogram({ name: 'duration', help: '-', registers });
   const circuitState = new Gauge({ name: 'circuit', help: '-', labelNames: ['name'], registers });
-  const client = new OutboundClient('payment', { ...SETTINGS, url, ...settings }, { requests, duration, circuitState });
+  const metrics = { requests, duration, circuitState };
+  const spans = new Spans({ otlpTracesUrl: undefined });
+  const client = new OutboundClient('payment', { ...SETTINGS, url, ...settings }, metrics, spans);
   onEnd(() => client.onApplicationShutdown());
   return {
     client,
@@ -762,6 +765,44 @@ describe('the context', () => {
     expect(first?.['traceparent']).not.toBe(own.traceparent);
     expect(first?.['x-request-id']).toMatch(/^req-/);
     expect(second?.['x-request-id']).toBe(first?.['x-request-id']);
+  });
+});
+
+describe('the spans', () => {
+  it('are one for each attempt, under the id that the dependency was told, without query and body', async () => {
+    jest.spyOn(Spans.prototype, 'has').mockReturnValue(true);
+    const add = jest.spyOn(Spans.prototype, 'add');
+    const dependency = await startDependency(answer(503), answer(404));
+    const { get } = startClient(`${dependency.url}/api/`);
+    const context = newContext();
+    await runInContext(context, () => get({ path: '/things/1?name=mine' }));
+    const { port, origin } = new URL(dependency.url);
+    const facts = {
+      name: 'GET',
+      kind: 'CLIENT',
+      attributes: {
+        'http.request.method': 'GET',
+        'server.address': '127.0.0.1',
+        'server.port': Number(port),
+        'url.full': `${origin}/api/things/1`,
+        'peer.service': 'payment',
+      },
+    };
+    expect(add.mock.calls.map(([, span]) => span)).toMatchObject([
+      { ...facts, error: '503', attributes: { ...facts.attributes, 'http.response.status_code': 503 } },
+      { ...facts, error: '404', attributes: { ...facts.attributes, 'http.response.status_code': 404 } },
+    ]);
+    const told = dependency.received.map(({ headers }) => headers['traceparent']);
+    expect(add.mock.calls.map(([trace]) => traceparent(trace))).toEqual(told);
+    for (const [trace] of add.mock.calls) expect(trace.parentSpanId).toBe(context.trace.spanId);
+  });
+
+  it('say how an attempt failed that had no answer', async () => {
+    jest.spyOn(Spans.prototype, 'has').mockReturnValue(true);
+    const add = jest.spyOn(Spans.prototype, 'add');
+    const { failed } = startClient('http://127.0.0.1:1', { maxAttempts: 1 });
+    await failed();
+    expect(add.mock.calls).toMatchObject([[{}, { error: 'network', attributes: { 'server.port': 1 } }]]);
   });
 });
 

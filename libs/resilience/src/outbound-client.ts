@@ -1,7 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import type { OutboundSettings } from '@platform/config';
-import { currentContext, newContext, type RequestContext, traceparent } from '@platform/request-context';
+import {
+  childOf,
+  currentContext,
+  newContext,
+  type RequestContext,
+  type TraceContext,
+  traceparent,
+} from '@platform/request-context';
+import type { EndedSpan, Spans } from '@platform/tracing';
 import { OutboundCircuit } from './outbound-circuit';
 import { OutboundConnections, type OutboundMessage } from './outbound-connections';
 import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
@@ -26,6 +34,7 @@ export class OutboundClient implements OnApplicationShutdown {
     private readonly name: string,
     private readonly settings: OutboundSettings,
     private readonly metrics: OutboundMetrics,
+    private readonly spans: Spans,
   ) {
     this.circuit = new OutboundCircuit(name, settings.breaker, metrics.circuitState);
     this.connections = new OutboundConnections(name, settings);
@@ -41,15 +50,17 @@ export class OutboundClient implements OnApplicationShutdown {
     const mayRetry = IDEMPOTENT_METHODS.has(request.method) || request.idempotencyKey !== undefined;
     const maxAttempts = mayRetry ? this.settings.maxAttempts : 1;
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
-    const context = currentContext() ?? newContext();
+    const { requestId, trace: parent } = currentContext() ?? newContext();
     let timeoutMs = Math.min(attemptTimeoutMs, deadline - performance.now());
     let wasSent = false;
     for (let attempts = 1; ; attempts += 1) {
       const { method, path } = request;
-      const message = { method, path, headers: headersOf(request, context), body };
+      const trace = childOf(parent); // the dependency's traces shall tell the attempts apart
+      const headers = headersOf(request, { requestId, trace });
+      const message = { method, path, headers, body };
       let failure: OutboundFailure;
       try {
-        return await this.attempt(message, timeoutMs, signal);
+        return await this.attempt(message, trace, timeoutMs, signal);
       } catch (error) {
         if (!(error instanceof OutboundFailure)) throw error;
         wasSent ||= error.wasSent;
@@ -89,11 +100,16 @@ export class OutboundClient implements OnApplicationShutdown {
     await this.connections.close();
   }
 
-  private async attempt(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
+  private async attempt(
+    message: OutboundMessage,
+    trace: TraceContext,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<OutboundAnswer> {
     try {
       this.assertAdmitted(signal);
       const answer = await this.circuit.run(async () => {
-        const answer = await this.exchange(message, timeoutMs, signal);
+        const answer = await this.exchange(message, trace, timeoutMs, signal);
         if (answer.status >= 500) throw this.statusFailure(answer);
         return answer;
       });
@@ -114,15 +130,51 @@ export class OutboundClient implements OnApplicationShutdown {
     if (this.attemptsUnderWay >= this.settings.maxConcurrent) throw refuse('bulkhead_full');
   }
 
-  private async exchange(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
+  private async exchange(
+    message: OutboundMessage,
+    trace: TraceContext,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<OutboundAnswer> {
+    const start = performance.now();
     const observe = this.metrics.duration.startTimer();
     this.attemptsUnderWay += 1;
+    let outcome: OutboundAnswer | OutboundFailure | undefined;
     try {
-      return await this.connections.exchange(message, timeoutMs, signal);
+      return (outcome = await this.connections.exchange(message, timeoutMs, signal));
+    } catch (error) {
+      if (error instanceof OutboundFailure) outcome = error;
+      throw error;
     } finally {
       this.attemptsUnderWay -= 1;
       observe();
+      if (this.spans.has(trace)) this.spans.add(trace, this.clientSpan(message, start, outcome));
     }
+  }
+
+  /** Without the query, which the conventions ask for: it can name persons. */
+  private clientSpan(
+    { method, path }: OutboundMessage,
+    start: number,
+    outcome: OutboundAnswer | OutboundFailure | undefined,
+  ): EndedSpan {
+    const { protocol, hostname, port } = new URL(this.settings.url);
+    const status = outcome?.status;
+    const failure = outcome instanceof OutboundFailure ? outcome.kind : undefined;
+    return {
+      name: method,
+      kind: 'CLIENT',
+      start,
+      attributes: {
+        'http.request.method': method,
+        'http.response.status_code': status,
+        'server.address': hostname,
+        'server.port': Number(port || (protocol === 'https:' ? 443 : 80)),
+        'url.full': this.settings.url.replace(/\/$/, '') + path.replace(/\?.*$/, ''),
+        'peer.service': this.name,
+      },
+      error: status !== undefined && status >= 400 ? String(status) : failure,
+    };
   }
 
   private statusFailure({ status, headers }: OutboundAnswer): OutboundFailure {
@@ -131,9 +183,10 @@ export class OutboundClient implements OnApplicationShutdown {
   }
 }
 
-/** Each attempt is a span of its own: the dependency's traces shall tell them apart. */
-function headersOf({ body, headers, idempotencyKey }: OutboundRequest, context: RequestContext) {
-  const { requestId, trace } = newContext({ requestId: context.requestId, traceparent: traceparent(context.trace) });
+function headersOf(
+  { body, headers, idempotencyKey }: OutboundRequest,
+  { requestId, trace }: Pick<RequestContext, 'requestId' | 'trace'>,
+) {
   return {
     accept: 'application/json',
     ...(body && { 'content-type': 'application/json' }),

@@ -4,6 +4,7 @@ import { Injectable, Module } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { type Config, ConfigModule, loadConfig } from '@platform/config';
 import { HealthChecks, HealthModule } from '@platform/health';
+import { TracingModule } from '@platform/tracing';
 import { register } from 'prom-client';
 import { InjectOutbound } from './inject-outbound.decorator';
 import { OutboundClient } from './outbound-client';
@@ -35,7 +36,7 @@ const REQUIRED = {
 };
 
 async function start(config: Config) {
-  const imports = [ConfigModule.forRoot(config), HealthModule, FeatureModule];
+  const imports = [ConfigModule.forRoot(config), TracingModule, HealthModule, FeatureModule];
   const app = await Test.createTestingModule({ imports })
     .setLogger({ log: () => undefined, warn: () => undefined, error: () => undefined })
     .compile();

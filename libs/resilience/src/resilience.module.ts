@@ -1,6 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { CONFIG, type Config, type OutboundSettings } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { Spans } from '@platform/tracing';
 import { getToken, makeCounterProvider, makeGaugeProvider, makeHistogramProvider } from '@willsoto/nestjs-prometheus';
 import { outboundToken } from './inject-outbound.decorator';
 import { OutboundClient } from './outbound-client';
@@ -34,17 +35,18 @@ export class ResilienceModule {
         }),
         {
           provide: outboundToken(name),
-          inject: [CONFIG, HealthChecks, getToken(requests), getToken(duration), getToken(circuitState)],
+          inject: [CONFIG, HealthChecks, Spans, getToken(requests), getToken(duration), getToken(circuitState)],
           useFactory: (
             config: Config,
             checks: HealthChecks,
+            spans: Spans,
             requests: OutboundMetrics['requests'],
             duration: OutboundMetrics['duration'],
             circuitState: OutboundMetrics['circuitState'],
           ) => {
             const settings = settingsOf(config);
             if (!settings) throw new Error(`The dependency ${name} has no settings: is its URL configured?`);
-            const client = new OutboundClient(name, settings, { requests, duration, circuitState });
+            const client = new OutboundClient(name, settings, { requests, duration, circuitState }, spans);
             checks.reported.set(`${name}-api`, async () => client.assertCircuitNotOpen());
             return client;
           },

@@ -55,7 +55,7 @@ export class PaymentsService {
    * @throws {Error} when there is no such order
    */
   async lookAt(tx: EntityManager, events: readonly ConsumedEvent[]): Promise<void> {
-    const jobs = events.map(({ subject, origin }) => ({ payload: { orderId: subject } satisfies Job, origin }));
+    const jobs = events.map(({ subject, context }) => ({ payload: { orderId: subject } satisfies Job, context }));
     await this.payments.add(
       tx,
       events.map(({ subject }) => subject),

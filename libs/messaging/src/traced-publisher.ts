@@ -1,0 +1,38 @@
+import type { Config } from '@platform/config';
+import { childOf, parseTraceparent, traceparent } from '@platform/request-context';
+import type { Spans } from '@platform/tracing';
+import { EventPublisher } from './event-publisher';
+import { messageSpan } from './message-span';
+import { eventIdOf, type StoredEvent } from './stored-event';
+import { ORDERS_TOPIC } from './topics';
+
+/** Makes the way of each event a span, a child of the work that caused it. What the event causes are children of the span. */
+export class TracedPublisher extends EventPublisher {
+  constructor(
+    private readonly publisher: EventPublisher,
+    private readonly spans: Spans,
+    private readonly config: Config,
+  ) {
+    super();
+  }
+
+  async connect(): Promise<void> {
+    await this.publisher.connect();
+  }
+
+  async publish(events: readonly StoredEvent[]): Promise<void> {
+    const start = performance.now();
+    const ways = events.map((event) => ({ event, trace: childOf(parseTraceparent(event.traceparent ?? undefined)) }));
+    let error: string | undefined = 'not_published';
+    try {
+      await this.publisher.publish(ways.map(({ event, trace }) => ({ ...event, traceparent: traceparent(trace) })));
+      error = undefined;
+    } finally {
+      for (const { event, trace } of ways) {
+        if (!this.spans.has(trace)) continue;
+        const message = { topic: ORDERS_TOPIC, eventId: eventIdOf(event), eventType: event.type };
+        this.spans.add(trace, { ...messageSpan('send', message, this.config), start, error });
+      }
+    }
+  }
+}

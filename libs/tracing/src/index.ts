@@ -1,0 +1,2 @@
+export { type EndedSpan, Spans } from './spans';
+export { TracingModule } from './tracing.module';

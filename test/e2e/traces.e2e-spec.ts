@@ -1,0 +1,160 @@
+import { type ServiceProcess, spawnService } from '../support/child';
+import { anOrder, api, fetchToken } from '../support/client';
+import { type CollectedSpan, Collector } from '../support/collector';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { until } from '../support/until';
+
+const CALLER = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' };
+const traceparent = (flags: string) => `00-${CALLER.traceId}-${CALLER.spanId}-${flags}`;
+
+describe('Traces', () => {
+  let collector: Collector;
+  let database: TestDatabase;
+  let token: string;
+  let service: ServiceProcess;
+
+  beforeAll(async () => {
+    token = await fetchToken('order-orchestrator');
+  });
+
+  beforeEach(async () => {
+    [collector, database] = await Promise.all([Collector.start(), createDatabase()]);
+    service = await spawnService({
+      DATABASE_URL: database.url,
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
+    });
+  });
+
+  afterEach(async () => {
+    await service.end('SIGKILL');
+    collector.stop();
+    await database.drop();
+  });
+
+  const orders = (headers = {}, body = anOrder({ customerId: 'cust_of_a_trace' })) =>
+    api(service.url, token)('/v1/orders', { body, headers });
+
+  const confirmed = (orderId: string) =>
+    until('the payment', async () => {
+      const { body } = await api(service.url, token)(`/v1/orders/${orderId}`);
+      return body.status === 'CONFIRMED';
+    });
+
+  it('show the whole way of an order, from who asked for it to the payment API', async () => {
+    const before = Date.now();
+    const { body: receipt } = await orders({ traceparent: traceparent('01'), 'x-request-id': 'the-request' });
+    await confirmed(receipt.orderId);
+    await until('the second event', async () => {
+      const published = await database.query('SELECT FROM outbox WHERE published_at IS NOT NULL');
+      return published.length === 2;
+    });
+    expect(await service.end()).toBe(0);
+
+    const spans = collector.spans.filter(({ traceId }) => traceId === CALLER.traceId);
+    const about = { 'app.request.id': 'the-request', 'app.order.id': receipt.orderId };
+    const [server] = children(spans, CALLER.spanId);
+    expect(server).toMatchObject({
+      name: 'POST /v1/orders',
+      kind: 'SERVER',
+      isError: false,
+      attributes: {
+        ...about,
+        'http.request.method': 'POST',
+        'http.route': '/v1/orders',
+        'http.response.status_code': '201',
+        'url.scheme': 'http',
+        'app.client.id': 'order-orchestrator',
+      },
+      resource: { 'service.name': 'order-service', 'deployment.environment.name': 'test' },
+    });
+    const logged = service.lines.find(
+      ({ msg, requestId }) => msg === 'request completed' && requestId === 'the-request',
+    );
+    expect(logged).toMatchObject({ traceId: CALLER.traceId, spanId: server?.spanId });
+
+    const [sent] = children(spans, server?.spanId);
+    expect(sent).toMatchObject({
+      name: 'send orders.events',
+      kind: 'PRODUCER',
+      attributes: {
+        'messaging.system': 'in_process',
+        'messaging.destination.name': 'orders.events',
+        'messaging.message.id': expect.stringMatching(/^evt_/),
+        'cloudevents.event_type': 'order.created',
+      },
+    });
+    const [processed] = children(spans, sent?.spanId);
+    expect(processed).toMatchObject({
+      name: 'process orders.events',
+      kind: 'CONSUMER',
+      attributes: { 'messaging.message.id': sent?.attributes['messaging.message.id'] },
+    });
+    const [job] = children(spans, processed?.spanId);
+    expect(job).toMatchObject({ name: 'job carry-payment-on', kind: 'INTERNAL', attributes: about });
+    const [call, told] = children(spans, job?.spanId);
+    expect(call).toMatchObject({
+      name: 'POST',
+      kind: 'CLIENT',
+      isError: false,
+      attributes: {
+        'server.address': '127.0.0.1',
+        'url.full': expect.stringMatching(/\/v1\/payments$/),
+        'http.response.status_code': '201',
+        'peer.service': 'payment',
+      },
+    });
+    expect(told).toMatchObject({ kind: 'PRODUCER', attributes: { 'cloudevents.event_type': 'order.confirmed' } });
+    expect(spans).toHaveLength(6);
+
+    for (const { startMs, endMs } of spans) {
+      expect(startMs).toBeGreaterThan(before - 5);
+      expect(endMs).toBeGreaterThanOrEqual(startMs);
+      expect(endMs).toBeLessThanOrEqual(Date.now() + 1);
+    }
+    const all = JSON.stringify(collector.spans);
+    for (const secret of ['cust_of_a_trace', token]) expect(all).not.toContain(secret);
+  }, 60_000);
+
+  it('are left out where the caller does not record its own, and for probes', async () => {
+    const { body: receipt } = await orders({ traceparent: traceparent('00') });
+    await confirmed(receipt.orderId);
+    await fetch(`${service.url}/health/ready`);
+    await fetch(`${service.url}/metrics`);
+    await fetch(`${service.url}/nowhere?customerId=cust_of_a_trace`);
+    expect(await service.end()).toBe(0);
+
+    expect(collector.spans.filter(({ traceId }) => traceId === CALLER.traceId)).toEqual([]);
+    const others = collector.spans.filter(({ attributes }) => attributes['http.route'] !== '/v1/orders/:orderId');
+    expect(others).toHaveLength(1);
+    expect(others[0]).toMatchObject({
+      name: 'GET',
+      parentSpanId: '',
+      isError: false,
+      attributes: { 'http.response.status_code': '404', 'app.error.code': 'ROUTE_NOT_FOUND' },
+    });
+    expect(JSON.stringify(collector.spans)).not.toContain('cust_of_a_trace');
+  }, 60_000);
+
+  it('cost neither an answer nor the shutdown when the collector refuses them', async () => {
+    collector.status = 400;
+    expect((await orders()).status).toBe(201);
+    expect(await service.end()).toBe(0);
+    const warnings = service.lines.filter(({ context }) => context === 'Spans');
+    expect(warnings).toMatchObject([{ level: 'warn', msg: 'Spans cannot be exported; they are dropped' }]);
+  }, 60_000);
+
+  it('keep a process that ends for 2 s at most when the collector does not answer', async () => {
+    collector.status = 0;
+    expect((await orders()).status).toBe(201);
+    const start = performance.now();
+    expect(await service.end()).toBe(0);
+    const tookMs = performance.now() - start;
+    expect(tookMs).toBeGreaterThan(1_900);
+    expect(tookMs).toBeLessThan(4_000);
+  }, 60_000);
+});
+
+function children(spans: readonly CollectedSpan[], parent: string | undefined): CollectedSpan[] {
+  return spans.filter(({ parentSpanId }) => parentSpanId === parent).sort((a, b) => a.startMs - b.startMs);
+}
