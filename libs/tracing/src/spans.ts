@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { type Attributes, diag, DiagLogLevel, type SpanContext, SpanKind, SpanStatusCode } from '@opentelemetry/api';
@@ -38,6 +39,8 @@ const SCOPE = { name: '@platform/tracing' };
 @Injectable()
 export class Spans {
   private readonly logger = new Logger(Spans.name);
+  /** Else a failed export would be logged as if it were of the request that came last. */
+  private readonly outside = AsyncLocalStorage.snapshot();
   private readonly processor: BatchSpanProcessor | undefined;
   private readonly resource = defaultResource()
     .merge(resourceFromAttributes({ 'service.name': 'order-service' }))
@@ -70,7 +73,7 @@ export class Spans {
       duration: millisToHrTime(durationMs),
       ended: true,
       status: { code: error === undefined ? SpanStatusCode.UNSET : SpanStatusCode.ERROR },
-      attributes: error === undefined ? attributes : { ...attributes, 'error.type': error },
+      attributes: defined({ ...attributes, 'error.type': error }),
       links: [],
       events: [],
       resource: this.resource,
@@ -89,9 +92,9 @@ export class Spans {
 
   /** OpenTelemetry tells failures to nobody unless it is asked to, and then those of the whole process. */
   private reportFailures(): void {
-    setGlobalErrorHandler((error) => this.warn(error));
+    setGlobalErrorHandler((error) => this.outside(() => this.warn(error)));
     const ignore = () => undefined;
-    const warn = (message: string) => this.logger.warn(message);
+    const warn = (message: string) => this.outside(() => this.logger.warn(message));
     const options = { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true };
     diag.setLogger({ error: warn, warn, info: ignore, debug: ignore, verbose: ignore }, options);
   }
@@ -99,6 +102,11 @@ export class Spans {
   private warn(error: unknown): void {
     this.logger.warn({ err: error }, 'Spans cannot be exported; they are dropped');
   }
+}
+
+/** The exporter would say of the others that they are empty. */
+function defined(attributes: Attributes): Attributes {
+  return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
 }
 
 function spanContext(traceId: string, spanId: string): SpanContext {
