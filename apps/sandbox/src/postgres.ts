@@ -9,6 +9,13 @@ import { Client } from 'pg';
 const USER = 'postgres';
 const PASSWORD = 'postgres';
 
+/**
+ * A server that has run for a while uses the files of its write-ahead log again. A new one makes them while it is written
+ * to, one for each 16 MB, and if it fills them with zeros, every commit waits for 30 ms each time. No commit is less safe
+ * without: what it wrote is flushed all the same.
+ */
+const LOG_FILES = 'wal_init_zero=off';
+
 export interface PostgresServer {
   readonly pid: number;
   /** @param login one of `createLogin`; else the superuser */
@@ -37,7 +44,8 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
   const home = await placeFor(dataDir, await findBinaries());
   if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
 
-  const options = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', ...settings];
+  const own = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', LOG_FILES];
+  const options = [...own, ...settings];
   const server = spawn(
     path.join(home.binDir, 'postgres'),
     ['-D', home.dataDir, ...options.flatMap((option) => ['-c', option])],
