@@ -2,7 +2,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
 import { httpsOptions } from '@platform/mtls';
-import { AppModule } from '../../apps/order-service/src/app.module';
+import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
 import { configureApp } from '../../apps/order-service/src/configure-app';
 import { HttpAdapter } from '../../apps/order-service/src/http-adapter';
 import { createDatabase, type TestDatabase } from './database';
@@ -29,7 +29,7 @@ export async function startService(
   rootModule: (appModule: RootModule) => RootModule = (appModule) => appModule,
 ): Promise<TestService> {
   const database = await createDatabase();
-  const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }));
+  const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }), NEEDS);
   try {
     const app = await NestFactory.create<NestExpressApplication>(
       rootModule(AppModule.forRoot(config)),

@@ -1,7 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { AuditModule, AuditSealerModule } from '@platform/audit';
 import { AuthModule } from '@platform/auth';
-import { type Config, ConfigError, ConfigModule, type Role } from '@platform/config';
+import { type Config, ConfigModule, type Needs, type Role } from '@platform/config';
 import { DatabaseModule } from '@platform/database';
 import { HealthModule } from '@platform/health';
 import { MessagingModule } from '@platform/messaging';
@@ -16,13 +16,13 @@ import { PrivacyModule } from './privacy/privacy.module';
 import { RetentionModule } from './privacy/retention.module';
 import { PaymentsModule } from './payments/payments.module';
 
+/** Each stands for a module below that cannot do without. */
+export const NEEDS: Needs = { api: ['PSEUDONYM_KEY'], worker: ['PAYMENT_API_URL', 'AUDIT_KEY'] };
+
 /** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
 @Module({})
 export class AppModule {
-  /** @throws {ConfigError} when a role lacks what it needs; programs that have no role need less */
   static forRoot(config: Config): DynamicModule {
-    const faults = missing(config);
-    if (faults.length > 0) throw new ConfigError(faults);
     const features: Record<Role, DynamicModule['imports'] & object> = {
       api: [OrdersModule, AuditEventsModule, PrivacyModule],
       worker: [
@@ -48,15 +48,4 @@ export class AppModule {
       ],
     };
   }
-}
-
-function missing({ roles, paymentApi, auditKeys, pseudonymKey }: Config): string[] {
-  const needs: [Role, string, unknown][] = [
-    ['worker', 'PAYMENT_API_URL', paymentApi],
-    ['worker', 'AUDIT_KEY', auditKeys],
-    ['api', 'PSEUDONYM_KEY', pseudonymKey],
-  ];
-  return needs
-    .filter(([role, , value]) => roles.includes(role) && value === undefined)
-    .map(([role, name]) => `${name} is required for the role ${role}`);
 }

@@ -8,12 +8,12 @@ import { HealthChecks } from '@platform/health';
 import { httpsOptions } from '@platform/mtls';
 import { createLogger, flushLogs } from '@platform/observability';
 import { Spans } from '@platform/tracing';
-import { AppModule } from './app.module';
+import { AppModule, NEEDS } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
 import { HttpAdapter } from './http-adapter';
 
 async function main(): Promise<void> {
-  const config = loadConfig();
+  const config = loadConfig(process.env, NEEDS);
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), new HttpAdapter(), {
     bodyParser: false,
     abortOnError: false,

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { inspect } from 'node:util';
-import { loadConfig } from './config';
+import { loadConfig, type Needs } from './config';
 import { ConfigError } from './config-error';
 
 const CANARY = 'canary';
@@ -77,9 +77,9 @@ const EVERYTHING = {
 
 const load = (variables: Record<string, string | undefined> = {}) => loadConfig({ ...REQUIRED, ...variables });
 
-function refusalOf(environment: Record<string, string | undefined>): ConfigError {
+function refusalOf(environment: Record<string, string | undefined>, needs?: Needs): ConfigError {
   try {
-    loadConfig(environment);
+    loadConfig(environment, needs);
   } catch (error) {
     if (error instanceof ConfigError) return error;
     throw error;
@@ -392,6 +392,42 @@ describe('loadConfig', () => {
   it.each(['optional', 'required'])('takes %s client certificates from own TLS, or from proxies', (mode) => {
     expect(load({ ...TLS, MTLS_MODE: mode }).mtls.mode).toBe(mode);
     expect(load({ ...PROXY, MTLS_MODE: mode }).mtls.mode).toBe(mode);
+  });
+
+  describe('with needs of roles', () => {
+    const NEEDS: Needs = { api: ['PSEUDONYM_KEY'], worker: ['PAYMENT_API_URL', 'AUDIT_KEY'] };
+
+    const faultsFor = (changes: Record<string, string | undefined>) =>
+      refusalOf({ ...REQUIRED, ...changes }, NEEDS).faults;
+
+    it.each<[string | undefined, string[]]>([
+      [undefined, ['PSEUDONYM_KEY for api', 'PAYMENT_API_URL for worker', 'AUDIT_KEY for worker']],
+      ['api', ['PSEUDONYM_KEY for api']],
+      ['worker', ['PAYMENT_API_URL for worker', 'AUDIT_KEY for worker']],
+    ])('refuses the roles %s without what they need in production', (roles, missing) => {
+      const faults = missing.map((one) => one.replace(' for', ' is required for the role'));
+      expect(faultsFor({ NODE_ENV: 'production', ROLES: roles })).toEqual(faults);
+    });
+
+    it('knows the keys elsewhere', () => {
+      expect(faultsFor({})).toEqual(['PAYMENT_API_URL is required for the role worker']);
+    });
+
+    it('takes what is given, in files too', () => {
+      const env = { NODE_ENV: 'production', PAYMENT_API_URL: 'http://p', PSEUDONYM_KEY: SECRET, AUDIT_KEY: SECRET };
+      expect(() => loadConfig({ ...REQUIRED, ...env }, NEEDS)).not.toThrow();
+      const fault = 'PSEUDONYM_KEY_FILE names a file that cannot be read';
+      expect(faultsFor({ ...env, PSEUDONYM_KEY: '', PSEUDONYM_KEY_FILE: '/nowhere' })).toEqual([fault]);
+    });
+
+    it('names them together with all others', () => {
+      const faults = faultsFor({ NODE_ENV: 'production', PORT: 'x', ROLES: 'worker,' });
+      expect(namesIn(faults)).toEqual(['PORT', 'PAYMENT_API_URL', 'AUDIT_KEY']);
+    });
+
+    it('are no needs of a program that takes no role', () => {
+      expect(() => load({ NODE_ENV: 'production' })).not.toThrow();
+    });
   });
 
   describe('with everything wrong', () => {

@@ -228,6 +228,21 @@ export const VARIABLES: readonly string[] = [
   ...SECRETS.map((name) => `${name}_FILE`),
 ];
 
+/** Variables that a role cannot do without. */
+export type Needs = Readonly<Record<Role, readonly (keyof Environment)[]>>;
+
+/** Without production they have a value that everybody knows. */
+const KEYS: readonly string[] = ['AUDIT_KEY', 'PSEUDONYM_KEY'] satisfies (keyof Environment)[];
+
+function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
+  const roles = env['ROLES'] === undefined ? ROLES : ROLES.filter((role) => list(env['ROLES'] ?? '').includes(role));
+  const isMissing = (name: string) =>
+    env[name] === undefined && (env['NODE_ENV'] === 'production' || !KEYS.includes(name));
+  return roles.flatMap((role) =>
+    needs[role].filter(isMissing).map((name) => `${name} is required for the role ${role}`),
+  );
+}
+
 const SASL = ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const;
 
 /** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
@@ -412,9 +427,10 @@ function readSecretFiles(env: Record<string, string>): Map<string, string> {
 
 /**
  * Reads the environment once. An empty variable counts as unset, as Kubernetes manifests often leave them.
+ * @param needs of the roles that the process takes; programs that take none leave it out
  * @throws {ConfigError} naming every wrong variable, and no value
  */
-export function loadConfig(source: NodeJS.ProcessEnv = process.env): Config {
+export function loadConfig(source: NodeJS.ProcessEnv = process.env, needs?: Needs): Config {
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(source)) {
     if (value !== undefined && value !== '') env[name] = value;
@@ -423,7 +439,8 @@ export function loadConfig(source: NodeJS.ProcessEnv = process.env): Config {
   const parsed = environment.safeParse(env);
   const wrong = parsed.error?.issues.filter(({ path }) => !unread.has(String(path[0]))) ?? [];
   const faults = new Set(wrong.map((issue) => `${String(issue.path[0])} ${issue.message}`));
-  for (const fault of [...unread.values(), ...faultsBetween(env)]) faults.add(fault);
+  const others = [...unread.values(), ...faultsBetween(env), ...(needs ? faultsOfRoles(env, needs) : [])];
+  for (const fault of others) faults.add(fault);
   if (!parsed.success || faults.size > 0) throw new ConfigError([...faults]);
   return deepFreeze(toConfig(parsed.data));
 }

@@ -1,3 +1,3 @@
 export { CONFIG, ConfigModule } from './config.module';
-export { loadConfig, type Config, type OutboundSettings, type Role, VARIABLES } from './config';
+export { loadConfig, type Config, type Needs, type OutboundSettings, type Role, VARIABLES } from './config';
 export { ConfigError } from './config-error';
