@@ -64,6 +64,7 @@ export class Collector {
   readonly spans: CollectedSpan[] = [];
   /** What it answers with; 0 is no answer at all. */
   status = 200;
+  answer: Buffer = Buffer.alloc(0);
 
   private constructor(private readonly server: Server) {}
 
@@ -74,7 +75,7 @@ export class Collector {
       void buffer(req).then((bytes) => {
         if (collector.status === 0) return;
         if (collector.status === 200 && req.method === 'POST' && req.url === '/v1/traces') collector.take(bytes);
-        res.writeHead(collector.status).end();
+        res.writeHead(collector.status).end(collector.answer);
       });
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

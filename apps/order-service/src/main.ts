@@ -13,7 +13,7 @@ import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
 import { HttpAdapter } from './http-adapter';
 
 async function main(): Promise<void> {
-  const config = loadConfig(process.env, NEEDS);
+  const config = loadConfig(undefined, NEEDS);
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), new HttpAdapter(), {
     bodyParser: false,
     abortOnError: false,

@@ -84,7 +84,7 @@ CLIENT_CERT_HEADER: {{ include "order-service.certificateHeader" . }}
 {{- /* Secrets one by one, so that a role sees its own alone. */ -}}
 {{- define "order-service.secretEnv" -}}
 {{- $secret := include "order-service.secretName" .root -}}
-{{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true -}}
+{{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true "OTEL_EXPORTER_OTLP_HEADERS" true -}}
 {{- if eq .component "api" }}{{ $_ := set $names "PSEUDONYM_KEY" false }}{{ else }}{{ $_ := set $names "AUDIT_KEY" false }}{{ end -}}
 {{- range $name, $optional := $names }}
 - name: {{ $name }}
@@ -263,6 +263,9 @@ spec:
 {{- end }}
 {{- if and (ne $v.exposure.type "none") $v.networkPolicy.enabled (not $v.networkPolicy.ingress.edge) }}
 {{- fail "networkPolicy.ingress.edge is required with an exposure: the edge's pods, else nobody gets in" }}
+{{- end }}
+{{- if and $v.config.OTEL_EXPORTER_OTLP_ENDPOINT $v.networkPolicy.enabled (not $v.networkPolicy.egress.otlp.port) }}
+{{- fail "networkPolicy.egress.otlp.port is required with config.OTEL_EXPORTER_OTLP_ENDPOINT: the collector's port, else no span gets out" }}
 {{- end }}
 {{- if ne $v.clientCertificates.mode "off" }}
 {{- if not $v.clientCertificates.caSecretName }}{{ fail "clientCertificates.caSecretName is required unless mode is off" }}{{ end }}

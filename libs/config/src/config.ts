@@ -99,6 +99,19 @@ const limits = (max: number) =>
     return z.NEVER;
   });
 
+/** `key=value,…` with values percent-encoded, as OpenTelemetry writes pairs. */
+const pairs = z.string().transform((value, ctx): Record<string, string> => {
+  const entries = list(value).map((entry) => /^([^\s=]+)\s*=\s*([\x21-\x7e]+)$/.exec(entry)?.slice(1) ?? []);
+  try {
+    const decoded = entries.map(([key = '', text = '']) => [key, decodeURIComponent(text)] as const);
+    if (decoded.every(([key]) => key !== '')) return Object.fromEntries(decoded);
+  } catch {
+    // said below
+  }
+  ctx.addIssue({ code: 'custom', message: 'must be a list of key=value,…, with values percent-encoded' });
+  return z.NEVER;
+});
+
 const required = { error: 'is required' };
 
 /** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
@@ -123,6 +136,7 @@ const SECRETS = [
   'DATABASE_DIRECT_URL',
   'DATABASE_MIGRATION_URL',
   'REDIS_URL',
+  'OTEL_EXPORTER_OTLP_HEADERS',
   'OIDC_SHARED_SECRET',
   'AUDIT_KEY',
   'PSEUDONYM_KEY',
@@ -212,6 +226,8 @@ const environment = z.object({
 
   REDIS_URL: url('redis:', 'rediss:').optional(),
   OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
+  OTEL_EXPORTER_OTLP_HEADERS: pairs.default({}),
+  OTEL_RESOURCE_ATTRIBUTES: pairs.default({}),
   RATE_LIMIT_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
   RATE_LIMIT_OVERRIDES: limits(MOST_CALLS).default([]),
   RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
@@ -367,8 +383,15 @@ function toConfig(env: Environment) {
       consumerGroup: env.KAFKA_CONSUMER_GROUP,
     },
     redisUrl: env.REDIS_URL,
-    /** Where spans are sent; without it none are made. */
-    otlpTracesUrl: env.OTEL_EXPORTER_OTLP_ENDPOINT && `${env.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')}/v1/traces`,
+    /** Where spans are sent, with what headers, and what they say of this process; without it none are made. */
+    spans:
+      env.OTEL_EXPORTER_OTLP_ENDPOINT === undefined
+        ? undefined
+        : {
+            url: `${env.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')}/v1/traces`,
+            headers: env.OTEL_EXPORTER_OTLP_HEADERS,
+            resource: env.OTEL_RESOURCE_ATTRIBUTES,
+          },
     /** Calls in a minute; 0 is no limit. */
     rateLimit: {
       perMinute: env.RATE_LIMIT_PER_MINUTE,

@@ -35,12 +35,27 @@ export class JobQueue {
    * @param delayMs how long to wait before it is run, in milliseconds
    */
   async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
-    await tx.query(
-      `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
-                                      run_at := now() + $4::integer * interval '1 millisecond')`,
-      [task, toPayload({ payload, context: currentContext() }), MAX_ATTEMPTS, Math.round(delayMs)],
-    );
+    await add(tx, task, { payload, context: currentContext() }, delayMs);
   }
+
+  /**
+   * For a job that has to be run again, and beside this run in its trace: below it, a job that waits for a day would make
+   * a trace of a thousand levels.
+   */
+  async enqueueAgain(tx: Transaction, task: string, payload: object, delayMs: number): Promise<void> {
+    const context = currentContext();
+    const { parentSpanId: spanId } = context?.trace ?? {};
+    const before = context && spanId !== undefined ? { ...context, trace: { ...context.trace, spanId } } : context;
+    await add(tx, task, { payload, context: before }, delayMs);
+  }
+}
+
+async function add(tx: Transaction, task: string, job: NewJob, delayMs: number): Promise<void> {
+  await tx.query(
+    `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
+                                    run_at := now() + $4::integer * interval '1 millisecond')`,
+    [task, toPayload(job), MAX_ATTEMPTS, Math.round(delayMs)],
+  );
 }
 
 /**

@@ -11,7 +11,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database } from '@platform/database';
 import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
-import { Spans } from '@platform/tracing';
+import { errorTypeOf, Spans } from '@platform/tracing';
 import { Logger as WorkerLogger, runTaskList, type Task, type TaskList } from 'graphile-worker';
 import { Pool } from 'pg';
 import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
@@ -91,23 +91,24 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       if (!abort) throw new Error('Graphile Worker gives no signal');
       const start = performance.now();
       const context = newContext(origin);
-      let error: string | undefined;
+      const endSpan = (error?: string) => {
+        if (!this.spans.has(context.trace)) return;
+        const attributes = { 'app.request.id': context.requestId, 'app.order.id': context.orderId };
+        this.spans.add(context.trace, { name: `job ${task}`, kind: 'INTERNAL', start, attributes, error });
+      };
       await runInContext(context, async () => {
         try {
           await handler(rest as unknown as T, { stopping: this.stop.signal, abort });
-        } catch (err) {
-          error = 'failed';
-          this.logger.error({ err, task, failures: failures + 1 }, 'A job failed; it is run again');
+          endSpan();
+        } catch (error) {
+          endSpan(errorTypeOf(error));
+          this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
           const pause = Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) * (0.5 + Math.random() / 2);
           const again = { ...(payload as object), failures: failures + 1 };
           await helpers.addJob(task, again, { runAt: new Date(Date.now() + pause), maxAttempts: MAX_ATTEMPTS });
         }
       });
-      if (this.spans.has(context.trace)) {
-        const attributes = { 'app.request.id': context.requestId, 'app.order.id': context.orderId };
-        this.spans.add(context.trace, { name: `job ${task}`, kind: 'INTERNAL', start, attributes, error });
-      }
     };
   }
 

@@ -4,7 +4,7 @@ import { type KafkaContext, RpcException } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
 import { runInContext } from '@platform/request-context';
-import { Spans } from '@platform/tracing';
+import { errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
@@ -49,7 +49,7 @@ export class EventConsumer {
    *   it is then delivered again. Any other error Nest would replace by one that says nothing.
    */
   async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
-    const { headers = {}, value } = context.getMessage();
+    const { headers = {}, value, offset } = context.getMessage();
     const type = textHeader(headers, 'ce_type');
     // Whoever publishes can name types as it likes; a label must not.
     const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
@@ -60,17 +60,24 @@ export class EventConsumer {
     const start = performance.now();
     const own = contextOf(headers);
     const read = () => toConsumedEvent(headers, value, own);
-    let outcome: Outcome | 'unavailable' = 'unavailable';
+    let error: string | undefined;
     try {
-      outcome = await runInContext(own, () => this.handle(consumer, context, handlers, read));
+      const outcome = await runInContext(own, () => this.handle(consumer, context, handlers, read));
       this.consumed.inc({ type: label, outcome });
-    } catch (error) {
-      throw new RpcException(error as object);
+      if (outcome === 'dead_lettered') error = outcome;
+    } catch (cause) {
+      error = errorTypeOf(cause);
+      throw new RpcException(cause as object);
     } finally {
       if (this.spans.has(own.trace)) {
         const message = { topic: context.getTopic(), eventId: textHeader(headers, 'ce_id'), eventType: type };
-        const error = outcome === 'unavailable' || outcome === 'dead_lettered' ? outcome : undefined;
-        this.spans.add(own.trace, { ...messageSpan('process', message, this.config), start, error });
+        const { name, kind, attributes } = messageSpan('process', message, this.config);
+        const place = {
+          'messaging.consumer.group.name': this.config.kafka?.consumerGroup,
+          'messaging.destination.partition.id': this.config.kafka && String(context.getPartition()),
+          'messaging.kafka.offset': this.config.kafka && Number(offset),
+        };
+        this.spans.add(own.trace, { name, kind, attributes: { ...attributes, ...place }, start, error });
       }
     }
   }

@@ -51,7 +51,7 @@ describe('Inbox', () => {
       {} as Config,
       new Inbox(notes as never),
       deadLetters,
-      new Spans({ otlpTracesUrl: undefined }),
+      new Spans({ spans: undefined }),
       { inc: () => undefined } as never,
     );
     consume = (id) => {
@@ -132,6 +132,18 @@ describe('Inbox', () => {
       ['a', 'req-a'],
       ['b', 'req-b'],
     ]);
+  });
+
+  it('has a span that says when an event went to the dead letters', async () => {
+    const add = jest.spyOn(Spans.prototype, 'add').mockImplementation();
+    jest.spyOn(Spans.prototype, 'has').mockReturnValue(true);
+    await Promise.all(['good', 'bad'].map(consume));
+    expect(add.mock.calls.map(([, { attributes, error }]) => [attributes['messaging.message.id'], error])).toEqual(
+      expect.arrayContaining([
+        ['good', undefined],
+        ['bad', 'dead_lettered'],
+      ]),
+    );
   });
 
   it('lets an event that fails again and again cost those that came with it one transaction each', async () => {

@@ -59,13 +59,9 @@ describe('KafkaEventServer', () => {
       },
     };
     const deadLetters = { send: async ({ message }: DeadLetter) => void letters.push(String(message.key)) };
-    const events = new EventConsumer(
-      {} as Config,
-      inbox as never,
-      deadLetters,
-      new Spans({ otlpTracesUrl: undefined }),
-      { inc: () => undefined } as never,
-    );
+    const events = new EventConsumer({} as Config, inbox as never, deadLetters, new Spans({ spans: undefined }), {
+      inc: () => undefined,
+    } as never);
     const server = new KafkaEventServer(
       { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' },
       new HealthChecks(),

@@ -41,7 +41,7 @@ function publisherAs(transport: Type<EventPublisher>): Provider {
     provide: EventPublisher,
     inject: [CONFIG, transport, Spans],
     useFactory: (config: Config, publisher: EventPublisher, spans: Spans) =>
-      config.otlpTracesUrl === undefined ? publisher : new TracedPublisher(publisher, spans, config),
+      config.spans ? new TracedPublisher(publisher, spans, config) : publisher,
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Config } from '@platform/config';
 import { type EndedSpan, Spans } from '@platform/tracing';
-import { EventPublisher } from './event-publisher';
+import { EventPublisher, EventRefused } from './event-publisher';
 import type { StoredEvent } from './stored-event';
 import { TracedPublisher } from './traced-publisher';
 
@@ -10,7 +10,7 @@ const event = (id: string, traceparent: string | null) =>
   ({ id: `0198c0de-0000-7000-8000-00000000000${id}`, type: 'order.created', traceparent }) as StoredEvent;
 
 describe('TracedPublisher', () => {
-  const spans = new Spans({ otlpTracesUrl: undefined });
+  const spans = new Spans({ spans: undefined });
   let added: { trace: object; span: EndedSpan }[];
   let arrived: readonly StoredEvent[];
   let publisher: TracedPublisher;
@@ -21,7 +21,7 @@ describe('TracedPublisher', () => {
 
     async publish(events: readonly StoredEvent[]): Promise<void> {
       arrived = events;
-      if (fails) throw new Error('away');
+      if (fails) throw new EventRefused('away');
     }
   }
 
@@ -62,9 +62,9 @@ describe('TracedPublisher', () => {
     expect(added).toEqual([]);
   });
 
-  it('says which events did not arrive, and rejects as the transport did', async () => {
+  it('says of all events of a batch that failed how it did, and rejects as the transport did', async () => {
     fails = true;
-    await expect(publisher.publish([event('1', null)])).rejects.toThrow('away');
-    expect(added).toMatchObject([{ span: { error: 'not_published' } }]);
+    await expect(publisher.publish([event('1', null), event('2', null)])).rejects.toThrow('away');
+    expect(added).toMatchObject([{ span: { error: 'EventRefused' } }, { span: { error: 'EventRefused' } }]);
   });
 });

@@ -1,6 +1,6 @@
 import type { Config } from '@platform/config';
 import { childOf, parseTraceparent, traceparent } from '@platform/request-context';
-import type { Spans } from '@platform/tracing';
+import { errorTypeOf, type Spans } from '@platform/tracing';
 import { EventPublisher } from './event-publisher';
 import { messageSpan } from './message-span';
 import { eventIdOf, type StoredEvent } from './stored-event';
@@ -23,10 +23,12 @@ export class TracedPublisher extends EventPublisher {
   async publish(events: readonly StoredEvent[]): Promise<void> {
     const start = performance.now();
     const ways = events.map((event) => ({ event, trace: childOf(parseTraceparent(event.traceparent ?? undefined)) }));
-    let error: string | undefined = 'not_published';
+    let error: string | undefined;
     try {
       await this.publisher.publish(ways.map(({ event, trace }) => ({ ...event, traceparent: traceparent(trace) })));
-      error = undefined;
+    } catch (cause) {
+      error = errorTypeOf(cause); // of the batch: some of it may have arrived
+      throw cause;
     } finally {
       for (const { event, trace } of ways) {
         if (!this.spans.has(trace)) continue;

@@ -72,15 +72,21 @@ function serverSpan(
     attributes: {
       'http.request.method': method,
       'http.route': route === UNMATCHED ? undefined : route,
-      'http.response.status_code': statusCode,
+      'http.response.status_code': statusCode === CLIENT_CLOSED_REQUEST ? undefined : statusCode,
       'url.scheme': protocol,
       'app.request.id': requestId,
       'app.client.id': principal?.clientId,
       'app.order.id': orderId,
       'app.error.code': code,
     },
-    error: statusCode >= 500 ? (code ?? String(statusCode)) : undefined,
+    error: failureOf(statusCode, code),
   };
+}
+
+/** What was refused is the caller's failure. */
+function failureOf(statusCode: number, code: string | undefined): string | undefined {
+  if (statusCode === CLIENT_CLOSED_REQUEST) return 'client_closed';
+  return statusCode >= 500 ? (code ?? String(statusCode)) : undefined;
 }
 
 /** Counts requests that were refused before they had a route, because there was too much to do. */

@@ -89,7 +89,7 @@ function startClient(url: string, settings: Partial<OutboundSettings> = {}) {
   const duration = new Histogram({ name: 'duration', help: '-', registers });
   const circuitState = new Gauge({ name: 'circuit', help: '-', labelNames: ['name'], registers });
   const metrics = { requests, duration, circuitState };
-  const spans = new Spans({ otlpTracesUrl: undefined });
+  const spans = new Spans({ spans: undefined });
   const client = new OutboundClient('payment', { ...SETTINGS, url, ...settings }, metrics, spans);
   onEnd(() => client.onApplicationShutdown());
   return {

@@ -50,12 +50,13 @@ export class OutboundClient implements OnApplicationShutdown {
     const mayRetry = IDEMPOTENT_METHODS.has(request.method) || request.idempotencyKey !== undefined;
     const maxAttempts = mayRetry ? this.settings.maxAttempts : 1;
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
-    const { requestId, trace: parent } = currentContext() ?? newContext();
+    const context = currentContext();
+    const { requestId } = context ?? newContext();
     let timeoutMs = Math.min(attemptTimeoutMs, deadline - performance.now());
     let wasSent = false;
     for (let attempts = 1; ; attempts += 1) {
       const { method, path } = request;
-      const trace = childOf(parent); // the dependency's traces shall tell the attempts apart
+      const trace = childOf(context?.trace); // the dependency's traces shall tell the attempts apart
       const headers = headersOf(request, { requestId, trace });
       const message = { method, path, headers, body };
       let failure: OutboundFailure;
@@ -160,7 +161,7 @@ export class OutboundClient implements OnApplicationShutdown {
   ): EndedSpan {
     const { protocol, hostname, port } = new URL(this.settings.url);
     const status = outcome?.status;
-    const failure = outcome instanceof OutboundFailure ? outcome.kind : undefined;
+    const failure = outcome === undefined ? 'not_sent' : outcome instanceof OutboundFailure ? outcome.kind : undefined;
     return {
       name: method,
       kind: 'CLIENT',
@@ -168,7 +169,7 @@ export class OutboundClient implements OnApplicationShutdown {
       attributes: {
         'http.request.method': method,
         'http.response.status_code': status,
-        'server.address': hostname,
+        'server.address': hostname.replace(/[[\]]/g, ''), // of IPv6
         'server.port': Number(port || (protocol === 'https:' ? 443 : 80)),
         'url.full': this.settings.url.replace(/\/$/, '') + path.replace(/\?.*$/, ''),
         'peer.service': this.name,

@@ -1,2 +1,2 @@
-export { type EndedSpan, Spans } from './spans';
+export { type EndedSpan, errorTypeOf, Spans } from './spans';
 export { TracingModule } from './tracing.module';

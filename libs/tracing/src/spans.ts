@@ -1,16 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { type Attributes, diag, DiagLogLevel, type SpanContext, SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { millisToHrTime, setGlobalErrorHandler } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
-import {
-  defaultResource,
-  detectResources,
-  resourceAttributesEnvDetector,
-  resourceFromAttributes,
-  serviceNameEnvDetector,
-} from '@opentelemetry/resources';
+import { defaultResource, emptyResource, type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor } from '@opentelemetry/sdk-trace';
 import { CONFIG, type Config } from '@platform/config';
 import type { TraceContext } from '@platform/request-context';
@@ -27,8 +23,18 @@ export interface EndedSpan {
   readonly error?: string | undefined;
 }
 
+/** The `error` of a span whose work threw: the code of what was thrown, where it has one, else its name. */
+export function errorTypeOf(error: unknown): string {
+  const { code, name } = error as { code?: unknown; name?: unknown };
+  return typeof code === 'string' ? code : String(name);
+}
+
+/** Of 512 spans. Such a batch is tried again for 10 s, and others go out meanwhile. */
+const BATCHES_UNDER_WAY = 5;
 /** How long the process waits at its end for the collector to take the last spans. */
-const LAST_EXPORT_MS = 2_000;
+const LAST_EXPORT_MS = 1_000;
+/** A collector that is away fails many batches. */
+const QUIET_MS = 10_000;
 const SCOPE = { name: '@platform/tracing' };
 
 /**
@@ -41,15 +47,22 @@ export class Spans {
   private readonly logger = new Logger(Spans.name);
   /** Else a failed export would be logged as if it were of the request that came last. */
   private readonly outside = AsyncLocalStorage.snapshot();
+  private readonly exporter: OTLPTraceExporter | undefined;
   private readonly processor: BatchSpanProcessor | undefined;
-  private readonly resource = defaultResource()
-    .merge(resourceFromAttributes({ 'service.name': 'order-service' }))
-    .merge(detectResources({ detectors: [resourceAttributesEnvDetector, serviceNameEnvDetector] }));
+  private readonly resource: Resource = emptyResource();
+  private quietUntil = 0;
+  private unsaid = 0;
 
-  constructor(@Inject(CONFIG) { otlpTracesUrl }: Pick<Config, 'otlpTracesUrl'>) {
-    if (otlpTracesUrl === undefined) return;
+  constructor(@Inject(CONFIG) { spans }: Pick<Config, 'spans'>) {
+    if (!spans) return;
     this.reportFailures();
-    this.processor = new BatchSpanProcessor({ exporter: new OTLPTraceExporter({ url: otlpTracesUrl }) });
+    const process = { 'service.instance.id': randomUUID(), 'host.name': hostname() };
+    this.resource = defaultResource().merge(
+      resourceFromAttributes({ 'service.name': 'order-service', ...process, ...spans.resource }),
+    );
+    const { url, headers } = spans;
+    this.exporter = new OTLPTraceExporter({ url, headers: { ...headers }, concurrencyLimit: BATCHES_UNDER_WAY });
+    this.processor = new BatchSpanProcessor({ exporter: this.exporter });
   }
 
   /** Whether spans of this trace are exported: ask before you make one. */
@@ -60,17 +73,19 @@ export class Spans {
   /** @param trace the span's own position, as its children name it */
   add(trace: TraceContext, { name, kind, start, attributes, error }: EndedSpan): void {
     if (!this.has(trace)) return;
-    const durationMs = performance.now() - start;
-    const endMs = Date.now();
-    const { parentSpanId } = trace;
+    const end = performance.now();
+    const { traceId, spanId, parentSpanId } = trace;
+    const spanContext: SpanContext = { traceId, spanId, traceFlags: 1 };
+    // All but calls of others are begun by another process, or by another piece of work of this one.
+    const parent = parentSpanId !== undefined && { ...spanContext, spanId: parentSpanId, isRemote: kind !== 'CLIENT' };
     this.processor?.onEnd({
       name,
       kind: SpanKind[kind],
-      spanContext: () => spanContext(trace.traceId, trace.spanId),
-      ...(parentSpanId !== undefined && { parentSpanContext: spanContext(trace.traceId, parentSpanId) }),
-      startTime: millisToHrTime(endMs - durationMs),
-      endTime: millisToHrTime(endMs),
-      duration: millisToHrTime(durationMs),
+      spanContext: () => spanContext,
+      ...(parent && { parentSpanContext: parent }),
+      startTime: millisToHrTime(unixMs(start)),
+      endTime: millisToHrTime(unixMs(end)),
+      duration: millisToHrTime(end - start),
       ended: true,
       status: { code: error === undefined ? SpanStatusCode.UNSET : SpanStatusCode.ERROR },
       attributes: defined({ ...attributes, 'error.type': error }),
@@ -86,22 +101,41 @@ export class Spans {
 
   /** The last spans go out, if the collector takes them soon. None can be added afterwards. */
   async close(): Promise<void> {
-    const closed = this.processor?.shutdown().catch((error: unknown) => this.warn(error));
-    await Promise.race([closed, delay(LAST_EXPORT_MS, undefined, { ref: false })]);
+    if (!this.processor) return;
+    const closed = this.processor.shutdown().catch((error: unknown) => {
+      this.warn({ err: error });
+      return this.exporter?.shutdown(); // which waits for the batches that did not fail
+    });
+    const isLate = await Promise.race([closed, delay(LAST_EXPORT_MS, true, { ref: false })]);
+    if (isLate) this.logger.warn('The collector did not take the last spans in time; they are dropped');
   }
 
   /** OpenTelemetry tells failures to nobody unless it is asked to, and then those of the whole process. */
   private reportFailures(): void {
-    setGlobalErrorHandler((error) => this.outside(() => this.warn(error)));
+    setGlobalErrorHandler((error) => this.warn({ err: error }));
     const ignore = () => undefined;
-    const warn = (message: string) => this.outside(() => this.logger.warn(message));
+    const warn = (...parts: unknown[]) => this.warn({ reason: parts.map(toText).filter(Boolean).join(' ') });
     const options = { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true };
     diag.setLogger({ error: warn, warn, info: ignore, debug: ignore, verbose: ignore }, options);
   }
 
-  private warn(error: unknown): void {
-    this.logger.warn({ err: error }, 'Spans cannot be exported; they are dropped');
+  private warn(facts: object): void {
+    if (performance.now() < this.quietUntil) {
+      this.unsaid += 1;
+      return;
+    }
+    this.outside(() =>
+      this.logger.warn({ ...facts, unsaid: this.unsaid }, 'Spans cannot be exported; they are dropped'),
+    );
+    this.quietUntil = performance.now() + QUIET_MS;
+    this.unsaid = 0;
   }
+}
+
+/** Of what OpenTelemetry would print: an object can be what the collector answered. */
+function toText(part: unknown): string {
+  if (part instanceof Error) return part.message;
+  return typeof part === 'string' ? part : '';
 }
 
 /** The exporter would say of the others that they are empty. */
@@ -109,6 +143,14 @@ function defined(attributes: Attributes): Attributes {
   return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
 }
 
-function spanContext(traceId: string, spanId: string): SpanContext {
-  return { traceId, spanId, traceFlags: 1 };
+let unixOrigin = performance.timeOrigin;
+
+/**
+ * Spans that are near each other are told by the same two clocks, so that none begins before its parent. The system's is
+ * corrected now and then, and `performance.now()` is not.
+ */
+function unixMs(moment: number): number {
+  const now = Date.now() - performance.now();
+  if (Math.abs(now - unixOrigin) > 2) unixOrigin = now;
+  return unixOrigin + moment;
 }

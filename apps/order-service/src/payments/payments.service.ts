@@ -154,7 +154,7 @@ export class PaymentsService {
   private async later(orderId: string, delayMs: number, also?: (tx: EntityManager) => Promise<void>): Promise<void> {
     await this.database.inTransaction(async (tx) => {
       await also?.(tx);
-      await this.jobs.enqueue(tx, TASK, { orderId } satisfies Job, delayMs);
+      await this.jobs.enqueueAgain(tx, TASK, { orderId } satisfies Job, delayMs);
     });
   }
 }

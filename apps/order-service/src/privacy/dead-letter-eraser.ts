@@ -36,7 +36,7 @@ export class DeadLetterEraser {
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       if (rows[0]?.alone) await this.erase(kafka, job);
       // Not waited for here: jobs that wait would be in the way of payments.
-      else await this.database.inTransaction((tx) => this.jobs.enqueue(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
+      else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
     } finally {
       await endConnection(client);
     }
