@@ -84,9 +84,9 @@ CLIENT_CERT_HEADER: {{ include "order-service.certificateHeader" . }}
 {{- /* Secrets one by one, so that a role sees its own alone. */ -}}
 {{- define "order-service.secretEnv" -}}
 {{- $secret := include "order-service.secretName" .root -}}
-{{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true "OTEL_EXPORTER_OTLP_HEADERS" true -}}
-{{- if eq .component "api" }}{{ $_ := set $names "PSEUDONYM_KEY" false }}{{ else }}{{ $_ := set $names "AUDIT_KEY" false }}{{ end -}}
-{{- range $name, $optional := $names }}
+{{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "OTEL_EXPORTER_OTLP_HEADERS" true -}}
+{{- $own := eq .component "api" | ternary (dict "PSEUDONYM_KEY" false) (dict "AUDIT_KEY" false "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true) -}}
+{{- range $name, $optional := merge $names $own }}
 - name: {{ $name }}
   valueFrom:
     secretKeyRef:
@@ -163,6 +163,10 @@ spec:
       env:
         - name: ROLES
           value: {{ .component }}
+        {{- if eq .component "api" }}
+        - name: KAFKA_SASL_MECHANISM # of the ConfigMap that both have: the API never speaks to Kafka
+          value: ""
+        {{- end }}
         {{- include "order-service.secretEnv" . | trim | nindent 8 }}
       ports:
         - name: http
