@@ -196,7 +196,7 @@ describe('A wrong configuration', () => {
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [code] = (await once(program, 'exit')) as [number];
+    const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(1);
     expect(output).not.toContain('canary');
     expect(output.trim().split('\n')).toEqual([

@@ -120,7 +120,7 @@ describe('npm start', () => {
     await superuser.query('DROP OWNED BY order_service; DROP ROLE order_service, order_service_login');
     await superuser.end();
     child.kill('SIGINT');
-    const [code] = (await once(child, 'exit')) as [number];
+    const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(0);
     expect(sandbox.processes).toEqual([]);
   });
@@ -135,7 +135,7 @@ describe('npm start', () => {
     expect(await list('reporting')).toBe(1);
     expect(await list('other-tenant')).toBe(0);
     child.kill('SIGTERM');
-    const [code] = (await once(child, 'exit')) as [number];
+    const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(0);
     expect(sandbox.processes).toEqual([]);
   });
@@ -145,7 +145,7 @@ describe('npm start', () => {
       const child = sandbox.start();
       await new Promise((resolve) => setTimeout(resolve, afterMs));
       child.kill('SIGTERM');
-      await once(child, 'exit');
+      await once(child, 'close');
       await until('the end of every process', () => sandbox.processes.length === 0, 5_000);
     }
   });
@@ -155,7 +155,7 @@ describe('npm start', () => {
     await sandbox.untilReady(child);
     const service = sandbox.processes.find((line) => line.includes('order-service/src/main.js')) ?? '';
     process.kill(Number(service.trim().split(' ')[0]), 'SIGKILL');
-    const [code] = (await once(child, 'exit')) as [number];
+    const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(1);
     expect(sandbox.output.trim().split('\n').at(-1)).toMatch(/^The service ended by itself/);
     expect(sandbox.processes).toEqual([]);
@@ -212,11 +212,11 @@ describe('npm start', () => {
     const child = closed.start();
     await closed.untilReady(child);
     child.kill('SIGTERM');
-    await once(child, 'exit');
+    await once(child, 'close');
     const again = closed.start();
     await closed.untilReady(again);
     again.kill('SIGTERM');
-    await once(again, 'exit');
+    await once(again, 'close');
     rmSync(path.dirname(realpathSync(path.join(closed.directory, '.sandbox/postgres'))), { recursive: true });
     rmSync(closed.directory, { recursive: true, force: true });
   });
@@ -231,7 +231,7 @@ describe('npm run certs', () => {
   });
   afterAll(async () => {
     // A sandbox that outlived a test that failed would keep jest waiting.
-    if (child?.exitCode === null && child.kill('SIGTERM')) await once(child, 'exit');
+    if (child?.exitCode === null && child.kill('SIGTERM')) await once(child, 'close');
     rmSync(sandbox.directory, { recursive: true, force: true });
   });
 
@@ -263,7 +263,7 @@ describe('npm run certs', () => {
     const printed = sandbox.output.split('\n').filter((line) => /^(TOKEN=|curl )/.test(line));
     expect((await run(printed)).stdout).toMatch(/^HTTP\/1\.1 201 Created/);
     child.kill('SIGINT');
-    await once(child, 'exit');
+    await once(child, 'close');
     expect(sandbox.processes).toEqual([]);
   });
 

@@ -40,9 +40,9 @@ export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string):
     lines,
     async end(signal = 'SIGTERM') {
       if (child.exitCode === null && child.signalCode === null) {
-        const exit = once(child, 'exit');
+        const end = once(child, 'close'); // which is after its last line
         child.kill(signal);
-        await exit;
+        await end;
       }
       return child.exitCode;
     },
