@@ -83,7 +83,7 @@ function serverSpan(
   };
 }
 
-/** What was refused is the caller's failure. */
+/** What was refused is no failure of ours; an answer that nobody waited for may be one. */
 function failureOf(statusCode: number, code: string | undefined): string | undefined {
   if (statusCode === CLIENT_CLOSED_REQUEST) return 'client_closed';
   return statusCode >= 500 ? (code ?? String(statusCode)) : undefined;

@@ -25,11 +25,12 @@ export interface EndedSpan {
 
 /** The `error` of a span whose work threw: the code of what was thrown, where it has one, else its name. */
 export function errorTypeOf(error: unknown): string {
-  const { code, name } = error as { code?: unknown; name?: unknown };
-  return typeof code === 'string' ? code : String(name);
+  if (!(error instanceof Error)) return typeof error; // whatever is thrown, this must not throw
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? code : error.name;
 }
 
-/** Of 512 spans. Such a batch is tried again for 10 s, and others go out meanwhile. */
+/** Of 512 spans: as many as can be left at the end of the process, four that wait and the one on its way. */
 const BATCHES_UNDER_WAY = 5;
 /** How long the process waits at its end for the collector to take the last spans. */
 const LAST_EXPORT_MS = 1_000;
