@@ -4,7 +4,7 @@ import { type KafkaContext, RpcException } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
 import { runInContext } from '@platform/request-context';
-import { errorTypeOf, Spans } from '@platform/tracing';
+import { type EndedSpan, errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
@@ -49,7 +49,7 @@ export class EventConsumer {
    *   it is then delivered again. Any other error Nest would replace by one that says nothing.
    */
   async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
-    const { headers = {}, value, offset } = context.getMessage();
+    const { headers = {}, value } = context.getMessage();
     const type = textHeader(headers, 'ce_type');
     // Whoever publishes can name types as it likes; a label must not.
     const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
@@ -69,17 +69,21 @@ export class EventConsumer {
       error = errorTypeOf(cause);
       throw new RpcException(cause as object);
     } finally {
-      if (this.spans.has(own.trace)) {
-        const message = { topic: context.getTopic(), eventId: textHeader(headers, 'ce_id'), eventType: type };
-        const { name, kind, attributes } = messageSpan('process', message, this.config);
-        const place = {
-          'messaging.consumer.group.name': this.config.kafka?.consumerGroup,
-          'messaging.destination.partition.id': this.config.kafka && String(context.getPartition()),
-          'messaging.kafka.offset': this.config.kafka && Number(offset),
-        };
-        this.spans.add(own.trace, { name, kind, attributes: { ...attributes, ...place }, start, error });
-      }
+      if (this.spans.has(own.trace)) this.spans.add(own.trace, { ...this.spanOf(context), start, error });
     }
+  }
+
+  private spanOf(context: KafkaContext): Pick<EndedSpan, 'name' | 'kind' | 'attributes'> {
+    const { headers = {}, offset } = context.getMessage();
+    const [eventId, eventType] = ['ce_id', 'ce_type'].map((name) => textHeader(headers, name));
+    const span = messageSpan('process', { topic: context.getTopic(), eventId, eventType }, this.config);
+    const { kafka } = this.config;
+    const place = kafka && {
+      'messaging.consumer.group.name': kafka.consumerGroup,
+      'messaging.destination.partition.id': String(context.getPartition()),
+      'messaging.kafka.offset': Number(offset),
+    };
+    return { ...span, attributes: { ...span.attributes, ...place } };
   }
 
   private async handle(

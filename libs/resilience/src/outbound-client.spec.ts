@@ -761,7 +761,9 @@ describe('the context', () => {
     const own = { traceparent: traceparent(newContext().trace), 'X-Request-Id': 'mine' };
     await get({ headers: { Traceparent: own.traceparent, 'X-Request-Id': 'mine' } });
     const [first, second] = dependency.received.map(({ headers }) => headers);
-    expect(parseTraceparent(first?.['traceparent'] as string)).toBeDefined();
+    const traces = [first, second].map((headers) => parseTraceparent(headers?.['traceparent'] as string));
+    expect(traces[0]).toBeDefined();
+    expect(traces[1]?.traceId).toBe(traces[0]?.traceId);
     expect(first?.['traceparent']).not.toBe(own.traceparent);
     expect(first?.['x-request-id']).toMatch(/^req-/);
     expect(second?.['x-request-id']).toBe(first?.['x-request-id']);

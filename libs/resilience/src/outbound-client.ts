@@ -50,13 +50,12 @@ export class OutboundClient implements OnApplicationShutdown {
     const mayRetry = IDEMPOTENT_METHODS.has(request.method) || request.idempotencyKey !== undefined;
     const maxAttempts = mayRetry ? this.settings.maxAttempts : 1;
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
-    const context = currentContext();
-    const { requestId } = context ?? newContext();
+    const { requestId, trace: parent } = currentContext() ?? newContext();
     let timeoutMs = Math.min(attemptTimeoutMs, deadline - performance.now());
     let wasSent = false;
     for (let attempts = 1; ; attempts += 1) {
       const { method, path } = request;
-      const trace = childOf(context?.trace); // the dependency's traces shall tell the attempts apart
+      const trace = childOf(parent); // the dependency's traces shall tell the attempts apart
       const headers = headersOf(request, { requestId, trace });
       const message = { method, path, headers, body };
       let failure: OutboundFailure;
