@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Module } from '@nestjs/common';
-import { Ctx, EventPattern, KafkaContext } from '@nestjs/microservices';
-import { EventConsumer, oneByOne, ORDERS_TOPIC } from '@platform/messaging';
+import { Ctx, KafkaContext } from '@nestjs/microservices';
+import { EventConsumer, oneByOne, OnEvents, ORDERS_TOPIC } from '@platform/messaging';
 import { type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
@@ -16,7 +16,7 @@ const failures = new Map<string, number>();
 class Listener {
   constructor(private readonly events: EventConsumer) {}
 
-  @EventPattern(ORDERS_TOPIC)
+  @OnEvents(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('listener', context, {
       'test.told': oneByOne(async (tx, { id, subject, data }) => {

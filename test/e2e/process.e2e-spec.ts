@@ -104,6 +104,22 @@ describe('ROLES', () => {
   });
 });
 
+describe('An event that the database cannot take now', () => {
+  it('is delivered again in the same process, and is no error', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url });
+    const orders = api(service.url, await fetchToken('order-orchestrator'));
+    await database.query('BEGIN');
+    await database.query('LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE');
+    const { body } = await orders('/v1/orders', { body: anOrder() });
+    await until('the repetition', () => service.lines.find(({ context }) => context === 'Events'));
+    await database.query('COMMIT');
+    const isConfirmed = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
+    await until('the confirmation', isConfirmed, 20_000);
+    expect(await service.end()).toBe(0);
+    expect(service.lines.filter(({ level }) => level === 'error')).toEqual([]);
+  });
+});
+
 describe('Two processes on one database', () => {
   it('give one order, one event and equal answers to simultaneous requests with one key', async () => {
     const start = () => spawnService({ DATABASE_URL: database.url, ROLES: 'api' });

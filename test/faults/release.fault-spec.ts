@@ -40,7 +40,6 @@ describeWithKafka('A release under load', () => {
   let topic: Topic;
   let balancer: Balancer;
   let token: string;
-  const running = new Set<ServiceProcess>();
   const placed: Placed[] = [];
 
   beforeAll(async () => {
@@ -52,7 +51,6 @@ describeWithKafka('A release under load', () => {
   }, TEST_MS);
 
   afterAll(async () => {
-    await Promise.all([...running].map((service) => service.end('SIGKILL')));
     balancer.stop();
     await topic.close();
     await payments.goAway();
@@ -76,7 +74,6 @@ describeWithKafka('A release under load', () => {
       },
       dist,
     );
-    running.add(service);
     if (role === 'api') balancer.add(service.url);
     const isReady =
       role === 'api'
@@ -88,7 +85,6 @@ describeWithKafka('A release under load', () => {
 
   async function end(service: ServiceProcess): Promise<void> {
     const code = await service.end();
-    running.delete(service);
     balancer.remove(service.url);
     expect(code).toBe(0);
   }

@@ -17,6 +17,10 @@ export interface ServiceProcess {
 /** A start takes about 2 s of processor time, and gets little of it beside other tests and their brokers. */
 const STARTS_WITHIN_MS = 60_000;
 
+/** A test that fails before it has ended what it started would keep jest from ending. */
+const started: ChildProcess[] = [];
+afterAll(() => started.forEach((child) => child.kill('SIGKILL')));
+
 /**
  * The service as production runs it: the compiled program in a process of its own.
  * @param dist another build than this one
@@ -26,6 +30,7 @@ export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string):
   const port = await freePort();
   const env = environment({ PATH: process.env['PATH'], PORT: String(port), LOG_LEVEL: 'info', ...overrides });
   const child = startProgram('main', env, [], 'pipe', dist);
+  started.push(child);
   const lines: Record<string, unknown>[] = [];
   let rest = '';
   child.stdout?.on('data', (chunk: Buffer) => {
@@ -56,7 +61,7 @@ export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string):
     await until('the service', isUp, STARTS_WITHIN_MS);
     return service;
   } catch (error) {
-    await service.end('SIGKILL'); // nobody else has it, and a process left behind keeps jest from ending
+    await service.end('SIGKILL');
     throw new Error(`${String(error)}; it logged last: ${JSON.stringify(lines.slice(-5))}`, { cause: error });
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import { type KafkaContext, RpcException } from '@nestjs/microservices';
+import type { KafkaContext } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
 import { runInContext } from '@platform/request-context';
@@ -43,10 +43,10 @@ export class EventConsumer {
   ) {}
 
   /**
-   * To be called by an `@EventPattern` handler, with the context that it got. Types that have no handler are passed over.
+   * To be called by an `@OnEvents` handler, with the context that it got. Types that have no handler are passed over.
    * @param consumer who consumes: events are noted, and dead letters marked, with this name
-   * @throws {RpcException} around what keeps the event from being dealt with at all, for example a database that is away;
-   *   it is then delivered again. Any other error Nest would replace by one that says nothing.
+   * @throws what keeps the event from being dealt with at all, for example a database that is away; it is then delivered
+   *   again
    */
   async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
     const { headers = {}, value } = context.getMessage();
@@ -67,7 +67,7 @@ export class EventConsumer {
       if (outcome === 'dead_lettered') error = outcome;
     } catch (cause) {
       error = errorTypeOf(cause);
-      throw new RpcException(cause as object);
+      throw cause;
     } finally {
       if (this.spans.has(own.trace)) this.spans.add(own.trace, { ...this.spanOf(context), start, error });
     }

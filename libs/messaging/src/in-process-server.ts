@@ -4,7 +4,7 @@ import type { toMessage } from './stored-event';
 
 /**
  * A transport without a wire, for running without Kafka: the relay hands each event straight to the handlers
- * (`@EventPattern`) in the same process, with the arguments that they get from Kafka, and waits for them.
+ * (`@OnEvents`) in the same process, with the arguments that they get from Kafka, and waits for them.
  */
 export class InProcessServer extends Server implements CustomTransportStrategy {
   override readonly transportId = Symbol('in-process');

@@ -6,5 +6,6 @@ export { type ConsumedEvent, MalformedEvent } from './consumed-event';
 export { EventConsumer, oneByOne } from './event-consumer';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { EVENT_SERVER, MessagingModule } from './messaging.module';
+export { OnEvents } from './on-events';
 export { OUTBOX, type OutboxRow, outboxRow } from './outbox-row';
 export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';

@@ -45,7 +45,7 @@ function publisherAs(transport: Type<EventPublisher>): Provider {
   };
 }
 
-/** Injection token of the transport that brings events to `@EventPattern` handlers. */
+/** Injection token of the transport that brings events to `@OnEvents` handlers. */
 export const EVENT_SERVER = Symbol('EVENT_SERVER');
 
 /** Relays the outbox, and brings events to consumers: through Kafka where brokers are configured, else in the process. */

@@ -1,6 +1,6 @@
 import { Controller } from '@nestjs/common';
-import { Ctx, EventPattern, KafkaContext } from '@nestjs/microservices';
-import { EventConsumer, ORDERS_TOPIC } from '@platform/messaging';
+import { Ctx, KafkaContext } from '@nestjs/microservices';
+import { EventConsumer, OnEvents, ORDERS_TOPIC } from '@platform/messaging';
 import { PaymentsService } from './payments.service';
 
 /** Hears of orders, and has them looked at. The payment itself is a job, so that nobody behind it waits. */
@@ -11,7 +11,7 @@ export class PaymentsConsumer {
     private readonly payments: PaymentsService,
   ) {}
 
-  @EventPattern(ORDERS_TOPIC)
+  @OnEvents(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('payments', context, {
       'order.created': (tx, events) => this.payments.lookAt(tx, events),
