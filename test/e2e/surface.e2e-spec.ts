@@ -144,6 +144,12 @@ describe('The HTTP surface', () => {
       expect(answer.toLowerCase()).toContain('x-request-id: ');
     });
 
+    it('a tunnel to elsewhere', async () => {
+      const answer = await untilClosed('CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example:443\r\n\r\n');
+      expect(answer).toMatch(/^HTTP\/1\.1 404 /);
+      expect(answer).toContain('"code":"ROUTE_NOT_FOUND"');
+    });
+
     it('no request of HTTP/1.0, which has no host', async () => {
       expect(await untilClosed('GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
     });

@@ -46,8 +46,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     const server = app.getHttpServer();
     server.keepAliveTimeout = 1;
     const timer = setTimeout(() => server.closeAllConnections(), REQUEST_TIMEOUT_MS);
-    await app.close();
-    await app.get(Spans).close();
+    await app.close().finally(() => app.get(Spans).close());
     clearTimeout(timer);
     logger.log('closed');
     if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');

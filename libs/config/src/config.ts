@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { ConfigError } from './config-error';
@@ -52,7 +53,7 @@ const isWithoutCredentials = [
 /** A path may follow it. */
 const plainUrl = url('http:', 'https:')
   .refine(...isWithoutCredentials)
-  .refine((value) => !URL.canParse(value) || new URL(value).search === '', { message: 'must have no query' });
+  .refine((value) => !/[?#]/.test(value), { message: 'must have no query and no fragment' });
 
 const oneOf = <const T extends readonly string[]>(...values: T) =>
   z.enum(values, { message: `must be one of: ${values.join(', ')}` });
@@ -104,13 +105,28 @@ const pairs = z.string().transform((value, ctx): Record<string, string> => {
   const entries = list(value).map((entry) => /^([^\s=]+)\s*=\s*([\x21-\x7e]+)$/.exec(entry)?.slice(1) ?? []);
   try {
     const decoded = entries.map(([key = '', text = '']) => [key, decodeURIComponent(text)] as const);
-    if (decoded.every(([key]) => key !== '')) return Object.fromEntries(decoded);
+    const pairs = new Map(decoded);
+    if (pairs.size === entries.length && !pairs.has('')) return Object.fromEntries(pairs);
   } catch {
     // said below
   }
-  ctx.addIssue({ code: 'custom', message: 'must be a list of key=value,…, with values percent-encoded' });
+  ctx.addIssue({ code: 'custom', message: 'must be a list of key=value,…, each key once, with values percent-encoded' });
   return z.NEVER;
 });
+
+const headers = pairs.refine(areHeaders, { message: 'must be headers that HTTP allows' });
+
+function areHeaders(pairs: Record<string, string>): boolean {
+  try {
+    for (const [name, value] of Object.entries(pairs)) {
+      validateHeaderName(name);
+      validateHeaderValue(name, value);
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const required = { error: 'is required' };
 
@@ -226,7 +242,7 @@ const environment = z.object({
 
   REDIS_URL: url('redis:', 'rediss:').optional(),
   OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
-  OTEL_EXPORTER_OTLP_HEADERS: pairs.default({}),
+  OTEL_EXPORTER_OTLP_HEADERS: headers.default({}),
   OTEL_RESOURCE_ATTRIBUTES: pairs.default({}),
   RATE_LIMIT_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
   RATE_LIMIT_OVERRIDES: limits(MOST_CALLS).default([]),

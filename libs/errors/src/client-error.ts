@@ -1,5 +1,6 @@
 import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { Logger } from '@nestjs/common';
 import { newContext, runInContext } from '@platform/request-context';
 import { errorBody } from './error-response';
@@ -22,24 +23,32 @@ export function answerClientErrors(server: Server): void {
       socket.destroy();
       return;
     }
-    const refusal = toRefusal(error.code);
-    const context = newContext();
-    const { requestId } = context;
-    const line = { statusCode: refusal.status, code: refusal.code };
-    runInContext(context, () => logger.warn(line, 'request refused by the HTTP parser'));
-    const body = JSON.stringify(errorBody(refusal, requestId));
-    socket.end(
-      [
-        `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
-        'Content-Type: application/json; charset=utf-8',
-        `Content-Length: ${Buffer.byteLength(body)}`,
-        `X-Request-Id: ${requestId}`,
-        'Connection: close',
-        '',
-        body,
-      ].join('\r\n'),
-    );
+    refuse(socket, toRefusal(error.code));
   });
+  // A request for a tunnel, which Node would close the connection on.
+  server.on('connect', (_request, socket) => {
+    socket.on('error', () => undefined);
+    refuse(socket, new ServiceError('ROUTE_NOT_FOUND', 'There is no way through here'));
+  });
+}
+
+function refuse(socket: Duplex, refusal: ServiceError): void {
+  const context = newContext();
+  const { requestId } = context;
+  const line = { statusCode: refusal.status, code: refusal.code };
+  runInContext(context, () => logger.warn(line, 'request refused before it was one'));
+  const body = JSON.stringify(errorBody(refusal, requestId));
+  socket.end(
+    [
+      `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
+      'Content-Type: application/json; charset=utf-8',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      `X-Request-Id: ${requestId}`,
+      'Connection: close',
+      '',
+      body,
+    ].join('\r\n'),
+  );
 }
 
 function toRefusal(code: string | undefined): ServiceError {
