@@ -110,7 +110,10 @@ const pairs = z.string().transform((value, ctx): Record<string, string> => {
   } catch {
     // said below
   }
-  ctx.addIssue({ code: 'custom', message: 'must be a list of key=value,…, each key once, with values percent-encoded' });
+  ctx.addIssue({
+    code: 'custom',
+    message: 'must be a list of key=value,…, each key once, with values percent-encoded',
+  });
   return z.NEVER;
 });
 
