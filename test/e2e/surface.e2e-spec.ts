@@ -150,6 +150,20 @@ describe('The HTTP surface', () => {
       expect(answer).toContain('"code":"ROUTE_NOT_FOUND"');
     });
 
+    it('to keep the connection of such a tunnel, which its client does not close', async () => {
+      const port = Number(new URL(service.url).port);
+      const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      const closed = new Promise((resolve) => socket.on('close', resolve));
+      let error: NodeJS.ErrnoException | undefined;
+      socket.on('error', (cause) => (error = cause));
+      socket.write('CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example:443\r\n\r\n');
+      await once(socket, 'data');
+      const words = setInterval(() => socket.write('more'), 100);
+      await closed;
+      clearInterval(words);
+      expect(error?.code).toMatch(/ECONNRESET|EPIPE/);
+    });
+
     it('no request of HTTP/1.0, which has no host', async () => {
       expect(await untilClosed('GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
     });

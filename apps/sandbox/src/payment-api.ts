@@ -17,6 +17,8 @@ interface Payment {
   readonly amount: { readonly currency: string; readonly value: string };
   readonly status: 'AUTHORIZED' | 'DECLINED' | 'VOIDED';
   readonly reason?: string;
+  /** Milliseconds since 1970. */
+  readonly createdAt: number;
 }
 
 /**
@@ -95,8 +97,9 @@ function paymentApi(ledger: Ledger): Express {
         amount,
         status: declined ? 'DECLINED' : 'AUTHORIZED',
         ...(declined && { reason: 'insufficient_funds' }),
+        createdAt: Date.now(),
       });
-    if (customerId === 'cust_slow') await delay(SLOW_MS);
+    if (customerId === 'cust_slow') await delay(Math.max(0, payment.createdAt + SLOW_MS - Date.now()));
     const { paymentId, status, reason } = payment;
     res.status(201).json({ paymentId, status, reason });
   });

@@ -8,6 +8,9 @@ import { ServiceError } from './service-error';
 
 const logger = new Logger('http');
 
+/** How long a client that was refused has to read the answer. */
+const READ_WITHIN_MS = 1_000;
+
 /** Answers what Node's HTTP parser refuses, before there is a request, in the shape of all other errors. */
 export function answerClientErrors(server: Server): void {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
@@ -38,6 +41,9 @@ function refuse(socket: Duplex, refusal: ServiceError): void {
   const line = { statusCode: refusal.status, code: refusal.code };
   runInContext(context, () => logger.warn(line, 'request refused before it was one'));
   const body = JSON.stringify(errorBody(refusal, requestId));
+  // A client may leave its side of the connection open for ever, and of a tunnel's Node keeps no account.
+  setTimeout(() => socket.destroy(), READ_WITHIN_MS).unref();
+  socket.resume(); // closed with something unread, the connection would take the answer with it
   socket.end(
     [
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,

@@ -58,11 +58,13 @@ async function acquire(lock: DirectConnection): Promise<void> {
 }
 
 if (require.main === module) {
-  migrate(loadConfig()).then(
-    (made) => console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate'),
-    (error: unknown) => {
-      console.error(error instanceof Error ? error.message : error);
-      process.exitCode = 1;
-    },
-  );
+  main().catch((error: unknown) => {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  });
+}
+
+async function main(): Promise<void> {
+  const made = await migrate(loadConfig());
+  console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate');
 }

@@ -43,8 +43,8 @@ describe('minorDigits', () => {
   });
 
   it('gives two decimals to all others', () => {
-    expect(codesWith(2)).toHaveLength(138);
-    expect(EVERY_CODE.filter((code) => minorDigits(code) !== undefined)).toHaveLength(17 + 138 + 7 + 2);
+    expect(codesWith(2)).toHaveLength(139);
+    expect(EVERY_CODE.filter((code) => minorDigits(code) !== undefined)).toHaveLength(17 + 139 + 7 + 2);
   });
 
   it.each([
