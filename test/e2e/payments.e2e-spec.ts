@@ -132,7 +132,8 @@ describe('An order and its payment', () => {
   it('stays PENDING while the payment API is slow, and ends CONFIRMED with one charge', async () => {
     const orderId = await scene.place('cust_slow');
     await until('the charge', async () => (await payments.of(orderId)).length === 1);
-    await until('a first run without an answer', async () => (await scene.attemptsOf(orderId)) >= 1);
+    const timeouts = 'payment_requests_total{outcome="timeout"}';
+    await until('an attempt without an answer', async () => (await scene.metric(timeouts)) >= 1);
     expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
     await scene.ends(orderId, 'CONFIRMED', 30_000);
     expect(await payments.of(orderId)).toHaveLength(1);
