@@ -19,6 +19,10 @@ describe('TenantWall', () => {
     'INSERT INTO public.orders (tenant_id, id) VALUES ($1, (SELECT 5))',
     'INSERT INTO orders (id, tenant_id) SELECT 5, $1, coalesce(6, 7) FROM remembered WHERE true',
     'WITH told AS (INSERT INTO outbox (id) VALUES (5)) UPDATE orders SET status = 5 WHERE tenant_id = $1',
+    'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (tenant_id, id) DO UPDATE SET a = 6 RETURNING tenant_id',
+    'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) DO UPDATE SET a = 6 WHERE orders.tenant_id = $1',
+    'SELECT * FROM orders a JOIN orders b ON a.id = b.of WHERE a.tenant_id = $1 AND b.tenant_id = $1',
+    'SELECT id FROM orders WHERE tenant_id = $1 EXCEPT SELECT id FROM orders WHERE tenant_id = $1 ORDER BY id',
     'WITH kept AS (INSERT INTO keys (tenant_id) VALUES ($1)) INSERT INTO orders (tenant_id) SELECT $1 FROM kept',
   ])("lets pass with the caller's tenant only: %s", (text) => {
     expect(refusal(text, 'acme')).toBeUndefined();
@@ -54,6 +58,30 @@ describe('TenantWall', () => {
     [
       'INSERT that gives away',
       'INSERT INTO orders (tenant_id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET tenant_id = 5',
+    ],
+    [
+      'INSERT that overwrites',
+      'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) DO UPDATE SET a = 6',
+    ],
+    [
+      'INSERT that overwrites what a constraint finds',
+      'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT ON CONSTRAINT one DO UPDATE SET a = 6',
+    ],
+    [
+      'INSERT whose condition is of an index',
+      'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) WHERE tenant_id = $1 DO UPDATE SET a = 6',
+    ],
+    [
+      'INSERT of foreign rows, whose condition is of an index',
+      'INSERT INTO orders (tenant_id, a) SELECT $1, a FROM keys ON CONFLICT (id) WHERE tenant_id = $1 DO NOTHING',
+    ],
+    [
+      'one condition for two',
+      'SELECT * FROM orders a JOIN orders b ON true WHERE a.tenant_id = $1 AND a.tenant_id = $1',
+    ],
+    [
+      'two conditions in half of a union',
+      'SELECT id FROM orders WHERE tenant_id = $1 AND tenant_id = $1 UNION SELECT id FROM orders',
     ],
     ['UPDATE that gives away', 'UPDATE orders SET tenant_id = 5 WHERE tenant_id = $1'],
     ['UPDATE that gives away a row', 'UPDATE orders SET (id, tenant_id) = (5, 6) WHERE tenant_id = $1'],

@@ -42,14 +42,16 @@ export class TenantWall {
 
   private judge(text: string): Judgement {
     const parameters: number[] = [];
-    for (const statement of statementsOf(text)) {
+    for (const statement of statementsOf(text).flatMap(queriesOf)) {
       const { inserted, others } = this.mentionsIn(statement);
-      const narrowing = conditionsOn(statement);
+      const narrowing = conditionsOn(statement.slice(0, placeOf(statement, 'conflict')));
+      const areNarrowed = new Set(narrowing.map(({ of }) => of)).size >= others;
       const mayInsert = inserted ? insertedTenants(statement) : [];
-      if (!mayInsert || narrowing.length < others) return 'reaches a table of tenants without tenant_id = $n';
+      const mayOverwrite = inserted ? overwrittenTenants(statement) : [];
+      if (!mayInsert || !mayOverwrite || !areNarrowed) return 'reaches a table of tenants without tenant_id = $n';
       if (inserted || others > 0) {
         if (movesRows(statement)) return 'gives rows to another tenant';
-        parameters.push(...mayInsert, ...narrowing);
+        parameters.push(...mayInsert, ...mayOverwrite, ...narrowing.map(({ number }) => number));
       }
     }
     return parameters;
@@ -74,22 +76,42 @@ export class TenantWall {
   }
 }
 
-/** The parameters to which the `WHERE` of a statement narrows `tenant_id`. */
-function conditionsOn(statement: Sql): number[] {
-  const start = statement.indexOf('where');
-  return start === -1 ? [] : conjunctsOf(statement.slice(start + 1));
+const SET_OPERATIONS = new Set(['union', 'intersect', 'except']);
+
+/** Each of the queries that `UNION` and its like put together has tables, and a `WHERE`, of its own. */
+function queriesOf(statement: Sql): Sql[] {
+  if (statement[0] !== 'select') return [statement];
+  const queries: Sql[] = [[]];
+  for (const part of statement) {
+    if (SET_OPERATIONS.has(part as string)) queries.push([]);
+    else queries.at(-1)?.push(part);
+  }
+  return queries;
+}
+
+interface Narrowing {
+  /** What is narrowed: a table or its alias; nothing where there is but one. */
+  readonly of: string;
+  /** Of the parameter that it is narrowed to. */
+  readonly number: number;
+}
+
+/** What the `WHERE` of a statement narrows to one `tenant_id`. */
+function conditionsOn(statement: Sql): Narrowing[] {
+  return conjunctsOf(statement.slice(placeOf(statement, 'where') + 1));
 }
 
 /** Those that hold for every row that the condition lets through. */
-function conjunctsOf(condition: Sql): number[] {
+function conjunctsOf(condition: Sql): Narrowing[] {
   if (condition.includes('or')) return [];
   return condition.flatMap((part, place) => {
     const before = condition.slice(0, place);
     if (typeof part !== 'string') return isConjunct(before) ? conjunctsOf(part) : [];
     if (part !== 'tenant_id' || condition[place + 1] !== '=') return [];
-    const isFirst = isConjunct(before.at(-1) === '.' ? before.slice(0, -2) : before);
+    const isQualified = before.at(-1) === '.';
+    const isFirst = isConjunct(isQualified ? before.slice(0, -2) : before);
     const number = parameterIn(condition.slice(place + 2, endOf(condition, place + 2)));
-    return isFirst && number !== undefined ? [number] : [];
+    return isFirst && number !== undefined ? [{ of: isQualified ? String(before.at(-2)) : '', number }] : [];
   });
 }
 
@@ -127,12 +149,34 @@ function insertedTenants(statement: Sql): number[] | undefined {
   return numbers.length > 0 && numbers.every((number) => number !== undefined) ? numbers : undefined;
 }
 
+/**
+ * The parameters to which the rows are narrowed that `ON CONFLICT DO UPDATE` finds there; undefined when they can be
+ * anybody's. A key that `tenant_id` is part of finds the rows of the tenant that is inserted.
+ */
+function overwrittenTenants(statement: Sql): number[] | undefined {
+  const conflict = placeOf(statement, 'conflict');
+  const action = statement.findIndex((part, place) => part === 'update' && statement[place - 1] === 'do');
+  if (action === -1) return [];
+  const key = statement[conflict + 1];
+  if (typeof key === 'object' && listOf(key).some(([name, ...more]) => name === 'tenant_id' && !more.length)) return [];
+  const narrowing = conditionsOn(statement.slice(action));
+  return narrowing.length > 0 ? narrowing.map(({ number }) => number) : undefined;
+}
+
 function movesRows(statement: Sql): boolean {
   const start = statement.indexOf('set');
-  const end = statement.indexOf('where', start);
   if (start === -1) return false;
-  const assigned = statement.slice(start, end === -1 ? statement.length : end);
-  return assigned.some((part) => part === 'tenant_id' || (typeof part !== 'string' && part.includes('tenant_id')));
+  const assigned = statement.slice(start);
+  const end = Math.min(placeOf(assigned, 'where'), placeOf(assigned, 'returning'));
+  return assigned
+    .slice(0, end)
+    .some((part) => part === 'tenant_id' || (typeof part !== 'string' && part.includes('tenant_id')));
+}
+
+/** Where the word is, or else the end. */
+function placeOf(statement: Sql, word: string): number {
+  const place = statement.indexOf(word);
+  return place === -1 ? statement.length : place;
 }
 
 /** The number of `$n` or `$n::type`, where the expression is nothing else. */
