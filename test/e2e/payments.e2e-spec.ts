@@ -127,6 +127,7 @@ describe('An order and its payment', () => {
     const orderId = await scene.place('cust_flaky');
     await scene.ends(orderId, 'CONFIRMED');
     expect(await payments.of(orderId)).toHaveLength(1);
+    expect(await scene.metric('jobs_total{task="carry-payment-on",outcome="completed"}')).toBeGreaterThan(0);
   });
 
   it('stays PENDING while the payment API is slow, and ends CONFIRMED with one charge', async () => {

@@ -120,6 +120,29 @@ describe('An event that the database cannot take now', () => {
   });
 });
 
+describe('A worker whose direct connection fails', () => {
+  it('says so, and no backlog, which it does not know', async () => {
+    const elsewhere = new URL(database.url);
+    elsewhere.port = '1';
+    const worker = await spawnService({
+      DATABASE_URL: database.url,
+      DATABASE_DIRECT_URL: elsewhere.href,
+      ROLES: 'worker',
+    });
+    const call = api(worker.url);
+    await until('the failures', () => {
+      const contexts = new Set(worker.lines.filter(({ level }) => level === 'warn').map(({ context }) => context));
+      return contexts.has('OutboxRelay') && contexts.has('JobRunner');
+    });
+    expect((await call('/health/ready')).status).toBe(200);
+    const { text } = await call('/metrics');
+    expect(text).not.toMatch(/^outbox_(backlog|oldest_age_seconds|parked) /m);
+    const down = ['jobs', 'outbox-relay'].map((name) => `dependency_up{dependency="${name}"} 0`);
+    expect(text.split('\n')).toEqual(expect.arrayContaining([...down, 'dependency_up{dependency="database"} 1']));
+    expect(await worker.end()).toBe(0);
+  });
+});
+
 describe('Two processes on one database', () => {
   it('give one order, one event and equal answers to simultaneous requests with one key', async () => {
     const start = () => spawnService({ DATABASE_URL: database.url, ROLES: 'api' });

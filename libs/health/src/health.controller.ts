@@ -1,8 +1,10 @@
 import { Controller, Get, Res, ServiceUnavailableException, VERSION_NEUTRAL } from '@nestjs/common';
 import { ApiExcludeController } from '@nestjs/swagger';
-import { HealthCheckService, HealthIndicatorService } from '@nestjs/terminus';
+import { HealthCheckService, type HealthIndicatorResult, HealthIndicatorService } from '@nestjs/terminus';
 import { Public } from '@platform/auth';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Response } from 'express';
+import type { Gauge } from 'prom-client';
 import { HealthChecks } from './health-checks';
 
 const CHECK_TIMEOUT_MS = 1_000;
@@ -16,6 +18,7 @@ export class HealthController {
     private readonly health: HealthCheckService,
     private readonly indicators: HealthIndicatorService,
     private readonly checks: HealthChecks,
+    @InjectMetric('dependency_up') private readonly up: Gauge<'dependency'>,
   ) {}
 
   /** Touches no dependency: a process that drains, or whose database is away, must not be restarted for it. */
@@ -50,7 +53,9 @@ export class HealthController {
     }
   }
 
-  private attempt(name: string, check: () => Promise<void>) {
-    return this.indicators.check(name).attempt(check).withTimeout(CHECK_TIMEOUT_MS);
+  private async attempt(name: string, check: () => Promise<void>): Promise<HealthIndicatorResult> {
+    const result = await this.indicators.check(name).attempt(check).withTimeout(CHECK_TIMEOUT_MS);
+    this.up.set({ dependency: name }, result[name]?.status === 'up' ? 1 : 0);
+    return result;
   }
 }

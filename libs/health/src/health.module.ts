@@ -1,5 +1,6 @@
 import { Global, Module } from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
+import { makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { HealthChecks } from './health-checks';
 import { HealthController } from './health.controller';
 
@@ -7,7 +8,14 @@ import { HealthController } from './health.controller';
 @Module({
   imports: [TerminusModule.forRoot({ logger: false })],
   controllers: [HealthController],
-  providers: [HealthChecks],
+  providers: [
+    HealthChecks,
+    makeGaugeProvider({
+      name: 'dependency_up',
+      help: 'Whether the last readiness probe found it so, 1 or 0',
+      labelNames: ['dependency'],
+    }),
+  ],
   exports: [HealthChecks],
 })
 export class HealthModule {}

@@ -12,8 +12,11 @@ export interface JobOrigin {
   readonly traceparent?: string;
 }
 
+/** JSON. Two names in it are the queue's own. */
+export type JobPayload = Readonly<Record<string, unknown>> & { readonly origin?: never; readonly failures?: never };
+
 export interface NewJob {
-  readonly payload: object;
+  readonly payload: JobPayload;
   /** Of the work that enqueues it, whose trace it continues. */
   readonly context: RequestContext | undefined;
 }
@@ -34,7 +37,7 @@ export class JobQueue {
    * The job continues the trace of the work under way.
    * @param delayMs how long to wait before it is run, in milliseconds
    */
-  async enqueue(tx: Transaction, task: string, payload: object, delayMs = 0): Promise<void> {
+  async enqueue(tx: Transaction, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
     await add(tx, task, { payload, context: currentContext() }, delayMs);
   }
 
@@ -42,7 +45,7 @@ export class JobQueue {
    * For a job that has to be run again, and beside this run in its trace: below it, a job that waits for a day would make
    * a trace of a thousand levels.
    */
-  async enqueueAgain(tx: Transaction, task: string, payload: object, delayMs: number): Promise<void> {
+  async enqueueAgain(tx: Transaction, task: string, payload: JobPayload, delayMs: number): Promise<void> {
     const context = currentContext();
     const { parentSpanId: spanId } = context?.trace ?? {};
     const before = context && spanId !== undefined ? { ...context, trace: { ...context.trace, spanId } } : context;
@@ -53,7 +56,7 @@ export class JobQueue {
 async function add(tx: Transaction, task: string, job: NewJob, delayMs: number): Promise<void> {
   await tx.query(
     `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
-                                    run_at := now() + $4::integer * interval '1 millisecond')`,
+                                    run_at := now() + $4::bigint * interval '1 millisecond')`,
     [task, toPayload(job), MAX_ATTEMPTS, Math.round(delayMs)],
   );
 }

@@ -12,8 +12,10 @@ import { Database } from '@platform/database';
 import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
 import { errorTypeOf, Spans } from '@platform/tracing';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import { Logger as WorkerLogger, runTaskList, type Task, type TaskList } from 'graphile-worker';
 import { Pool } from 'pg';
+import type { Counter } from 'prom-client';
 import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
 
 /** How many jobs one process runs at once. Most of their time they wait for others. */
@@ -61,10 +63,15 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     private readonly database: Database,
     private readonly checks: HealthChecks,
     private readonly spans: Spans,
+    @InjectMetric('jobs_total') private readonly jobs: Counter<'task' | 'outcome'>,
   ) {}
 
-  /** Says who runs the jobs of a task. To be called before the application has started. */
+  /**
+   * Says who runs the jobs of a task. To be called before the application has started.
+   * @throws {Error} when somebody else runs them
+   */
   handle<T extends object>(task: string, handler: JobHandler<T>): void {
+    if (this.tasks[task]) throw new Error(`The task ${task} has a handler already`);
     this.tasks[task] = this.toTask(task, handler);
   }
 
@@ -100,8 +107,10 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
         try {
           await handler(rest as unknown as T, { stopping: this.stop.signal, abort });
           endSpan();
+          this.jobs.inc({ task, outcome: 'completed' });
         } catch (error) {
           endSpan(errorTypeOf(error));
+          this.jobs.inc({ task, outcome: 'failed' });
           this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
           const pause = Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) * (0.5 + Math.random() / 2);

@@ -33,6 +33,8 @@ type Outcome = 'processed' | 'duplicate' | 'dead_lettered';
 @Injectable()
 export class EventConsumer {
   private readonly logger = new Logger(EventConsumer.name);
+  /** By delivery: who was given it. */
+  private readonly givenTo = new WeakMap<KafkaContext, Set<string>>();
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -44,7 +46,7 @@ export class EventConsumer {
 
   /**
    * To be called by an `@OnEvents` handler, with the context that it got. Types that have no handler are passed over.
-   * @param consumer who consumes: events are noted, and dead letters marked, with this name
+   * @param consumer who consumes: events are noted, and dead letters marked, with this name, which nobody else may have
    * @throws what keeps the event from being dealt with at all, for example a database that is away; it is then delivered
    *   again
    */
@@ -57,6 +59,10 @@ export class EventConsumer {
       this.consumed.inc({ type: label, outcome: 'ignored' });
       return;
     }
+    const names = this.givenTo.get(context) ?? new Set();
+    // Else the second would take the event for one that it has had.
+    if (names.has(consumer)) throw new Error(`Two consumers of ${context.getTopic()} are named ${consumer}`);
+    this.givenTo.set(context, names.add(consumer));
     const start = performance.now();
     const own = contextOf(headers);
     const read = () => toConsumedEvent(headers, value, own);

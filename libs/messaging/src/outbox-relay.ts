@@ -86,9 +86,16 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     }
   }
 
+  private get measured(): Gauge[] {
+    return [this.backlog, this.oldestAge, this.parkedAggregates];
+  }
+
   /** Relays until told to stop. Rejects when the database or the destination fails. */
   private async relay(onProgress: () => void): Promise<void> {
-    const session = await OutboxSession.open(this.config);
+    const session = await OutboxSession.open(this.config).catch((error: unknown) => {
+      for (const gauge of this.measured) gauge.remove(); // what was last seen, or a 0, would seem to be so
+      throw error;
+    });
     try {
       let measureAt = 0;
       while (!this.stop.signal.aborted) {

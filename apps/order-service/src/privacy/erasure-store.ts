@@ -31,10 +31,10 @@ const SECOND_LOOK_MS = 24 * 3_600_000;
 export const ERASE_DEAD_LETTERS = 'erase-dead-letters';
 
 /** The job that follows an erasure. */
-export interface EraseDeadLetters {
+export type EraseDeadLetters = {
   readonly tenantId: string;
   readonly pseudonym: string;
-}
+};
 
 interface Erasure extends EraseDeadLetters {
   readonly customerId: string;
