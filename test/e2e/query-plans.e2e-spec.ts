@@ -215,6 +215,20 @@ it('The plan of an erasure reads the events of the orders, and not all that are 
   expect(rowsIn(plan)).toBeLessThanOrEqual(9);
 });
 
+it('The plan of the audit trail of a client that did little reads that, and not all that others did', async () => {
+  const compliance = api(service.url, await fetchToken('compliance'));
+  await compliance('/v1/customers/nobody/erasure', { method: 'POST' });
+  const path = '/v1/audit-events?clientId=compliance&limit=20';
+  const sent = await statementsOf('audit_events', () => compliance(path));
+  const plan = await planOf(
+    sent.find(({ text }) => text.includes('SELECT'))!,
+    'custom',
+  );
+  expect(indexesIn(plan)).toEqual(['audit_events_by_client']);
+  expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
+  expect(rowsIn(plan)).toBeLessThanOrEqual(20);
+});
+
 /** To plan a statement takes longer than to read an order. PostgreSQL compares after five executions. */
 it.each<[string, (uuid: string) => Promise<unknown>]>([
   ['to change it', (uuid) => store().find('acme', uuid)],

@@ -4,6 +4,7 @@ import { CarryOrdersThrough1764000000000 } from './migrations/1764000000000-carr
 import { CreateAudit1764100000000 } from './migrations/1764100000000-create-audit';
 import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-find-what-is-to-be-deleted';
 import { FindEventsOfAnOrder1764300000000 } from './migrations/1764300000000-find-events-of-an-order';
+import { FindWhatAClientDid1764400000000 } from './migrations/1764400000000-find-what-a-client-did';
 
 /**
  * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
@@ -17,6 +18,7 @@ export const schema = {
     CreateAudit1764100000000,
     FindWhatIsToBeDeleted1764200000000,
     FindEventsOfAnOrder1764300000000,
+    FindWhatAClientDid1764400000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };
