@@ -1,4 +1,6 @@
-import { api } from '../support/client';
+import Ajv2020 from 'ajv/dist/2020';
+import addFormats from 'ajv-formats';
+import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 describe('The API description', () => {
@@ -23,10 +25,99 @@ describe('The API description', () => {
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.requestBody.required).toBe(false);
     expect(body.paths['/v1/orders'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
-    expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual(['201', '429', '4XX', '5XX']);
+    expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual([
+      ...['201', '401', '403', '429', '503', '4XX', '5XX'],
+    ]);
     expect(body.paths['/v1/orders/{orderId}'].get.security).toEqual([{ accessToken: ['orders:read'] }]);
     expect(body.components.schemas.CreateOrderDto.required).toEqual(['customerId', 'items', 'totalAmount']);
     expect(body.components.schemas.ErrorFacts.properties.code.enum).toContain('IDEMPOTENCY_KEY_REUSED');
+  });
+
+  describe('is true:', () => {
+    const ajv = addFormats(new Ajv2020({ strict: false, allErrors: true }));
+    let orders: Api;
+    let compliance: Api;
+    let orderId: string;
+
+    beforeAll(async () => {
+      ajv.addSchema((await api(service.url)('/openapi.json')).body, 'description');
+      orders = api(service.url, await fetchToken('order-orchestrator'));
+      compliance = api(service.url, await fetchToken('compliance'));
+      orderId = (await orders('/v1/orders', { body: anOrder({ metadata: { a: [1] } }) })).body.orderId;
+      await orders('/v1/orders', { body: anOrder() });
+    });
+
+    /** What the description says at this place; undefined where it says nothing. */
+    const described = (...path: string[]) => {
+      const pointer = path.map((name) => encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1')));
+      return ajv.getSchema(`description#/${pointer.join('/')}`);
+    };
+    const faultsOf = (route: string, method: string, { status, headers, body }: Answer): unknown => {
+      const type = (headers.get('content-type') ?? '').replace(/;.*/, '');
+      const responses = ['paths', route, method, 'responses'];
+      for (const key of [String(status), `${String(status)[0]}XX`]) {
+        if (!described(...responses, key)) continue;
+        const isValid = described(...responses, key, 'content', type, 'schema');
+        if (!isValid) return `${type} is not described for ${key}`;
+        return isValid(body) ? undefined : isValid.errors;
+      }
+      return `${status} is not described`;
+    };
+    const problem = { accept: 'application/problem+json' };
+    const cases: [string, string, string, number, () => Promise<Answer>][] = [
+      ['a new order', '/v1/orders', 'post', 201, () => orders('/v1/orders', { body: anOrder() })],
+      ['an order without a key', '/v1/orders', 'post', 400, () => orders('/v1/orders', { body: { a: 1 } })],
+      ['no token', '/v1/orders', 'post', 401, () => api(service.url)('/v1/orders', { body: {} })],
+      ['a problem', '/v1/orders', 'post', 400, () => orders('/v1/orders', { body: { a: 1 }, headers: problem })],
+      ['a page', '/v1/orders', 'get', 200, () => orders('/v1/orders?limit=1')],
+      ['the wrong scope', '/v1/orders', 'get', 403, () => compliance('/v1/orders')],
+      ['an order', '/v1/orders/{orderId}', 'get', 200, () => orders(`/v1/orders/${orderId}`)],
+      ['no order', '/v1/orders/{orderId}', 'get', 404, () => orders('/v1/orders/ord_1')],
+      ['no order', '/v1/orders/{orderId}/cancel', 'post', 404, () => orders('/v1/orders/o/cancel', { method: 'POST' })],
+      [
+        'a stale version',
+        '/v1/orders/{orderId}/cancel',
+        'post',
+        412,
+        () => orders(`/v1/orders/${orderId}/cancel`, { method: 'POST', headers: { 'if-match': '"9"' } }),
+      ],
+      [
+        'a cancelled order',
+        '/v1/orders/{orderId}/cancel',
+        'post',
+        200,
+        () => orders(`/v1/orders/${orderId}/cancel`, { body: { reason: 'regret' } }),
+      ],
+      [
+        'an erasure',
+        '/v1/customers/{customerId}/erasure',
+        'post',
+        200,
+        () => compliance('/v1/customers/nobody/erasure', { method: 'POST' }),
+      ],
+      ['the trail', '/v1/audit-events', 'get', 200, () => compliance('/v1/audit-events')],
+      ['a wrong query', '/v1/audit-events', 'get', 400, () => compliance('/v1/audit-events?limit=0')],
+    ];
+    it.each(cases)('%s (%s %s) is answered with %i as described', async (_, route, method, status, ask) => {
+      const answer = await ask();
+      expect(answer.status).toBe(status);
+      expect(faultsOf(route, method, answer)).toBeUndefined();
+    });
+
+    it.each<[string, object]>([
+      ['an order', anOrder()],
+      ['an order of an unknown field', { ...anOrder(), more: 1 }],
+      ['an item of an unknown field', anOrder({ items: [{ sku: 'a', quantity: 1, more: 1 }] })],
+      ['an amount of an unknown field', anOrder({ totalAmount: { currency: 'USD', value: '99.98', more: 1 } })],
+      ['no items', anOrder({ items: [] })],
+      ['a quantity that is no integer', anOrder({ items: [{ sku: 'a', quantity: 1.5 }] })],
+      ['a customer that is too long', anOrder({ customerId: 'c'.repeat(129) })],
+      ['an amount that is a number', anOrder({ totalAmount: { currency: 'USD', value: 99.98 } })],
+      ['metadata that is a list', anOrder({ metadata: [] })],
+    ])('%s is as good to the service as to the description', async (_, body) => {
+      const isValid = described('paths', '/v1/orders', 'post', 'requestBody', 'content', 'application/json', 'schema')!;
+      expect((await orders('/v1/orders', { body })).status).toBe(isValid(body) ? 201 : 400);
+    });
   });
 
   it('can be read and tried on a page', async () => {

@@ -1,5 +1,12 @@
 import type { INestApplication } from '@nestjs/common';
-import { ApiProperty, ApiPropertyOptional, DocumentBuilder, getSchemaPath, SwaggerModule } from '@nestjs/swagger';
+import {
+  ApiProperty,
+  ApiPropertyOptional,
+  DocumentBuilder,
+  getSchemaPath,
+  type OpenAPIObject,
+  SwaggerModule,
+} from '@nestjs/swagger';
 import { ACCESS_TOKEN_SCHEME } from '@platform/auth';
 import type { Config } from '@platform/config';
 import { ERROR_STATUS } from '@platform/errors';
@@ -31,6 +38,33 @@ class ErrorBody {
   readonly error: ErrorFacts;
 }
 
+/** The same facts as RFC 9457 has them, for `Accept: application/problem+json`. */
+class Problem {
+  @ApiProperty({ format: 'uri-reference' })
+  readonly type: string;
+
+  @ApiProperty()
+  readonly title: string;
+
+  @ApiProperty({ type: 'integer', minimum: 400, maximum: 599 })
+  readonly status: number;
+
+  @ApiProperty()
+  readonly detail: string;
+
+  @ApiProperty()
+  readonly instance: string;
+
+  @ApiProperty({ enum: Object.keys(ERROR_STATUS) })
+  readonly code: string;
+
+  @ApiPropertyOptional({ type: [ErrorDetail] })
+  readonly errors?: ErrorDetail[];
+
+  @ApiProperty({ description: 'The `X-Request-Id` of the request' })
+  readonly correlationId: string;
+}
+
 /** Serves `/openapi.json` (OpenAPI 3.1), and `/docs` to read and try it. */
 export function serveOpenApi(app: INestApplication, config: Config): void {
   const description = new DocumentBuilder()
@@ -38,6 +72,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .setTitle('Order A2A service')
     .setVersion('1')
     .setDescription('Orders from programs for programs. Every refusal has the shape of `ErrorBody`.')
+    .addServer('/')
     .addBearerAuth(
       {
         type: 'http',
@@ -48,30 +83,64 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
       ACCESS_TOKEN_SCHEME,
     )
     .build();
-  const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody] });
-  const text = { schema: { type: 'string' as const } };
-  const rateLimit = {
-    'RateLimit-Policy': { ...text, description: 'Calls (`q`) in a window of seconds (`w`): `"client";q=6000;w=60`' },
-    RateLimit: {
-      ...text,
-      description: 'Calls that remain (`r`), whole again in seconds (`t`): `"client";r=5999;t=60`',
-    },
-  };
-  const retryAfter = { 'Retry-After': { ...text, description: 'Seconds until a call is let through again' } };
-  const refusal = { content: { 'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } } } };
+  const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody, Problem] });
   for (const path of Object.values(document.paths)) {
-    for (const operation of [path.get, path.post]) {
-      if (!operation) continue;
-      if (operation.security) {
-        operation.responses['429'] = {
-          description: 'The client is over its limit of calls',
-          headers: { ...rateLimit, ...retryAfter },
-          ...refusal,
-        };
-      }
-      operation.responses['4XX'] = { description: 'The request was refused', ...refusal };
-      operation.responses['5XX'] = { description: 'The service failed or cannot answer now', ...refusal };
-    }
+    for (const method of METHODS) if (path[method]) describeRefusals(path[method]);
   }
+  closeRequests(document);
   SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json' });
 }
+
+type OperationObject = NonNullable<OpenAPIObject['paths'][string]['get']>;
+
+const METHODS = ['get', 'put', 'post', 'patch', 'delete'] as const;
+
+const text = (description: string) => ({ description, schema: { type: 'string' as const } });
+const REQUEST_ID = { 'X-Request-Id': text('That of the request, or one that was made for it') };
+const RATE_LIMIT = {
+  'RateLimit-Policy': text('Calls (`q`) in a window of seconds (`w`): `"client";q=6000;w=60`'),
+  RateLimit: text('Calls that remain (`r`), whole again in seconds (`t`): `"client";r=5999;t=60`'),
+};
+const RETRY_AFTER = { 'Retry-After': text('Seconds until a call may be let through again') };
+const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token, as RFC 6750 says it') };
+
+/** What every route may answer instead of what it describes itself. */
+function describeRefusals(operation: OperationObject): void {
+  const refusal = (description: string, headers: object = {}) => ({
+    description,
+    headers: { ...REQUEST_ID, ...headers },
+    content: {
+      'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } },
+      'application/problem+json': { schema: { $ref: getSchemaPath(Problem) } },
+    },
+  });
+  const { responses } = operation;
+  for (const response of Object.values(responses)) {
+    if (!response || '$ref' in response) continue;
+    response.headers = { ...response.headers, ...REQUEST_ID, ...(operation.security && RATE_LIMIT) };
+  }
+  if (operation.security) {
+    responses['401'] = refusal('No token, or not a good one', AUTHENTICATE);
+    responses['403'] = refusal('The token has not the scope', AUTHENTICATE);
+    responses['429'] = refusal('The client is over its limit of calls', { ...RATE_LIMIT, ...RETRY_AFTER });
+  }
+  responses['503'] = refusal('A dependency is down, or too much is asked at once', RETRY_AFTER);
+  responses['4XX'] = refusal('The request was refused');
+  responses['5XX'] = refusal('The service failed');
+}
+
+/** Fields that a request may not have are refused, so its schemas are closed. Those of answers may gain fields. */
+function closeRequests({ paths, components }: OpenAPIObject): void {
+  const close = (name: string) => {
+    const schema = components?.schemas?.[name];
+    if (!schema || '$ref' in schema || schema.additionalProperties === false) return;
+    schema.additionalProperties = false;
+    for (const reference of referencesIn(schema)) close(reference);
+  };
+  const bodies = Object.values(paths).flatMap((path) => METHODS.map((method) => path[method]?.requestBody));
+  for (const name of new Set(bodies.flatMap(referencesIn))) close(name);
+}
+
+/** The names of the schemas that are referred to. */
+const referencesIn = (description: unknown) =>
+  [...(JSON.stringify(description) ?? '').matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');

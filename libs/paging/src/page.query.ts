@@ -14,6 +14,7 @@ export abstract class PageQuery {
 
   @ApiPropertyOptional({
     minLength: 1,
+    maxLength: 200,
     description: 'From `links.next` of the page before; good with the same filters only',
   })
   @IsOptional()

@@ -26,6 +26,10 @@ export class OrderReceipt {
   readonly links: OrderLinks;
 }
 
+/** Requests have no other fields than these; what is shown may gain some. */
+class OrderItemView extends OrderItemDto {}
+class MoneyView extends MoneyDto {}
+
 class PaymentView {
   @ApiProperty({ example: 'pay_5b0cf4d2' })
   readonly paymentId: string;
@@ -39,11 +43,11 @@ export class OrderView extends OrderReceipt {
   @ApiProperty({ example: 'cust_123' })
   readonly customerId: string;
 
-  @ApiProperty({ type: [OrderItemDto] })
-  readonly items: readonly OrderItemDto[];
+  @ApiProperty({ type: [OrderItemView] })
+  readonly items: readonly OrderItemView[];
 
   @ApiProperty()
-  readonly totalAmount: MoneyDto;
+  readonly totalAmount: MoneyView;
 
   @ApiPropertyOptional({ type: 'object', additionalProperties: true })
   readonly metadata?: Record<string, unknown>;

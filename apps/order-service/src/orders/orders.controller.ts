@@ -23,7 +23,11 @@ export class OrdersController {
   @RequireScopes('orders:write')
   @Audited(NEW.audit.action)
   @ApiOperation({ summary: 'Create an order, once', operationId: 'createOrder' })
-  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'Or send `idempotencyKey` in the body.' })
+  @ApiHeader({
+    name: 'Idempotency-Key',
+    required: false,
+    description: '10 to 255 visible ASCII characters, bare or in double quotes. Or send `idempotencyKey` in the body.',
+  })
   @ApiResponse({
     status: 201,
     type: OrderReceipt,
