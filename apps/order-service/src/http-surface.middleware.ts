@@ -62,14 +62,20 @@ function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): vo
   next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MOST_HEADERS} request headers`));
 }
 
-/** RFC 9112 section 3.2 */
-function refuseWithoutHost(req: Request, _res: Response, next: NextFunction): void {
-  if (req.headers.host !== undefined || req.httpVersion === '1.0') return next();
-  next(new ServiceError('MALFORMED_REQUEST', 'The request has no Host header', { headers: { Connection: 'close' } }));
+/** RFC 9112 section 3.2. Node takes the first of several; whoever stands before us may have taken the last. */
+function refuseUnlessOneHost({ rawHeaders, httpVersion }: Request, _res: Response, next: NextFunction): void {
+  let hosts = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+  }
+  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return next();
+  const message = `The request has ${hosts === 0 ? 'no' : 'more than one'} Host header`;
+  next(new ServiceError('MALFORMED_REQUEST', message, { headers: { Connection: 'close' } }));
 }
 
 /** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
-export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseWithoutHost];
+export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseUnlessOneHost];
 
 /** Stands after {@link httpSurface}, on the path of the Swagger page. */
 export const docsSurface: RequestHandler = docsPolicy;
