@@ -1,3 +1,4 @@
+import { fingerprint, IdempotencyStore } from '@platform/idempotency';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -177,5 +178,46 @@ describe('Idempotency of POST /v1/orders', () => {
     } finally {
       await narrow.stop();
     }
+  });
+});
+
+describe('IdempotencyStore.once', () => {
+  let service: TestService;
+  let store: IdempotencyStore;
+
+  beforeAll(async () => {
+    service = await startService();
+    store = service.app.get(IdempotencyStore, { strict: false });
+    await service.database.query('CREATE TABLE refunds (id text); GRANT INSERT ON refunds TO order_service');
+  });
+  afterAll(() => service.stop());
+
+  const scope = { tenantId: 'acme', clientId: 'order-orchestrator', route: 'POST /v1/refunds' };
+  const refund = (key: string, id: string, request: object, after = () => Promise.resolve()) =>
+    store.once({ scope, key, fingerprint: fingerprint(key, request), answer: id }, async (tx) => {
+      await tx.query('INSERT INTO refunds (id) VALUES ($1)', [id]);
+      await after();
+    });
+  const refunds = async () =>
+    (await service.database.query<{ id: string }>('SELECT id FROM refunds')).map(({ id }) => id);
+
+  it('makes one change for a key, also when it comes many times at once, and gives the others its answer', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => refund('a-key-of-one', `one-${n}`, { a: 1 })),
+    );
+    const [made] = await refunds();
+    expect(answers.filter((answer) => answer === undefined)).toHaveLength(1);
+    expect(new Set(answers.filter((answer) => answer !== undefined))).toEqual(new Set([made]));
+    expect(await refunds()).toHaveLength(1);
+    await expect(refund('a-key-of-one', 'two', { a: 2 })).rejects.toMatchObject({ code: 'IDEMPOTENCY_KEY_REUSED' });
+    expect(await refunds()).toEqual([made]);
+  });
+
+  it('remembers nothing of a change that failed', async () => {
+    const before = await refunds();
+    await expect(refund('a-key-of-two', 'failed', {}, () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    expect(await refunds()).toEqual(before);
+    expect(await refund('a-key-of-two', 'made', {})).toBeUndefined();
+    expect(await refund('a-key-of-two', 'made again', {})).toBe('made');
   });
 });

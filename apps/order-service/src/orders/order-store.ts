@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
 import { Batcher, Database, isLocked, RowArrays } from '@platform/database';
 import { ServiceError } from '@platform/errors';
-import { type IdempotencyScope, IdempotencyStore, keyDigest } from '@platform/idempotency';
+import { IdempotencyStore, type KeyedRequest, keyDigest } from '@platform/idempotency';
 import { OUTBOX, type OutboxRow } from '@platform/messaging';
 import type { Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
@@ -19,15 +19,11 @@ export const NEW = {
 } as const;
 
 /** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
-export interface NewOrder {
+export interface NewOrder extends KeyedRequest {
   /** Made with {@link NEW}, as event, audit and route are. */
   readonly order: Order;
   readonly event: Pick<OutboxRow, 'id' | 'aggregateid' | 'payload' | 'traceparent'>;
   readonly audit: Pick<AuditRow, 'id' | 'occurred_at' | 'request_id' | 'address' | 'certificate'>;
-  readonly scope: IdempotencyScope;
-  readonly key: string;
-  readonly fingerprint: Buffer;
-  readonly answer: string;
 }
 
 interface Wanted {
@@ -211,8 +207,6 @@ const updateAll = (locking: Locking) => `
 
 const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
 
-const MOST_ROUNDS = 3;
-
 /** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
@@ -238,15 +232,8 @@ export class OrderStore {
    * @returns the answer that the key was given first, or undefined when this order was kept
    * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED, or SERVICE_UNAVAILABLE when too many orders wait already
    */
-  async insert(newOrder: NewOrder): Promise<string | undefined> {
-    const { scope, key, fingerprint } = newOrder;
-    // A key can vanish between the two statements, when its time is up. Then it is free, and the insert goes again.
-    for (let round = 1; round <= MOST_ROUNDS; round += 1) {
-      if (await this.inserts.add(newOrder)) return undefined;
-      const answer = await this.idempotency.recall(scope, key, fingerprint);
-      if (answer !== undefined) return answer;
-    }
-    throw ServiceError.unavailable(new Error('An idempotency key was taken and freed again and again'));
+  insert(newOrder: NewOrder): Promise<string | undefined> {
+    return this.idempotency.unlessTaken(newOrder, () => this.inserts.add(newOrder));
   }
 
   /** @returns for each order whether it was kept: its key was free */
