@@ -19,6 +19,30 @@ const LIBS = [
   'jobs',
 ];
 
+/** Packages that reach out of the process, and the libs through which all others do. */
+const BEHIND_LIBS = [
+  {
+    packages: ['pg', 'pg-pool'],
+    libs: ['database', 'jobs', 'messaging'],
+    comment: 'Reach PostgreSQL through Database, or directConnection: other connections have no tenant wall.',
+  },
+  {
+    packages: ['kafkajs'],
+    libs: ['messaging'],
+    comment: 'Tell others through the outbox, and hear of them through EventConsumer: each event once, for its change.',
+  },
+  {
+    packages: ['graphile-worker'],
+    libs: ['jobs'],
+    comment: 'Enqueue with JobQueue in the transaction of the cause, and run with JobRunner.',
+  },
+  {
+    packages: ['undici', 'opossum'],
+    libs: ['resilience'],
+    comment: 'Call others with an OutboundClient: it has a deadline, retries, a circuit and a bulkhead.',
+  },
+];
+
 const FEATURES = '^apps/order-service/src/';
 const LIB_INDEX = '^libs/[^/]+/src/index\\.ts$';
 const ENTRY_POINTS = [
@@ -101,16 +125,16 @@ module.exports = {
       from: { path: '^libs/.+/index\\.ts$', pathNot: LIB_INDEX },
       to: {},
     },
-    {
-      name: 'connections-behind-the-wall',
-      comment: 'Reach PostgreSQL through Database, or directConnection: other connections have no tenant wall.',
+    ...BEHIND_LIBS.map(({ packages, libs, comment }) => ({
+      name: `${packages[0]}-behind-its-lib`,
+      comment,
       severity: 'error',
-      from: { path: '^(apps|libs)/', pathNot: '^(libs/(database|jobs|messaging)|apps/sandbox)/' },
-      to: { path: ['node_modules/pg/', 'node_modules/@types/pg/', 'node_modules/pg-pool/'] },
-    },
+      from: { path: '^(apps|libs)/', pathNot: `^(libs/(${libs.join('|')})|apps/sandbox)/` },
+      to: { path: packages.map((name) => `node_modules/(@types/)?${name}/`) },
+    })),
     {
       name: 'name-says-the-duty',
-      comment: 'No helper, util, manager, common or shared (DESIGN.md, Style); class names: eslint.config.mjs.',
+      comment: 'No helper, util, manager, common or shared: a name says the duty. Class names: eslint.config.mjs.',
       severity: 'error',
       from: {},
       to: { path: ['[/.-](helper|util|manager)s?\\.ts$', '/(common|shared)/'], pathNot: 'node_modules/' },

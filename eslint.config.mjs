@@ -77,7 +77,7 @@ export default defineConfig(
           ],
         },
       ],
-      // A name says the duty; these say only "something more" (DESIGN.md, Style). File names: .dependency-cruiser.cjs.
+      // A name says the duty; these say only "something more". File names: .dependency-cruiser.cjs.
       '@typescript-eslint/naming-convention': [
         'error',
         {
@@ -97,6 +97,10 @@ export default defineConfig(
         { selector: 'ExportDefaultDeclaration', message: 'Export by name.' },
         { selector: 'ExportSpecifier[exported.name="default"]', message: 'Export by name.' },
         { selector: 'ExportAllDeclaration', message: 'List what is exported.' },
+        {
+          selector: 'NewExpression[callee.name="DataSource"]',
+          message: 'Reach PostgreSQL through Database: other connections have no tenant wall.',
+        },
       ],
     },
   },
@@ -104,6 +108,16 @@ export default defineConfig(
     files: ['apps/order-service/**/*.ts', 'libs/**/*.ts'],
     ignores: [...HTTP_EDGE, ...TESTS],
     rules: { 'no-restricted-imports': ['error', NEVER_IMPORTED_BEHIND_THE_EDGE] },
+  },
+  {
+    files: ['apps/order-service/**/*.ts', 'libs/**/*.ts'],
+    ignores: ['libs/auth/src/fetch-jwks.ts', ...TESTS],
+    rules: {
+      'no-restricted-globals': [
+        'error',
+        { name: 'fetch', message: 'Call others with an OutboundClient: it has a deadline, retries and a circuit.' },
+      ],
+    },
   },
   {
     ignores: ['libs/config/src/**', 'apps/sandbox/src/settings.ts', 'test/**', '**/*.config.*'],

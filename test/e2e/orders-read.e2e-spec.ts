@@ -1,3 +1,4 @@
+import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
@@ -31,6 +32,25 @@ async function place(customerId: string): Promise<string> {
   const { body } = await orders('/v1/orders', { body: anOrder({ customerId }) });
   return body.orderId as string;
 }
+
+describe('OrderLifecycleService', () => {
+  it('finds an order for its tenant, and for no other', async () => {
+    const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
+    const orderId = await place('cust_asked_for');
+    expect(await lifecycle.find('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
+    for (const id of [orderId, 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nonsense']) {
+      await expect(lifecycle.find('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+    }
+  });
+
+  it('takes no two companions of one table, whose columns would be confused', async () => {
+    const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
+    const orderId = await place('cust_accompanied');
+    const findWith = (columns: string) => lifecycle.findWith(orderId, { table: 'payments', columns });
+    await expect(findWith('asked_at')).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' }); // has no payment yet
+    await expect(findWith('attempts')).rejects.toThrow('Two statements are named find-orders-with-payments');
+  });
+});
 
 describe('GET /v1/orders/{orderId}', () => {
   it('answers 304 while the ETag is current', async () => {

@@ -13,7 +13,7 @@ export function environment(overrides: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     NODE_ENV: 'test',
     HOST: '127.0.0.1',
     PORT: '0',
-    LOG_LEVEL: 'silent',
+    LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'silent',
     SHUTDOWN_DELAY_MS: '0',
     RATE_LIMIT_PER_MINUTE: '0',
     RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '0',

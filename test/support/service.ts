@@ -2,6 +2,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
 import { httpsOptions } from '@platform/mtls';
+import { createLogger } from '@platform/observability';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
 import { configureApp } from '../../apps/order-service/src/configure-app';
 import { HttpAdapter } from '../../apps/order-service/src/http-adapter';
@@ -38,7 +39,7 @@ export async function startService(
         bodyParser: false,
         abortOnError: false,
         httpsOptions: httpsOptions(config),
-        logger: false,
+        logger: config.logLevel === 'silent' ? false : createLogger(config),
       },
     );
     await configureApp(app, config);

@@ -35,16 +35,26 @@ export interface AuditRow {
   readonly certificate: string | null;
 }
 
-/** The row that says `event` of the work under way: who, from where, with what certificate, in which request. */
-export function auditRow({ action, tenantId, object, outcome, statusCode, errorCode }: NewAuditEvent): AuditRow {
+/**
+ * The row that says `event` of the work under way: who, from where, with what certificate, in which request.
+ * @throws {Error} for a change that no request makes, as in a consumer or a job, unless action and tenant are given: it
+ *   would stand in nobody's trail
+ */
+export function auditRow(event: NewAuditEvent): AuditRow {
+  const { object, outcome, statusCode, errorCode } = event;
   const context = currentContext();
+  const action = event.action ?? context?.action;
+  const tenantId = event.tenantId ?? context?.principal?.tenantId;
+  if (outcome === 'succeeded' && (action === undefined || tenantId === undefined)) {
+    throw new Error('What was done outside of a request needs an action and a tenant in the audit trail');
+  }
   const id = newTimeId();
   return {
     id,
     occurred_at: momentOf(id), // lists filter by what the id says
-    tenant_id: tenantId ?? context?.principal?.tenantId ?? null,
+    tenant_id: tenantId ?? null,
     client_id: context?.principal?.clientId ?? null,
-    action: action ?? context?.action ?? 'unknown',
+    action: action ?? 'unknown',
     object: object ?? null,
     outcome,
     status_code: statusCode ?? null,

@@ -41,7 +41,18 @@ export class OrderLifecycleService {
   ) {}
 
   /**
-   * The order, and what another feature keeps of it, as they were at one moment.
+   * An order of the tenant: what another feature asks before it does something for a client that names an order.
+   * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
+   */
+  async find(tenantId: string, orderId: string): Promise<Order> {
+    const order = await this.store.find(tenantId, toOrderUuid(orderId));
+    if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+    return order;
+  }
+
+  /**
+   * The order, and what another feature keeps of it, as they were at one moment. For the service's own work, whoever the
+   * order belongs to; never for an id that a client gave.
    * @throws {ServiceError} ORDER_NOT_FOUND, also when nothing is kept of it
    */
   async findWith<Row extends object>(orderId: string, companion: Companion): Promise<Order & Row> {

@@ -220,7 +220,7 @@ export class OrderStore {
     pastLocks((locking) => this.updateAll(changes, locking)),
   );
   /** By the name of their statement. */
-  private readonly ownWork = new Map<string, Batcher<string, Order | undefined>>();
+  private readonly ownWork = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
 
   constructor(
     private readonly database: Database,
@@ -308,6 +308,7 @@ export class OrderStore {
     return this.doTogether<Order & Row>(
       uuid,
       `find-orders-with-${table}`,
+      columns,
       () => `SELECT found.*, companion.* FROM unnest(${array('$1::uuid[]')}) AS wanted (id)
        CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
        CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} WHERE order_id = wanted.id LIMIT 1) AS companion`,
@@ -324,6 +325,7 @@ export class OrderStore {
     return this.doTogether<Order>(
       uuid,
       `${name}-of-pending-orders`,
+      statement,
       (locking) => `WITH pending AS (
          SELECT found.* FROM (SELECT unnest($1::uuid[]) AS id ORDER BY id LIMIT cardinality($1)) AS wanted
          CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS, `FOR NO KEY UPDATE ${locking}`)}
@@ -335,16 +337,21 @@ export class OrderStore {
     );
   }
 
-  /** Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's. */
+  /**
+   * Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's.
+   * @param own what differs between statements of one name, of which there may be but one
+   */
   private doTogether<Row extends Order>(
     uuid: string,
     name: string,
+    own: string,
     text: (locking: Locking) => string,
   ): Promise<Row | undefined> {
     if (currentContext()?.principal) throw new Error('A statement for any tenant was refused');
     const known = this.ownWork.get(name);
+    if (known && known.own !== own) throw new Error(`Two statements are named ${name}`);
     const batcher =
-      known ??
+      known?.batcher ??
       new Batcher<string, Order | undefined>((uuids) =>
         pastLocks(async (locking) => {
           const found = await this.database.prepared<Row>(locking ? `${name}-unlocked` : name, text(locking), [uuids]);
@@ -352,7 +359,7 @@ export class OrderStore {
           return uuids.map((uuid) => orders.get(uuid));
         }),
       );
-    if (!known) this.ownWork.set(name, batcher);
+    if (!known) this.ownWork.set(name, { own, batcher });
     return batcher.add(uuid) as Promise<Row | undefined>;
   }
 
