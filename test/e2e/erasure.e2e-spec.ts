@@ -122,6 +122,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const path = `/v1/customers/${customerId}/erasure`;
     const { status, body } = await compliance(path, { body: { dryRun: true } });
     expect([status, body.error.code, body.error.details[0].field]).toEqual([400, 'VALIDATION_FAILED', 'dryRun']);
+    expect((await compliance(path, { body: [] })).status).toBe(400);
     expect((await orders(`/v1/orders?customerId=${customerId}`)).body.data).toHaveLength(1);
     expect((await compliance(path, { body: {} })).body.ordersErased).toBe(1);
   });

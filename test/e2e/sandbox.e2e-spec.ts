@@ -176,6 +176,31 @@ describe('npm start', () => {
     },
   );
 
+  it('names each port that is none, and one that is given twice', async () => {
+    const ends = async (ports: Record<string, string>) => {
+      const child = sandbox.start(ports);
+      const [code] = (await once(child, 'close')) as [number];
+      expect(code).toBe(1);
+      return sandbox.output;
+    };
+    expect(await ends({ PORT: 'abc', SANDBOX_PAYMENT_PORT: '65536' })).toBe(
+      'PORT must be a port from 1 to 65535\nSANDBOX_PAYMENT_PORT must be a port from 1 to 65535\n',
+    );
+    expect(await ends({ SANDBOX_OIDC_PORT: String(sandbox.port('PORT')) })).toBe(
+      'SANDBOX_OIDC_PORT must be another port than PORT.\n',
+    );
+    expect(sandbox.processes).toEqual([]);
+  });
+
+  it('names what is wrong with the configuration of the service, and nothing else', async () => {
+    const child = sandbox.start({ LOG_LEVEL: 'loud', MTLS_MODE: 'perhaps' });
+    const [code] = (await once(child, 'close')) as [number];
+    expect(code).toBe(1);
+    expect(sandbox.output).toMatch(/LOG_LEVEL .*\n.*MTLS_MODE /);
+    expect(sandbox.output).not.toMatch(/ at .*:\d+:\d+|loud|perhaps/);
+    expect(sandbox.processes).toEqual([]);
+  });
+
   it('says in one line that its data directory is damaged, and how to go on', async () => {
     const data = path.join(sandbox.directory, '.sandbox/postgres');
     for (const file of ['global/pg_control', 'PG_VERSION']) {

@@ -38,8 +38,12 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
   const identityProviderTls = hasCertificates(settings) ? settings.identityProviderTls : undefined;
   if (postgres) assertNotRunning(postgresDir(settings));
-  const ports = [servicePort, postgres, identityProvider, identityProviderTls, payments];
-  for (const port of ports) if (port) await assertFree(port);
+  const ports = [servicePort, postgres, identityProvider, identityProviderTls, payments].filter((port) => !!port);
+  for (const port of ports) {
+    const other = ports.find(({ value }) => value === port.value);
+    if (other && other !== port) throw new Error(`${port.name} must be another port than ${other.name}.`);
+    await assertFree(port);
+  }
 
   const env: NodeJS.ProcessEnv = {
     NODE_ENV: 'development',

@@ -2,15 +2,15 @@ import path from 'node:path';
 
 /** The only reader of the environment in the sandbox. A piece whose address is set from outside is left out. */
 export function readSettings(env: NodeJS.ProcessEnv = process.env) {
+  const faults: string[] = [];
   const port = (name: string, standard: number) => {
-    const value = env[name] || String(standard);
-    if (!/^\d{1,5}$/.test(value) || Number(value) < 1 || Number(value) > 65535) {
-      throw new Error(`${name} must be a port from 1 to 65535`);
-    }
-    return { name, value: Number(value) };
+    const text = env[name] || String(standard);
+    const value = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+    if (!(value >= 1 && value <= 65_535)) faults.push(`${name} must be a port from 1 to 65535`);
+    return { name, value };
   };
   const dataDir = path.resolve('.sandbox');
-  return {
+  const settings = {
     env,
     /** What the sandbox keeps between starts. */
     dataDir,
@@ -24,6 +24,8 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env) {
     payments: env['PAYMENT_API_URL'] ? undefined : port('SANDBOX_PAYMENT_PORT', 4100),
     kafkaBrokers: env['KAFKA_BROKERS'] || undefined,
   };
+  if (faults.length > 0) throw new Error(faults.join('\n'));
+  return settings;
 }
 
 export const AUDIENCE = 'https://orders.example';

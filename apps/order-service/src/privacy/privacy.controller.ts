@@ -30,11 +30,12 @@ export class PrivacyController {
     @Param() { customerId }: ErasureParams,
     @Body() body: object | undefined,
   ): Promise<ErasureView> {
-    const unknown = Object.keys(body ?? {});
-    if (unknown.length > 0) {
+    // Nobody is to find out afterwards that `dryRun` is not a field.
+    const details = Array.isArray(body)
+      ? [{ field: '', message: 'must be a JSON object' }]
+      : Object.keys(body ?? {}).map((field) => ({ field, message: `property ${field} should not exist` }));
+    if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);
-      // Nobody is to find out afterwards that `dryRun` is not a field.
-      const details = unknown.map((field) => ({ field, message: `property ${field} should not exist` }));
       throw new ServiceError(code, message, { details });
     }
     return this.erasures.erase(principal, customerId);
