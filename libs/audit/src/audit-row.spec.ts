@@ -6,7 +6,7 @@ describe('auditRow', () => {
 
   it('says what the request is declared to do, and whose it is', () => {
     const principal = { tenantId: 'acme', clientId: 'orchestrator', scopes: new Set<string>() };
-    runInContext({ ...newContext(), action: 'refund.create', principal } as never, () => {
+    runInContext({ ...newContext(), action: 'refund.create', principal }, () => {
       expect(auditRow(done)).toMatchObject({ action: 'refund.create', tenant_id: 'acme', client_id: 'orchestrator' });
     });
   });
