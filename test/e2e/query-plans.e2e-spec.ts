@@ -229,6 +229,32 @@ it('The plan of the audit trail of a client that did little reads that, and not 
   expect(rowsIn(plan)).toBeLessThanOrEqual(20);
 });
 
+it('The plan of the search for jobs of dead runners reads those that are under way, and not all that wait', async () => {
+  const query = jest.spyOn(Client.prototype, 'query');
+  const worker = await startService({ ROLES: 'worker' });
+  try {
+    const search = await until('the search', () =>
+      (query.mock.calls as unknown as [string, unknown[]][]).find(([text]) =>
+        /force_unlock_workers/.test(String(text)),
+      ),
+    );
+    query.mockRestore();
+    await worker.database.query(
+      `SELECT graphile_worker.add_jobs(ARRAY(
+         SELECT ('carry-payment-on', '{}', NULL, now() + interval '1 day', 9, NULL, NULL, NULL)::graphile_worker.job_spec
+         FROM generate_series(1, 20000)))`,
+    );
+    await worker.database.query('VACUUM ANALYZE graphile_worker._private_jobs');
+    const plan = await planOf({ text: search[0], values: search[1] }, 'custom', true, worker);
+    const ofJobs = plan.filter((node) => node['Relation Name'] === '_private_jobs');
+    expect(indexesIn(ofJobs)).toEqual(['jobs_under_way']);
+    expect(rowsIn(plan)).toBeLessThan(100);
+  } finally {
+    query.mockRestore();
+    await worker.stop();
+  }
+}, 60_000);
+
 /** To plan a statement takes longer than to read an order. PostgreSQL compares after five executions. */
 it.each<[string, (uuid: string) => Promise<unknown>]>([
   ['to change it', (uuid) => store().find('acme', uuid)],

@@ -5,6 +5,7 @@ import { CreateAudit1764100000000 } from './migrations/1764100000000-create-audi
 import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-find-what-is-to-be-deleted';
 import { FindEventsOfAnOrder1764300000000 } from './migrations/1764300000000-find-events-of-an-order';
 import { FindWhatAClientDid1764400000000 } from './migrations/1764400000000-find-what-a-client-did';
+import { FindJobsOfDeadRunners1764500000000 } from './migrations/1764500000000-find-jobs-of-dead-runners';
 
 /**
  * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
@@ -19,6 +20,7 @@ export const schema = {
     FindWhatIsToBeDeleted1764200000000,
     FindEventsOfAnOrder1764300000000,
     FindWhatAClientDid1764400000000,
+    FindJobsOfDeadRunners1764500000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };
