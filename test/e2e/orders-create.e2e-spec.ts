@@ -75,6 +75,17 @@ describe('POST /v1/orders', () => {
       'prices whose sum binary floating point misses',
       { items: [{ sku: 'A', quantity: 3, unitPrice: '0.10' }], totalAmount: { currency: 'USD', value: '0.30' } },
     ],
+    [
+      'the highest prices, and their sum to the last digit',
+      {
+        items: Array.from({ length: 500 }, () => ({
+          sku: 'A',
+          quantity: 1_000_000,
+          unitPrice: '999999999999999999.9999',
+        })),
+        totalAmount: { currency: 'CLF', value: '499999999999999999999950000.0000' },
+      },
+    ],
   ])('accepts %s', async (_, changes) => {
     const { status, body } = await create(changes);
     expect({ status, body }).toMatchObject({ status: 201 });

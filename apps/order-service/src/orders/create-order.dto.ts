@@ -17,8 +17,10 @@ import {
 } from 'class-validator';
 import { FitsCurrency, IsCurrency, METADATA_RULE } from './validators';
 
-/** A decimal number of at most 18 digits before the point. How many come after it is the currency's matter. */
-const DECIMAL = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
+/** Decimal numbers of at most 18 digits before the point. How many come after it is the currency's matter. */
+const PRICE = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
+/** As long as the sum of 500 items, each of 1,000,000 at the highest price, can be. */
+const TOTAL = /^(0|[1-9]\d{0,26})(\.\d{1,4})?$/;
 const decimal = { message: '$property must be a decimal string such as "129.99"' };
 
 export class OrderItemDto {
@@ -36,13 +38,13 @@ export class OrderItemDto {
   readonly quantity: number;
 
   @ApiPropertyOptional({
-    pattern: DECIMAL.source,
+    pattern: PRICE.source,
     example: '49.99',
     description: 'For every item or for none. Given, `totalAmount.value` must be the sum of quantity × unitPrice.',
   })
   @IsAbsentOr()
   @IsString()
-  @Matches(DECIMAL, decimal)
+  @Matches(PRICE, decimal)
   readonly unitPrice?: string;
 }
 
@@ -53,12 +55,12 @@ export class MoneyDto {
   readonly currency: string;
 
   @ApiProperty({
-    pattern: DECIMAL.source,
+    pattern: TOTAL.source,
     example: '99.98',
     description: 'No decimals, or exactly as many as ISO 4217 gives the currency',
   })
   @IsString()
-  @Matches(DECIMAL, decimal)
+  @Matches(TOTAL, decimal)
   @FitsCurrency()
   readonly value: string;
 }
