@@ -68,6 +68,10 @@ describe('TenantWall', () => {
       'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT ON CONSTRAINT one DO UPDATE SET a = 6',
     ],
     [
+      'INSERT that overwrites for its own tenant whatever is there',
+      'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) DO UPDATE SET a = 6 WHERE excluded.tenant_id = $1',
+    ],
+    [
       'INSERT whose condition is of an index',
       'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) WHERE tenant_id = $1 DO UPDATE SET a = 6',
     ],

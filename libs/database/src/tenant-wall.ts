@@ -159,7 +159,8 @@ function overwrittenTenants(statement: Sql): number[] | undefined {
   if (action === -1) return [];
   const key = statement[conflict + 1];
   if (typeof key === 'object' && listOf(key).some(([name, ...more]) => name === 'tenant_id' && !more.length)) return [];
-  const narrowing = conditionsOn(statement.slice(action));
+  // `excluded` is what was to be inserted.
+  const narrowing = conditionsOn(statement.slice(action)).filter(({ of }) => of !== 'excluded');
   return narrowing.length > 0 ? narrowing.map(({ number }) => number) : undefined;
 }
 
