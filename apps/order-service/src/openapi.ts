@@ -84,9 +84,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     )
     .build();
   const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody, Problem] });
-  for (const path of Object.values(document.paths)) {
-    for (const method of METHODS) if (path[method]) describeRefusals(path[method]);
-  }
+  for (const operation of operationsOf(document)) describeRefusals(operation);
   closeRequests(document);
   SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json' });
 }
@@ -94,6 +92,9 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
 type OperationObject = NonNullable<OpenAPIObject['paths'][string]['get']>;
 
 const METHODS = ['get', 'put', 'post', 'patch', 'delete'] as const;
+
+const operationsOf = ({ paths }: OpenAPIObject): OperationObject[] =>
+  Object.values(paths).flatMap((path) => METHODS.flatMap((method) => path[method] ?? []));
 
 const text = (description: string) => ({ description, schema: { type: 'string' as const } });
 const REQUEST_ID = { 'X-Request-Id': text('That of the request, or one that was made for it') };
@@ -130,15 +131,14 @@ function describeRefusals(operation: OperationObject): void {
 }
 
 /** Fields that a request may not have are refused, so its schemas are closed. Those of answers may gain fields. */
-function closeRequests({ paths, components }: OpenAPIObject): void {
+function closeRequests(document: OpenAPIObject): void {
   const close = (name: string) => {
-    const schema = components?.schemas?.[name];
+    const schema = document.components?.schemas?.[name];
     if (!schema || '$ref' in schema || schema.additionalProperties === false) return;
     schema.additionalProperties = false;
     for (const reference of referencesIn(schema)) close(reference);
   };
-  const bodies = Object.values(paths).flatMap((path) => METHODS.map((method) => path[method]?.requestBody));
-  for (const name of new Set(bodies.flatMap(referencesIn))) close(name);
+  for (const { requestBody } of operationsOf(document)) referencesIn(requestBody).forEach(close);
 }
 
 /** The names of the schemas that are referred to. */

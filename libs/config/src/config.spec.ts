@@ -98,6 +98,8 @@ function objectsIn(value: unknown): object[] {
   return [value, ...Object.values(value).flatMap(objectsIn)];
 }
 
+const PAIRS = 'must be a list of key=value,…, each key once, with values percent-encoded';
+
 describe('loadConfig', () => {
   it('has a default for everything but the database, the issuer and the audience', () => {
     expect(load()).toStrictEqual({
@@ -312,23 +314,11 @@ describe('loadConfig', () => {
     ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://collector.example/#a', 'must have no query and no fragment'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'a(b)=1', 'must be headers that HTTP allows'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'a=1%0a2', 'must be headers that HTTP allows'],
-    [
-      'OTEL_EXPORTER_OTLP_HEADERS',
-      'a=1,a=2',
-      'must be a list of key=value,…, each key once, with values percent-encoded',
-    ],
-    [
-      'OTEL_EXPORTER_OTLP_HEADERS',
-      'api-key',
-      'must be a list of key=value,…, each key once, with values percent-encoded',
-    ],
-    [
-      'OTEL_EXPORTER_OTLP_HEADERS',
-      'a=1,=2',
-      'must be a list of key=value,…, each key once, with values percent-encoded',
-    ],
-    ['OTEL_RESOURCE_ATTRIBUTES', 'a=%zz', 'must be a list of key=value,…, each key once, with values percent-encoded'],
-    ['OTEL_RESOURCE_ATTRIBUTES', 'a=b c', 'must be a list of key=value,…, each key once, with values percent-encoded'],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'a=1,a=2', PAIRS],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'api-key', PAIRS],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'a=1,=2', PAIRS],
+    ['OTEL_RESOURCE_ATTRIBUTES', 'a=%zz', PAIRS],
+    ['OTEL_RESOURCE_ATTRIBUTES', 'a=b c', PAIRS],
     ['PAYMENT_API_URL', '127.0.0.1:4100', 'must be a URL that begins with http:// or https://'],
     ['PAYMENT_API_URL', 'https://u:p@payments.example', 'must have no user and no password in it'],
     ['PAYMENT_API_URL', 'https://payments.example/api?key=1', 'must have no query and no fragment'],

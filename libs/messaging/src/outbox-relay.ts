@@ -86,14 +86,11 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     }
   }
 
-  private get measured(): Gauge[] {
-    return [this.backlog, this.oldestAge, this.parkedAggregates];
-  }
-
   /** Relays until told to stop. Rejects when the database or the destination fails. */
   private async relay(onProgress: () => void): Promise<void> {
     const session = await OutboxSession.open(this.config).catch((error: unknown) => {
-      for (const gauge of this.measured) gauge.remove(); // what was last seen, or a 0, would seem to be so
+      // What was last seen, or a 0, would seem to be so.
+      for (const gauge of [this.backlog, this.oldestAge, this.parkedAggregates]) gauge.remove();
       throw error;
     });
     try {
