@@ -23,6 +23,11 @@ describe('TenantWall', () => {
     'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) DO UPDATE SET a = 6 WHERE orders.tenant_id = $1',
     'SELECT * FROM orders a JOIN orders b ON a.id = b.of WHERE a.tenant_id = $1 AND b.tenant_id = $1',
     'SELECT id FROM orders WHERE tenant_id = $1 EXCEPT SELECT id FROM orders WHERE tenant_id = $1 ORDER BY id',
+    'SELECT * FROM orders AS a JOIN keys ON keys.id = a.id WHERE keys.tenant_id = $1 AND a.tenant_id = $1 FOR UPDATE OF a',
+    'SELECT * FROM orders WHERE tenant_id = $1 FOR UPDATE OF orders',
+    'UPDATE orders o SET status = 5 FROM changes WHERE changes.id = o.id AND o.tenant_id = $1',
+    'SELECT * FROM orders o WHERE o.tenant_id = $1 AND EXISTS (SELECT FROM keys k WHERE k.id = o.id AND k.tenant_id = $1)',
+    'SELECT status, count(*) FROM orders WHERE tenant_id = $1 GROUP BY status HAVING count(*) > 5',
     'WITH kept AS (INSERT INTO keys (tenant_id) VALUES ($1)) INSERT INTO orders (tenant_id) SELECT $1 FROM kept',
   ])("lets pass with the caller's tenant only: %s", (text) => {
     expect(refusal(text, 'acme')).toBeUndefined();
@@ -87,6 +92,32 @@ describe('TenantWall', () => {
       'two conditions in half of a union',
       'SELECT id FROM orders WHERE tenant_id = $1 AND tenant_id = $1 UNION SELECT id FROM orders',
     ],
+    [
+      'a condition on what a subselect gives',
+      'SELECT * FROM orders o, (SELECT 5 AS tenant_id) AS mine WHERE mine.tenant_id = $1',
+    ],
+    [
+      'a condition on what a common table gives',
+      'WITH mine AS (SELECT id, tenant_id FROM keys WHERE tenant_id = $1) SELECT * FROM mine, orders o WHERE mine.tenant_id = $1',
+    ],
+    [
+      'a condition that a correlated subselect says again',
+      'SELECT * FROM orders o WHERE o.tenant_id = $1 AND EXISTS (SELECT FROM keys k WHERE k.id = o.id AND o.tenant_id = $1)',
+    ],
+    [
+      'a condition on the row around it',
+      'SELECT * FROM changes c WHERE EXISTS (SELECT FROM orders o WHERE o.id = c.id AND c.tenant_id = $1)',
+    ],
+    [
+      'a condition on one of two that does not say which',
+      'SELECT * FROM orders o JOIN keys k USING (tenant_id) WHERE tenant_id = $1',
+    ],
+    ['a condition on a table that has an alias', 'SELECT * FROM orders o WHERE orders.tenant_id = $1'],
+    ['HAVING', 'SELECT id FROM orders WHERE true GROUP BY id HAVING true AND tenant_id = $1'],
+    ['what is ordered by', 'SELECT id FROM orders WHERE true ORDER BY true AND tenant_id = $1'],
+    ['what is returned', 'DELETE FROM orders WHERE true RETURNING true AND tenant_id = $1'],
+    ['a comparison of the comparison', 'SELECT * FROM orders WHERE (tenant_id = $1) = false'],
+    ['a comparison with the comparison', 'SELECT * FROM orders WHERE false = (tenant_id = $1)'],
     ['UPDATE that gives away', 'UPDATE orders SET tenant_id = 5 WHERE tenant_id = $1'],
     ['UPDATE that gives away a row', 'UPDATE orders SET (id, tenant_id) = (5, 6) WHERE tenant_id = $1'],
     ['UPDATE that takes', 'UPDATE orders SET tenant_id = $1'],

@@ -43,13 +43,15 @@ export class TenantWall {
   private judge(text: string): Judgement {
     const parameters: number[] = [];
     for (const statement of statementsOf(text).flatMap(queriesOf)) {
-      const { inserted, others } = this.mentionsIn(statement);
+      const inserted = this.isInserted(statement);
+      const others = new Set(this.mentionsIn(statement));
       const narrowing = conditionsOn(statement.slice(0, placeOf(statement, 'conflict')));
-      const areNarrowed = new Set(narrowing.map(({ of }) => of)).size >= others;
+      const isNarrowed = (name: string) => narrowing.some(({ of }) => of === name || (of === '' && others.size === 1));
       const mayInsert = inserted ? insertedTenants(statement) : [];
       const mayOverwrite = inserted ? overwrittenTenants(statement) : [];
-      if (!mayInsert || !mayOverwrite || !areNarrowed) return 'reaches a table of tenants without tenant_id = $n';
-      if (inserted || others > 0) {
+      if (!mayInsert || !mayOverwrite || ![...others].every(isNarrowed))
+        return 'reaches a table of tenants without tenant_id = $n';
+      if (inserted || others.size > 0) {
         if (movesRows(statement)) return 'gives rows to another tenant';
         parameters.push(...mayInsert, ...mayOverwrite, ...narrowing.map(({ number }) => number));
       }
@@ -57,36 +59,46 @@ export class TenantWall {
     return parameters;
   }
 
-  private mentionsIn(statement: Sql): { inserted: boolean; others: number } {
-    let inserted = false;
-    let others = 0;
-    for (const [place, part] of statement.entries()) {
-      if (typeof part !== 'string') {
-        others += this.mentionsIn(part).others;
-      } else if (part.startsWith("'")) {
-        // Code in a literal: EXECUTE, or the body of DO.
-        if ([...this.tables].some((table) => part.includes(table))) others += 1;
-      } else if (this.tables.has(part) && statement[place + 1] !== '.') {
-        const isTarget = statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
-        if (isTarget) inserted = true;
-        else others += 1;
-      }
-    }
-    return { inserted, others };
+  private isInserted(statement: Sql): boolean {
+    return statement.some((part, place) => this.tables.has(part as string) && isTarget(statement, place));
   }
+
+  /** By what name the statement knows each table that it reads or changes: its alias, where it has one. */
+  private mentionsIn(statement: Sql): string[] {
+    return statement.flatMap((part, place) => {
+      if (typeof part !== 'string') return this.mentionsIn(part);
+      // Code in a literal: EXECUTE, or the body of DO.
+      if (part.startsWith("'")) return [...this.tables].some((table) => part.includes(table)) ? [part] : [];
+      const isMention = this.tables.has(part) && statement[place + 1] !== '.' && !isTarget(statement, place);
+      return isMention ? [nameAt(statement, place)] : [];
+    });
+  }
+}
+
+/** Whether the place is that of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
+function isTarget(statement: Sql, place: number): boolean {
+  return statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
+}
+
+const ENDS_CONDITION = new Set(
+  'group having window union intersect except order limit offset fetch for on returning ;'.split(' '),
+);
+/** What can follow the name of a table that has no alias. Any other word is taken for one. */
+const FOLLOWS_TABLE = new Set([
+  ...ENDS_CONDITION,
+  ...', from where set using natural cross inner left right full join tablesample default values'.split(' '),
+]);
+
+function nameAt(statement: Sql, place: number): string {
+  const next = statement[place + 1] === 'as' ? statement[place + 2] : statement[place + 1];
+  return typeof next === 'string' && !FOLLOWS_TABLE.has(next) ? next : String(statement[place]);
 }
 
 const SET_OPERATIONS = new Set(['union', 'intersect', 'except']);
 
 /** Each of the queries that `UNION` and its like put together has tables, and a `WHERE`, of its own. */
 function queriesOf(statement: Sql): Sql[] {
-  if (statement[0] !== 'select') return [statement];
-  const queries: Sql[] = [[]];
-  for (const part of statement) {
-    if (SET_OPERATIONS.has(part as string)) queries.push([]);
-    else queries.at(-1)?.push(part);
-  }
-  return queries;
+  return statement[0] === 'select' ? split(statement, (part) => SET_OPERATIONS.has(part as string)) : [statement];
 }
 
 interface Narrowing {
@@ -98,35 +110,22 @@ interface Narrowing {
 
 /** What the `WHERE` of a statement narrows to one `tenant_id`. */
 function conditionsOn(statement: Sql): Narrowing[] {
-  return conjunctsOf(statement.slice(placeOf(statement, 'where') + 1));
+  const start = placeOf(statement, 'where') + 1;
+  const end = statement.findIndex((part, place) => place >= start && ENDS_CONDITION.has(part as string));
+  return conjunctsOf(statement.slice(start, end === -1 ? statement.length : end));
 }
 
 /** Those that hold for every row that the condition lets through. */
 function conjunctsOf(condition: Sql): Narrowing[] {
   if (condition.includes('or')) return [];
-  return condition.flatMap((part, place) => {
-    const before = condition.slice(0, place);
-    if (typeof part !== 'string') return isConjunct(before) ? conjunctsOf(part) : [];
-    if (part !== 'tenant_id' || condition[place + 1] !== '=') return [];
-    const isQualified = before.at(-1) === '.';
-    const isFirst = isConjunct(isQualified ? before.slice(0, -2) : before);
-    const number = parameterIn(condition.slice(place + 2, endOf(condition, place + 2)));
-    return isFirst && number !== undefined ? [{ of: isQualified ? String(before.at(-2)) : '', number }] : [];
+  return split(condition, (part) => part === 'and').flatMap((conjunct) => {
+    const [first] = conjunct;
+    if (typeof first === 'object') return conjunct.length === 1 ? conjunctsOf(first) : [];
+    const [of, column] = conjunct[1] === '.' ? [String(first), 2] : ['', 0];
+    const number = parameterIn(conjunct.slice(column + 2));
+    const isNarrowing = conjunct[column] === 'tenant_id' && conjunct[column + 1] === '=' && number !== undefined;
+    return isNarrowing ? [{ of, number }] : [];
   });
-}
-
-function isConjunct(before: Sql): boolean {
-  const last = before.at(-1);
-  return last === undefined || last === 'and' || last === 'where';
-}
-
-const ENDS_CONDITION = new Set(
-  'and group having window union intersect except order limit offset fetch for on returning ;'.split(' '),
-);
-
-function endOf(condition: Sql, start: number): number {
-  const end = condition.findIndex((part, place) => place >= start && ENDS_CONDITION.has(part as string));
-  return end === -1 ? condition.length : end;
 }
 
 /** The parameters that stand in the place of `tenant_id` in each row; undefined when another thing does in one. */
@@ -187,9 +186,13 @@ function parameterIn([first, cast, type, ...more]: Sql): number | undefined {
 }
 
 function listOf(parts: Sql): Sql[] {
+  return split(parts, (part) => part === ',');
+}
+
+function split(parts: Sql, isSeparator: (part: string | Sql) => boolean): Sql[] {
   const list: Sql[] = [[]];
   for (const part of parts) {
-    if (part === ',') list.push([]);
+    if (isSeparator(part)) list.push([]);
     else list.at(-1)?.push(part);
   }
   return list;

@@ -2,12 +2,18 @@ import timers from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { Gauge } from 'prom-client';
 import { OutboxRelay } from './outbox-relay';
 import { OutboxSession } from './outbox-session';
 import type { StoredEvent } from './stored-event';
 
 const EVENT = { position: '1', id: 'e', aggregateid: 'ord_1', type: 'order.created' } as StoredEvent;
-const METRIC = { set: () => undefined, inc: () => undefined } as never;
+const METRIC = { set: () => undefined, inc: () => undefined, remove: () => undefined } as never;
+
+const MEASURED = { backlog: 7, oldestAge: 8, parked: 9 };
+
+const sessionThat = (measure: () => Promise<typeof MEASURED>) =>
+  ({ lanes: { balance: async () => undefined }, measure, close: async () => undefined }) as never;
 
 describe('OutboxRelay', () => {
   beforeEach(() => {
@@ -63,5 +69,24 @@ describe('OutboxRelay', () => {
     expect(works).toEqual([false, false, true, false]);
     expect(pauses.toSpliced(2, 1)).toEqual([100, 200, 100]);
     expect(pauses[2]).toBeLessThanOrEqual(20);
+  });
+
+  it.each([
+    ['cannot open', jest.fn().mockRejectedValue(new Error('refused')), []],
+    ['cannot measure', jest.fn().mockResolvedValue(sessionThat(() => Promise.reject(new Error('denied')))), []],
+    ['measures, and cannot publish', jest.fn().mockResolvedValue(sessionThat(async () => MEASURED)), [7, 8, 9]],
+  ])('tells of the backlog what it knows when its session %s', async (_, open, told) => {
+    jest.spyOn(OutboxSession, 'open').mockImplementation(open);
+    const gauges = ['backlog', 'age', 'parked'].map((name) => new Gauge({ name, help: name, registers: [] }));
+    for (const gauge of gauges) gauge.set(1);
+    const [backlog, age, parked] = gauges as [Gauge, Gauge, Gauge];
+    const publisher = { connect: () => Promise.reject(new Error('no broker')) } as never;
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), backlog, age, parked, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    const values = await Promise.all(gauges.map(async (gauge) => (await gauge.get()).values));
+    expect(values.flat().map(({ value }) => value)).toEqual(told);
   });
 });

@@ -36,6 +36,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
   private readonly stop = new AbortController();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
+  private hasMeasured = false;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -79,6 +80,9 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
         });
       } catch (error) {
         failures += 1;
+        // What was last seen, or a 0, would seem to be so.
+        if (!this.hasMeasured)
+          for (const gauge of [this.backlog, this.oldestAge, this.parkedAggregates]) gauge.remove();
         this.failure = 'events cannot be published at the moment; they wait in the outbox';
         this.logger.warn({ err: error, failures }, 'The outbox relay failed; it starts anew');
         await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
@@ -88,11 +92,8 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
 
   /** Relays until told to stop. Rejects when the database or the destination fails. */
   private async relay(onProgress: () => void): Promise<void> {
-    const session = await OutboxSession.open(this.config).catch((error: unknown) => {
-      // What was last seen, or a 0, would seem to be so.
-      for (const gauge of [this.backlog, this.oldestAge, this.parkedAggregates]) gauge.remove();
-      throw error;
-    });
+    this.hasMeasured = false;
+    const session = await OutboxSession.open(this.config);
     try {
       let measureAt = 0;
       while (!this.stop.signal.aborted) {
@@ -198,6 +199,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     this.backlog.set(backlog);
     this.oldestAge.set(oldestAge);
     this.parkedAggregates.set(parked);
+    this.hasMeasured = true;
   }
 
   private async pause(ms: number): Promise<void> {
