@@ -46,6 +46,8 @@ describe('KafkaEventServer', () => {
   let letters: string[];
   let handled: string[];
   let eachBatch: NonNullable<ConsumerRunConfig['eachBatch']>;
+  let check: () => Promise<void>;
+  let join: (own: Record<string, number[]>) => void;
 
   beforeEach(async () => {
     jest.useFakeTimers();
@@ -62,20 +64,27 @@ describe('KafkaEventServer', () => {
     const events = new EventConsumer({} as Config, inbox as never, deadLetters, new Spans({ spans: undefined }), {
       inc: () => undefined,
     } as never);
-    const server = new KafkaEventServer(
-      { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' },
-      new HealthChecks(),
-    );
+    const checks = new HealthChecks();
+    const server = new KafkaEventServer({ brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' }, checks);
+    check = checks.reported.get('kafka-consumer')!;
     server.addHandler(
       TOPIC,
       (_: unknown, context: unknown) =>
         events.consume('c', context as KafkaContext, { 'test.told': async () => undefined }) as never,
       true,
     );
-    await server.bindEvents({
+    const on = jest.fn();
+    const consumer = {
+      events: { GROUP_JOIN: 'join' },
+      on,
       subscribe: async () => undefined,
       run: async (config: ConsumerRunConfig) => void (eachBatch = config.eachBatch!),
-    } as unknown as Consumer);
+    } as unknown as Consumer;
+    Object.assign(server, { consumer });
+    server['registerConsumerEventListeners']();
+    const [, joined] = on.mock.calls.find(([event]) => event === 'join');
+    join = (memberAssignment) => joined({ payload: { memberAssignment } });
+    await server.bindEvents(consumer);
   });
   afterEach(() => {
     jest.useRealTimers();
@@ -103,6 +112,27 @@ describe('KafkaEventServer', () => {
     };
     await expect(eachBatch(partition.batch)).rejects.toThrow();
     expect(partition.resolved).toBe(0);
+  });
+
+  it('is down while it can handle nothing, however often it joins, until it can or another has the partition', async () => {
+    const partition = new Partition(['a']);
+    await expect(check()).rejects.toThrow('not started');
+    join({ [TOPIC]: [0, 1] });
+    await expect(check()).resolves.toBeUndefined();
+    handle = () => Promise.reject(ServiceError.unavailable(undefined));
+    for (let round = 0; round < 2; round += 1) {
+      await expect(eachBatch(partition.batch)).rejects.toThrow();
+      join({ [TOPIC]: [0, 1] });
+      await expect(check()).rejects.toThrow('cannot be consumed');
+    }
+    join({ [TOPIC]: [1] });
+    await expect(check()).resolves.toBeUndefined();
+    join({ [TOPIC]: [0, 1] });
+    await expect(eachBatch(partition.batch)).rejects.toThrow();
+    await expect(check()).rejects.toThrow('cannot be consumed');
+    handle = async () => undefined;
+    await eachBatch(partition.batch);
+    await expect(check()).resolves.toBeUndefined();
   });
 
   it('beats its heart while events take long, so that the group does not give their partition to another', async () => {

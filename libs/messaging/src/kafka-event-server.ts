@@ -15,6 +15,7 @@ const CONCURRENT_MESSAGES = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 /** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
 const LAST_MESSAGES_MS = 5_000;
+const FAILURE = 'events cannot be consumed at the moment; they wait in Kafka';
 
 /**
  * Nest's Kafka transport, which starts without Kafka, and starts anew whenever its consumer has ended: kafkajs gives up
@@ -25,6 +26,8 @@ export class KafkaEventServer extends ServerKafka {
   private readonly stop = new AbortController();
   /** By partition: messages that are dealt with, although one before them is not. At most those of a part of a batch. */
   private readonly dealtWith = new Map<string, ReadonlySet<string>>();
+  /** Partitions whose next message could not be handled: to be in the group is not enough then. */
+  private readonly stuck = new Set<string>();
   private crashed: Promise<void> = Promise.resolve();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
@@ -46,6 +49,7 @@ export class KafkaEventServer extends ServerKafka {
     this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
     checks.reported.set('kafka-consumer', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
+      if (this.stuck.size > 0) throw new Error(FAILURE);
     });
   }
 
@@ -77,7 +81,7 @@ export class KafkaEventServer extends ServerKafka {
   /** Messages with the same key are handled one after the other. A message counts as consumed with all before it. */
   private async handleBatch(payload: EachBatchPayload): Promise<void> {
     const { topic, partition, messages } = payload.batch;
-    const place = `${topic}/${partition}`;
+    const place = placeOf(topic, partition);
     for (let start = 0; start < messages.length; start += CONCURRENT_MESSAGES) {
       if (!payload.isRunning() || payload.isStale()) return;
       const part = messages.slice(start, start + CONCURRENT_MESSAGES);
@@ -100,6 +104,8 @@ export class KafkaEventServer extends ServerKafka {
       const firstLeft = part.findIndex((message) => !handled.has(identity(message)));
       const last = firstLeft === -1 ? part.at(-1) : part[firstLeft - 1];
       if (last) payload.resolveOffset(last.offset);
+      if (firstLeft === -1) this.stuck.delete(place);
+      else this.stuck.add(place);
       await Promise.all(handling);
       await payload.heartbeat();
     }
@@ -110,11 +116,13 @@ export class KafkaEventServer extends ServerKafka {
     const consumer = this.consumer as unknown as Consumer;
     this.crashed = new Promise((_, reject) => {
       consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
-        this.failure = 'events cannot be consumed at the moment; they wait in Kafka';
+        this.failure = FAILURE;
         if (!restart) reject(error);
       });
-      consumer.on(consumer.events.GROUP_JOIN, () => {
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
         this.failure = undefined;
+        const places = Object.entries(memberAssignment).flatMap(([topic, own]) => own.map((n) => placeOf(topic, n)));
+        for (const place of this.stuck) if (!places.includes(place)) this.stuck.delete(place);
       });
     });
     this.crashed.catch(() => undefined);
@@ -129,7 +137,7 @@ export class KafkaEventServer extends ServerKafka {
         await Promise.race([this.crashed, stopped]);
         await super.close();
       } catch (error) {
-        this.failure = 'events cannot be consumed at the moment; they wait in Kafka';
+        this.failure = FAILURE;
         this.log.warn({ err: error, failures }, 'The Kafka consumer failed; it starts anew');
         await super.close().catch(() => undefined);
         const pause = Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2);
@@ -146,6 +154,8 @@ export class KafkaEventServer extends ServerKafka {
     if (failure !== undefined) throw failure as Error;
   }
 }
+
+const placeOf = (topic: string, partition: number) => `${topic}/${partition}`;
 
 /** With the time, because a topic that was made anew counts from 0 again. */
 const identity = ({ offset, timestamp }: KafkaMessage) => `${offset} ${timestamp}`;
