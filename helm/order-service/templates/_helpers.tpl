@@ -68,6 +68,9 @@ MTLS_MODE: {{ .Values.clientCertificates.mode | quote }}
 TLS_CERT_FILE: /etc/order-service/tls/tls.crt
 TLS_KEY_FILE: /etc/order-service/tls/tls.key
 {{- end }}
+{{- if .Values.trustedCa.configMapName }}
+NODE_EXTRA_CA_CERTS: /etc/order-service/trusted-ca/ca.crt
+{{- end }}
 {{- if ne .Values.clientCertificates.mode "off" }}
 TLS_CLIENT_CA_FILE: /etc/order-service/client-ca/ca.crt
 {{- if ne .Values.exposure.type "none" }}
@@ -189,37 +192,66 @@ spec:
         failureThreshold: 6
       resources:
         {{- toYaml .resources | nindent 8 }}
-      {{- if or .root.Values.tls.secretName (ne .root.Values.clientCertificates.mode "off") }}
+      {{- with include "order-service.volumeMounts" .root | trim }}
       volumeMounts:
-        {{- if .root.Values.tls.secretName }}
-        - name: tls
-          mountPath: /etc/order-service/tls
-          readOnly: true
-        {{- end }}
-        {{- if ne .root.Values.clientCertificates.mode "off" }}
-        - name: client-ca
-          mountPath: /etc/order-service/client-ca
-          readOnly: true
-        {{- end }}
+        {{- . | nindent 8 }}
       {{- end }}
-  {{- if or .root.Values.tls.secretName (ne .root.Values.clientCertificates.mode "off") }}
+  {{- with include "order-service.volumes" .root | trim }}
   volumes:
-    {{- if .root.Values.tls.secretName }}
-    - name: tls
-      secret:
-        secretName: {{ .root.Values.tls.secretName }}
-        defaultMode: 0440
-    {{- end }}
-    {{- if ne .root.Values.clientCertificates.mode "off" }}
-    - name: client-ca
-      secret:
-        secretName: {{ .root.Values.clientCertificates.caSecretName }}
-        defaultMode: 0440
-        items:
-          - key: ca.crt
-            path: ca.crt
-    {{- end }}
+    {{- . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{- define "order-service.volumeMounts" -}}
+{{- if .Values.tls.secretName }}
+- name: tls
+  mountPath: /etc/order-service/tls
+  readOnly: true
+{{- end }}
+{{- if ne .Values.clientCertificates.mode "off" }}
+- name: client-ca
+  mountPath: /etc/order-service/client-ca
+  readOnly: true
+{{- end }}
+{{- include "order-service.trustedCaMount" . }}
+{{- end }}
+
+{{- define "order-service.volumes" -}}
+{{- if .Values.tls.secretName }}
+- name: tls
+  secret:
+    secretName: {{ .Values.tls.secretName }}
+    defaultMode: 0440
+{{- end }}
+{{- if ne .Values.clientCertificates.mode "off" }}
+- name: client-ca
+  secret:
+    secretName: {{ .Values.clientCertificates.caSecretName }}
+    defaultMode: 0440
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
+{{- include "order-service.trustedCaVolume" . }}
+{{- end }}
+
+{{- define "order-service.trustedCaMount" -}}
+{{- if .Values.trustedCa.configMapName }}
+- name: trusted-ca
+  mountPath: /etc/order-service/trusted-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "order-service.trustedCaVolume" -}}
+{{- with .Values.trustedCa.configMapName }}
+- name: trusted-ca
+  configMap:
+    name: {{ . }}
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
 {{- end }}
 
 {{- /* Rules of a NetworkPolicy. Takes (dict "root" $ "to" (list …)), keys of networkPolicy.egress. */ -}}
@@ -249,7 +281,8 @@ spec:
 {{- /* What the schema cannot say, because it lies between values. */ -}}
 {{- define "order-service.check" -}}
 {{- $v := .Values -}}
-{{- $drain := add (ceil (divf (int ($v.config.SHUTDOWN_DELAY_MS | default 5000)) 1000)) 35 -}}
+{{- $delay := hasKey $v.config "SHUTDOWN_DELAY_MS" | ternary $v.config.SHUTDOWN_DELAY_MS 5000 -}}
+{{- $drain := add (ceil (divf (int $delay) 1000)) 35 -}}
 {{- if lt (int $v.terminationGracePeriodSeconds) (int $drain) }}
 {{- fail (printf "terminationGracePeriodSeconds must be at least %d: SHUTDOWN_DELAY_MS, 30 s for the last request, 5 s to flush" (int $drain)) }}
 {{- end }}
