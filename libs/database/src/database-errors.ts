@@ -1,7 +1,7 @@
 import { ServiceError } from '@platform/errors';
 
 /**
- * SQLSTATEs, beside classes 08 (connection) and 53 (resources), that say that the server cannot serve now
+ * SQLSTATEs, beside classes 08 (connection), 53 (resources) and 58 (the system), that say that the server cannot serve now
  * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
  */
 const UNAVAILABLE = new Set([
@@ -9,11 +9,13 @@ const UNAVAILABLE = new Set([
   '28P01', // invalid_password: it is being changed
   '55000', // object_not_in_prerequisite_state: the database accepts no connections
   '25006', // read_only_sql_transaction: the primary has failed over
+  '25P03', // idle_in_transaction_session_timeout: we were held up, and the transaction is undone
   '55P03', // lock_not_available: lock_timeout
   '57014', // query_canceled: statement_timeout
   '57P01', // admin_shutdown
   '57P02', // crash_shutdown
   '57P03', // cannot_connect_now
+  '57P05', // idle_session_timeout
   '3D000', // invalid_catalog_name: the database is being restored or moved
 ]);
 
@@ -43,7 +45,7 @@ function codeOf(error: unknown): string {
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isUnavailable);
   const code = codeOf(error);
-  if (/^(08|53)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
+  if (/^(08|53|58)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
   return error instanceof Error && DRIVER_FAILURES.test(error.message);
 }
 

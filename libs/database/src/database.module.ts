@@ -4,8 +4,8 @@ import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { Database } from './database';
-import { FailFastClient } from './fail-fast-client';
 import { TenantWall } from './tenant-wall';
+import { WalledClient } from './walled-client';
 
 /** Entities and migrations are the application's; how they are reached is decided here. */
 interface Schema extends Pick<DataSourceOptions, 'entities' | 'migrations'> {
@@ -47,7 +47,7 @@ export class DatabaseModule implements OnModuleInit {
             retryAttempts: 10,
             retryDelay: 1_000,
             extra: {
-              Client: FailFastClient,
+              Client: WalledClient,
               tenantWall: new TenantWall(tenantTables),
               keepAlive: true,
               query_timeout: ANSWER_TIMEOUT_MS,

@@ -1,65 +1,48 @@
-import { currentContext } from '@platform/request-context';
-import { Client, type ClientConfig } from 'pg';
+import { Client, DatabaseError } from 'pg';
+import { isUnavailable } from './database-errors';
 import { closeAtOnce } from './end-connection';
-import type { TenantWall } from './tenant-wall';
 
-type Callback = (error: Error) => void;
+/** SQLSTATE sqlclient_unable_to_establish_sqlconnection. */
+const CANNOT_CONNECT = '08001';
 
-interface Statement {
-  readonly text?: unknown;
-  readonly values?: unknown;
-  readonly callback?: Callback;
-  readonly submit?: unknown;
-}
+type Connected = ((error: Error) => void) | ((error: null, client: Client) => void);
 
 /**
- * A pooled connection that does not outlive a query timeout. node-postgres gives the caller an error when the server
- * does not answer in time and then returns the connection, still waiting, to the pool, where it makes the next
- * callers wait too. Here it is closed, so that the pool opens a new one, perhaps to a server that is there.
+ * A connection that does not outlive an answer that is lost. node-postgres gives the caller an error when the server does
+ * not answer in time and then returns the connection, still waiting, to its pool, where it makes the next callers wait
+ * too. Here it is closed, so that the pool opens a new one, perhaps to a server that is there.
  *
- * While it works for a client (the context has a principal) its statements go through the {@link TenantWall}. The
- * service's own work has no principal and passes. Work that is done for several clients at once, whoever's turn set it
- * off, is run out of that client's context: `runInContext(newContext(…), () => …)`.
+ * Whatever keeps it from being made (TLS, names, rights, files) counts as a server that is away.
  */
 export class FailFastClient extends Client {
-  private readonly tenantWall: TenantWall;
-
-  constructor(config: ClientConfig & { tenantWall: TenantWall }) {
-    super(config);
-    this.tenantWall = config.tenantWall;
+  override connect(): Promise<Client>;
+  override connect(callback: Connected): void;
+  override connect(callback?: Connected): Promise<Client> | void {
+    const connected = super.connect().catch((error: unknown) => {
+      throw cannotConnect(error);
+    });
+    if (!callback) return connected;
+    const tell = callback as (error: unknown, client?: Client) => void;
+    connected.then((client) => tell(null, client), tell);
   }
 
   override query(...args: unknown[]): never {
-    const refusal = this.refusalOf(args);
-    if (refusal) return refuse(refusal, args) as never;
     const result = (super.query as (...args: unknown[]) => unknown).apply(this, args);
     if (result instanceof Promise) {
       result.catch((error: unknown) => {
-        if (error instanceof Error && error.message === 'Query read timeout') closeAtOnce(this);
+        if (isUnavailable(error) && !(error instanceof DatabaseError)) this.loseAnswer();
       });
     }
     return result as never;
   }
 
-  /** node-postgres takes a text, an object with one, or an object that sends itself (a cursor, a stream). */
-  private refusalOf([statement, second]: unknown[]): Error | undefined {
-    const principal = currentContext()?.principal;
-    if (!principal) return undefined;
-    const { text, values }: Statement = typeof statement === 'string' ? { text: statement } : (statement as object);
-    // A prepared statement can be named without its text; what has no text cannot be judged.
-    if (typeof text !== 'string') return new Error('A statement without a text was refused');
-    const given = Array.isArray(second) ? second : values;
-    const reason = this.tenantWall.refusalOf(principal.tenantId, text, Array.isArray(given) ? given : []);
-    return reason === undefined ? undefined : new Error(`A statement was refused that ${reason}`);
+  /** Called where it is not known, and will not be, whether the server has done what it was told. */
+  protected loseAnswer(): void {
+    closeAtOnce(this);
   }
 }
 
-/** Tells whoever waits for the statement, in the way in which it waits. */
-function refuse(refusal: Error, args: unknown[]): Promise<never> | undefined {
-  const { submit, callback } = args[0] as Statement;
-  if (submit !== undefined) throw refusal;
-  const waiting = args.find((arg): arg is Callback => typeof arg === 'function') ?? callback;
-  if (!waiting) return Promise.reject(refusal);
-  process.nextTick(waiting, refusal);
-  return undefined;
+function cannotConnect(cause: unknown): Error {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return Object.assign(new Error(`The database cannot be reached: ${reason}`, { cause }), { code: CANNOT_CONNECT });
 }

@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type BeforeApplicationShutdown,
@@ -8,12 +9,13 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database } from '@platform/database';
+import { Database, FailFastClient } from '@platform/database';
+import { ServiceError } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
 import { errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
-import { Logger as WorkerLogger, runTaskList, type Task, type TaskList } from 'graphile-worker';
+import { Logger as WorkerLogger, runTaskList, type Task, type TaskList, type WorkerEvents } from 'graphile-worker';
 import { Pool } from 'pg';
 import type { Counter } from 'prom-client';
 import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
@@ -27,9 +29,13 @@ const POLL_MS = 1_000;
 /** How long a job may go on after SIGTERM before its `abort` fires. */
 const GRACE_MS = 10_000;
 const RECOVERY_MS = 5_000;
+/** How often the runner makes sure that it still counts as alive. The server lets its sign of life go after 30 s of silence. */
+const HEARTBEAT_MS = 5_000;
 const LONGEST_BACKOFF_MS = 5_000;
 /** Between the runs of a job that throws again and again. */
 const LONGEST_PAUSE_MS = 300_000;
+/** Until a job is run again that the database or another dependency kept from its end. */
+const UNAVAILABLE_PAUSE_MS = 5_000;
 
 const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
 
@@ -115,9 +121,11 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           this.jobs.inc({ task, outcome: 'failed' });
           this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
-          const pause = Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) * (0.5 + Math.random() / 2);
-          const again = { ...(payload as object), failures: failures + 1 };
-          await helpers.addJob(task, again, { runAt: new Date(Date.now() + pause), maxAttempts: MAX_ATTEMPTS });
+          const isItsOwn = !ServiceError.isUnavailable(error);
+          const pause = isItsOwn ? Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
+          const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
+          const runAt = new Date(Date.now() + pause * (0.5 + Math.random() / 2));
+          await helpers.addJob(task, again, { runAt, maxAttempts: MAX_ATTEMPTS });
         }
       });
     };
@@ -139,8 +147,20 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     }
   }
 
+  /**
+   * One runner, until it cannot be relied on: it ends by itself, an answer to one of its statements is lost (the jobs that
+   * it fetched may be marked as its own, and it does not know of them), or it counts as dead. Graphile Worker goes on in
+   * some of these cases, and waits for ever in others.
+   */
   private async runUntilFailure(onProgress: () => void): Promise<void> {
+    const lost = new AbortController();
     const pool = new Pool({
+      Client: class extends FailFastClient {
+        protected override loseAnswer(): void {
+          super.loseAnswer();
+          lost.abort();
+        }
+      },
       connectionString: this.config.database.directUrl,
       application_name: 'order-service jobs',
       options: '-c enable_sort=off', // as in `OutboxSession`: jobs are taken from the beginning of an index
@@ -158,8 +178,15 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       await presence.query(
         'SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3',
       );
+      const events: WorkerEvents = new EventEmitter();
+      let isEnding = false;
+      events.on('pool:gracefulShutdown', () => {
+        isEnding = true;
+        lost.abort();
+      });
       const runner = runTaskList(
         {
+          events,
           concurrency: CONCURRENT_JOBS,
           pollInterval: POLL_MS,
           noHandleSignals: true,
@@ -180,23 +207,32 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
         this.tasks,
         pool,
       );
-      const stop = () => void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
+      const stop = () => {
+        if (!isEnding) void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
+      };
       this.stop.signal.addEventListener('abort', stop);
       if (this.stop.signal.aborted) stop();
-      // The lock goes when the process does; a runner that has lost it counts as dead. One that loses the database while it
-      // starts may never end: it is left behind, without a pool and with its jobs for the next.
+      // One that does not end is left behind, without a pool and with its jobs for the next.
       const { promise: gone, resolve: leave } = Promise.withResolvers<void>();
       const die = () => {
-        this.failure = UNABLE;
+        if (!this.stop.signal.aborted) this.failure = UNABLE;
         stop();
         setTimeout(leave, GRACE_MS + 5_000).unref();
       };
+      lost.signal.addEventListener('abort', die);
+      if (lost.signal.aborted) die();
       runner.promise.catch(() => undefined); // also when nobody waits for it any more
-      presence.once('end', die);
-      presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(onProgress, die);
+      // The lock goes when the process does; a runner that has lost it counts as dead.
+      presence.once('end', () => lost.abort());
+      presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(
+        () => lost.signal.aborted || onProgress(),
+        () => lost.abort(),
+      );
+      const heartbeat = setInterval(() => void presence.query('SELECT').catch(() => undefined), HEARTBEAT_MS);
       await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
-        presence.off('end', die);
+        lost.signal.removeEventListener('abort', die);
+        clearInterval(heartbeat);
         presence.release(true);
       });
       if (!this.stop.signal.aborted) throw new Error('The job runner ended by itself');

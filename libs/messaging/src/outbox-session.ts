@@ -1,10 +1,12 @@
 import type { Config } from '@platform/config';
-import { directConnection, endConnection } from '@platform/database';
+import { directConnection, endConnection, isLocked } from '@platform/database';
 import type { Client } from 'pg';
 import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
 
 const QUERY_TIMEOUT_MS = 30_000;
+/** Far longer than we lock events: who waits so long would keep the lanes from others for nothing. */
+const LOCK_TIMEOUT = '2s';
 const BATCH_ROWS = 500;
 /** Of a backlog: seconds of work. Were it counted whole, one that is long enough would never be relayed. */
 const MOST_COUNTED = 5_000_000;
@@ -33,6 +35,8 @@ export class OutboxSession {
       await client.connect();
       // Without these a host that vanished would hold its lanes until the kernel gives up, after hours.
       await client.query('SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3');
+      // The server gives up before we do, and then not only we: with the session end its locks on the lanes.
+      await client.query(`SET statement_timeout = ${QUERY_TIMEOUT_MS - 1_000}; SET lock_timeout = '${LOCK_TIMEOUT}'`);
       // Without statistics, or with those of a day without a backlog, PostgreSQL would sort all of it for each batch instead
       // of reading the index from its beginning.
       await client.query('SET enable_sort = off');
@@ -76,9 +80,19 @@ export class OutboxSession {
     return batch;
   }
 
+  /** Rejects where another transaction holds on to an event. It is published again then; all others are marked. */
   async markPublished(events: readonly StoredEvent[]): Promise<void> {
     const positions = events.map(({ position }) => position);
-    await this.client.query('UPDATE outbox SET published_at = now() WHERE position = ANY($1::bigint[])', [positions]);
+    const mark = 'UPDATE outbox SET published_at = now() WHERE position = ANY';
+    try {
+      await this.client.query(`${mark}($1::bigint[])`, [positions]);
+    } catch (error) {
+      if (isLocked(error)) {
+        const free = 'SELECT position FROM outbox WHERE position = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED';
+        await this.client.query(`${mark}(ARRAY(${free}))`, [positions]);
+      }
+      throw error;
+    }
   }
 
   /** Parks an aggregate: its events wait, all others go on. `docs/runbooks/outbox-parked.md` says what to do. */

@@ -100,8 +100,10 @@ export class ErasureStore {
       for (let attempt = 1; ; attempt += 1) {
         try {
           await client.query('BEGIN');
-          // The server gives up before we do, so that it does not hold on to orders that others wait for.
-          await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s'`);
+          // The server gives up before we do, and when it hears nothing of us, so that it does not hold on to orders and
+          // events that others wait for.
+          await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s';
+                              SET LOCAL idle_in_transaction_session_timeout = '5s'`);
           const orders = await this.eraseIn(client, erasure);
           await client.query('COMMIT');
           return orders;

@@ -1,0 +1,103 @@
+import { type ServiceProcess, spawnService } from '../support/child';
+import { anOrder, type Api, api, fetchToken } from '../support/client';
+import { createDatabase, type TestDatabase } from '../support/database';
+import { FaultyWay } from '../support/faulty-way';
+import { until } from '../support/until';
+
+/** A runner that is lost is given 15 s to end, its jobs are freed within 13 s more; and machines are busy. */
+const PATIENCE_MS = 60_000;
+const TEST_MS = 120_000;
+
+/** What the job runner loses by itself, while everything else has its database. */
+describe('A job runner on a faulty way to its database', () => {
+  let database: TestDatabase;
+  let way: FaultyWay;
+  let service: ServiceProcess;
+  let orders: Api;
+
+  beforeEach(async () => {
+    database = await createDatabase();
+    way = await FaultyWay.to(database.url);
+    service = await spawnService({ DATABASE_URL: database.url, DATABASE_DIRECT_URL: way.url, LOG_LEVEL: 'warn' });
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+  }, 90_000);
+
+  afterEach(async () => {
+    await service.end('SIGKILL');
+    way.stop();
+    await database.drop();
+  });
+
+  async function place(): Promise<string> {
+    const { status, body } = await orders('/v1/orders', { body: anOrder() });
+    expect(status).toBe(201);
+    return body.orderId as string;
+  }
+
+  const placeSome = () => Promise.all(Array.from({ length: 20 }, () => place()));
+
+  /** Places orders until the faults have happened, and some more behind them. */
+  async function placeUntil(isOver: () => boolean): Promise<string[]> {
+    const placed: string[] = [];
+    await until(
+      'the faults',
+      async () => {
+        placed.push(...(await placeSome()));
+        return isOver();
+      },
+      PATIENCE_MS,
+    );
+    return [...placed, ...(await placeSome())];
+  }
+
+  const allPaid = (placed: readonly string[]) =>
+    until(
+      'the payment of all',
+      async () => {
+        const found = await Promise.all(placed.map((orderId) => orders(`/v1/orders/${orderId}`)));
+        return found.every(({ body }) => body.status === 'CONFIRMED');
+      },
+      PATIENCE_MS,
+    );
+
+  it(
+    'pays what waits, and what comes, after it could not say that jobs are done',
+    async () => {
+      await allPaid([await place()]);
+      const left = way.cut('delete from "graphile_worker"', 'request', 6);
+      await allPaid(await placeUntil(() => left() === 0));
+    },
+    TEST_MS,
+  );
+
+  it(
+    'pays what it was given in an answer that was lost',
+    async () => {
+      await allPaid([await place()]);
+      const left = way.cut('task_id = any', 'answer', 3);
+      await allPaid(await placeUntil(() => left() === 0));
+    },
+    TEST_MS,
+  );
+
+  it(
+    'is followed by another when the server has taken it for dead, and it does not hear of that',
+    async () => {
+      await allPaid([await place()]);
+      const alive = async () => {
+        const rows = await database.query<{ pid: number }>(
+          `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1297041905
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        );
+        return rows[0]?.pid;
+      };
+      const pid = await alive();
+      way.silence('hashtext');
+      await database.query('SELECT pg_terminate_backend($1)', [pid]);
+      await until('its end', async () => (await alive()) !== pid);
+      await until('another', alive, PATIENCE_MS);
+      await allPaid([await place()]);
+    },
+    TEST_MS,
+  );
+});
