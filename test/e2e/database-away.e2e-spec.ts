@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
+import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
@@ -88,6 +89,17 @@ describe('With PostgreSQL away', () => {
       err: { type: expect.any(String), stack: expect.any(String) },
     });
     expect(JSON.stringify(service.lines)).not.toMatch(/cust_123|ABC-001/); // no SQL parameter
+  });
+
+  it('answers 503 while it lets nobody in, for whatever reason', async () => {
+    const superuser = new Client(postgres.url('postgres'));
+    await superuser.connect();
+    await superuser.query('REVOKE CONNECT ON DATABASE orders FROM PUBLIC');
+    await superuser.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'orders'");
+    await expectUnavailable();
+    await superuser.query('GRANT CONNECT ON DATABASE orders TO PUBLIC');
+    await superuser.end();
+    await expectBack();
   });
 
   it('answers 503 while it hangs without a word, and orders again as soon as it goes on', async () => {

@@ -234,6 +234,33 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     expect((await orders(`/v1/orders/${orderId}`)).body.customerId).toBe(customerId);
   });
 
+  it('is refused too where a payment is asked for just before the order is locked', async () => {
+    const customerId = aCustomer();
+    await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    // As before it was paid.
+    const [order] = await service.database.query<{ id: string }>(
+      `UPDATE orders SET status = 'PENDING', payment_id = NULL, payment_status = NULL WHERE customer_id = $1 RETURNING id`,
+      [customerId],
+    );
+    await service.database.query('DELETE FROM payments WHERE order_id = $1', [order?.id]);
+    const payer = new Client(service.database.superuserUrl);
+    await payer.connect();
+    await payer.query('BEGIN');
+    await payer.query('SELECT FROM orders WHERE id = $1 FOR NO KEY UPDATE', [order?.id]);
+    await payer.query('INSERT INTO payments (order_id, asked_at) VALUES ($1, now())', [order?.id]);
+    const erasure = erase(compliance, customerId);
+    await until('the wait for the order', async () => {
+      const waiting = `SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%UPDATE orders SET customer_id%'`;
+      return (await service.database.query(waiting)).length > 0;
+    });
+    await payer.query('COMMIT');
+    await payer.end();
+    expect((await erasure).status).toBe(409);
+    const kept = await service.database.query('SELECT FROM orders WHERE customer_id = $1', [customerId]);
+    expect(kept).toHaveLength(1);
+  });
+
   it('waits for payments that are answered soon, and none of them is made twice', async () => {
     const customerId = aCustomer();
     const created: Answer[] = await Promise.all(

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
+import { Client } from 'pg';
 import { environment } from '../support/environment';
 import { api, type Api, anOrder, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
@@ -39,6 +40,26 @@ describeWithKafka('OutboxRelay with Kafka', () => {
   afterAll(async () => {
     await topic.close();
     await service.stop();
+  });
+
+  it('publishes and marks all others while another session holds on to an event', async () => {
+    const [held, beside, later] = [`held-${randomUUID()}`, `beside-${randomUUID()}`, `later-${randomUUID()}`];
+    const holder = new Client(service.database.superuserUrl);
+    await holder.connect();
+    // In one go, so that the event is locked before the relay can have marked it.
+    await holder.query(`
+      INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence)
+      VALUES (gen_random_uuid(), 'order', '${held}', 'order.tested', '{}', 1);
+      COMMIT; BEGIN; SELECT FROM outbox WHERE aggregateid = '${held}' FOR UPDATE`);
+    await tell(service, beside, [1]);
+    await until('the events', () => [held, beside].every((id) => topic.about(id).length > 0));
+    await tell(service, later, [1]);
+    await until('a later event', () => topic.about(later).length === 1);
+    const waiting = () => service.database.query<object>('SELECT aggregateid FROM outbox WHERE published_at IS NULL');
+    await until('the marks', async () => (await waiting()).length === 1);
+    expect(await waiting()).toEqual([{ aggregateid: held }]);
+    await holder.end();
+    await until('the last mark', async () => (await waiting()).length === 0);
   });
 
   it('publishes an order as a CloudEvent, keyed by its id, in the trace of its request', async () => {
