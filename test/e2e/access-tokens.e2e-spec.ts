@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Controller, Get, Module } from '@nestjs/common';
 import { AccessTokenVerifier } from '@platform/auth';
 import { type Answer, api, fetchToken } from '../support/client';
@@ -341,6 +342,18 @@ describe('The keys of the identity provider', () => {
     expect(await statusOf(await issuer.sign('ES256'))).toBe(200);
     skip(60_000);
     expect(await statusOf(await issuer.sign('ES256'))).toBe(503);
+  });
+
+  it('leave calls with a known one their place, however many wait for a silent provider to say which are unknown', async () => {
+    await start();
+    await until('the first keys', isUp);
+    const known = await issuer.sign('ES256');
+    for (const path of [DISCOVERY, '/keys']) issuer.answers[path] = () => {};
+    const unknown = await Promise.all(Array.from({ length: 500 }, (_, n) => sign(`unknown-${n}`)));
+    const refused = unknown.map(statusOf);
+    await delay(500);
+    expect(await statusOf(known)).toBe(200);
+    expect(new Set(await Promise.all(refused))).toEqual(new Set([503]));
   });
 
   it('that a silent provider has never given are 503 within 2 s', async () => {

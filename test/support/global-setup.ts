@@ -12,7 +12,7 @@ import { freePort } from '../../apps/sandbox/src/ports';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { publishPieces, TEMPLATE } from './pieces';
-import { onTeardown } from './teardown';
+import { onTeardown, tearDown } from './teardown';
 
 const PARTITIONS = 6;
 
@@ -21,6 +21,10 @@ const SHORT_LIVED_JVM = '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC';
 
 export default async function globalSetup(): Promise<void> {
   process.env['JDK_JAVA_OPTIONS'] ??= SHORT_LIVED_JVM;
+  // What jest does not wait for when it is interrupted would stay behind.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void tearDown().finally(() => process.exit(1)));
+  }
   const directory = mkdtempSync(path.join(tmpdir(), 'order-tests-'));
   chmodSync(directory, 0o755); // PostgreSQL may run as another user
 

@@ -64,6 +64,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
+  server.timeout = REQUEST_TIMEOUT_MS; // of a client that reads nothing of its answer
   server.maxHeadersCount = 0; // counted by httpSurface
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));

@@ -1,10 +1,12 @@
+import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { lateAdmissions } from './json-body.guard';
 import { shedLoad } from './load-shedding';
 
 const MOST = 384;
+const LARGE = 4 * 1024 * 1024;
 
 describe('shedLoad', () => {
   let server: http.Server;
@@ -19,8 +21,11 @@ describe('shedLoad', () => {
     server = http.createServer((req, res) => {
       if (req.url === '/health/live' || req.url === '/metrics') res.end('fine');
       else if (req.url === '/bye') req.socket.destroy();
-      else if (req.url === '/large') res.end(Buffer.alloc(4 * 1024 * 1024));
-      else if (req.url === '/body') {
+      else if (req.url === '/large') res.end(Buffer.alloc(LARGE));
+      else if (req.url === '/unread') {
+        Object.assign(req.socket, { write: () => false });
+        res.end('not taken');
+      } else if (req.url === '/body') {
         req
           .resume()
           .on('end', () => (lateAdmissions.get(req)?.() === false ? res.writeHead(503).end() : held.push(res)));
@@ -47,6 +52,13 @@ describe('shedLoad', () => {
     const res = await new Promise<IncomingMessage>((resolve) => request.once('response', resolve));
     const text = Buffer.concat(await res.toArray()).toString();
     return { status: res.statusCode, headers: res.headers, text };
+  };
+  /** Reads nothing of its answer, which is more than the kernel takes for it. */
+  const askDeaf = () => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => undefined).pause();
+    socket.write('GET /large HTTP/1.1\r\nHost: a\r\n\r\n');
+    return socket;
   };
   const until = async (condition: () => boolean) => {
     for (let round = 0; round < 1_000 && !condition(); round += 1) await delay(5);
@@ -149,15 +161,48 @@ describe('shedLoad', () => {
       return request;
     });
     await until(() => held.length === MOST);
-    const deaf = Array.from({ length: 50 }, () => {
-      const socket = connect(port, '127.0.0.1');
-      socket.on('error', () => undefined).pause();
-      socket.write('GET /large HTTP/1.1\r\nHost: a\r\n\r\n');
-      return socket;
-    });
-    await delay(300);
+    let unread = 0;
+    server.on('request', ({ url }) => (unread += url === '/unread' ? 1 : 0));
+    const deaf = Array.from({ length: MOST }, () => send('/unread').end());
+    await until(() => unread === MOST);
+    await delay(50);
     send().end();
     await until(() => held.length === MOST + 1);
     for (const one of [...silent, ...deaf]) one.destroy();
+  });
+
+  it('cuts off those that have not read for the longest, when what they leave becomes too much', async () => {
+    const oldest = askDeaf();
+    await delay(100);
+    const others = Array.from({ length: 40 }, () => askDeaf());
+    await delay(1_000);
+    expect(await ask('/large')).toMatchObject({ status: 200 });
+    const newest = askDeaf();
+    await delay(100);
+    const read = async (socket: Socket) => {
+      let bytes = 0;
+      socket.on('data', (chunk) => (bytes += chunk.length)).resume();
+      await Promise.race([once(socket, 'close'), delay(500)]);
+      return bytes;
+    };
+    expect(await read(oldest)).toBeLessThan(LARGE);
+    expect(await read(newest)).toBeGreaterThan(LARGE);
+    for (const one of [...others, newest]) one.destroy();
+  });
+
+  it('cuts off the oldest bodies that do not come, when they become too many, and none that came', async () => {
+    const post = (length: number) => {
+      const request = send('/body', { method: 'POST', headers: { 'Content-Length': length } });
+      request.flushHeaders();
+      return request;
+    };
+    const closed: number[] = [];
+    // 256 KiB each: a quarter of a thousand is what may be held.
+    const slow = Array.from({ length: 300 }, (_, index) => post(256 * 1024).once('close', () => closed.push(index)));
+    await until(() => closed.length === 44);
+    const quick = Array.from({ length: 300 }, () => post(10).end('0123456789'));
+    await until(() => held.length === quick.length);
+    expect(closed).toHaveLength(44);
+    for (const request of slow) request.destroy();
   });
 });

@@ -3,6 +3,7 @@ import { Logger } from '@nestjs/common';
 import { errorBody, problemBody, ServiceError } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
+import { HeldBytes } from './held-bytes';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES, lateAdmissions } from './json-body.guard';
 
@@ -29,6 +30,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   const start: RequestListener = (req, res) => {
     for (const listener of listeners) listener(req, res);
   };
+  const held = new HeldBytes();
   const waiting: [IncomingMessage, ServerResponse][] = [];
   let atWork = 0;
   let lookingSince = 0;
@@ -45,6 +47,13 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     };
     res.on('prefinish', settle).on('close', settle);
   };
+  const holdUnread = (res: ServerResponse) => {
+    if (res.writableLength > 0) held.hold(res, res.writableLength);
+  };
+  const holdBody = (req: IncomingMessage, res: ServerResponse) => {
+    held.hold(res, Math.min(Number(req.headers['content-length'] ?? BODY_BYTES), BODY_BYTES));
+    req.once('end', () => held.release(res));
+  };
   const admitLate = (res: ServerResponse) => {
     const hasPlace = atWork < MOST_AT_ONCE;
     if (hasPlace) takePlace(res);
@@ -54,9 +63,13 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     lookingSince = performance.now();
     for (const [req, res] of waiting.splice(0, MOST_IN_A_TURN)) {
       if (res.destroyed) continue; // the client is gone
+      res.on('prefinish', () => holdUnread(res)).on('close', () => held.release(res));
       if (req.complete) takePlace(res);
-      // Whose body is still to come costs nothing as yet, and may take its time: it must not keep others out.
-      else lateAdmissions.set(req, () => admitLate(res));
+      // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
+      else {
+        holdBody(req, res);
+        lateAdmissions.set(req, () => admitLate(res));
+      }
       start(req, res);
     }
   };

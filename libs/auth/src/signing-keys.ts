@@ -11,6 +11,8 @@ import { VerificationKey } from './verification-key';
 const FETCH_TIMEOUT_MS = 5_000;
 /** A request does not wait longer for the provider, so that it is answered within 2 s. */
 const LONGEST_WAIT_MS = 1_500;
+/** Calls that wait for a key. While the provider hangs, more would take all places from those with a known one. */
+const MOST_WAITING = 128;
 /** So long may a revoked key still be used. */
 const REFRESH_MS = 5 * 60_000;
 /** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
@@ -29,6 +31,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private lastError: string | undefined = 'not asked yet';
   /** When an unknown key id last caused a fetch. */
   private askedAt = -Infinity;
+  private waiting = 0;
   private nextAsk: NodeJS.Timeout | undefined;
   private nextFetch: NodeJS.Timeout | undefined;
   private readonly shutdown = new AbortController();
@@ -102,14 +105,17 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
 
   /** Resolves when the fetch under way has ended, well or not; at once if there is none. */
   private async fetched(deadline: number): Promise<void> {
+    if (this.waiting >= MOST_WAITING) throw ServiceError.unavailable(new Error('Too many wait for keys already'));
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
       const giveUp = () => reject(ServiceError.unavailable(new Error('The identity provider is slow to answer')));
       timer = setTimeout(giveUp, deadline - performance.now());
     });
+    this.waiting += 1;
     try {
       await Promise.race([this.fetching, tooLong]);
     } finally {
+      this.waiting -= 1;
       clearTimeout(timer);
     }
   }

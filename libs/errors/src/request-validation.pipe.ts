@@ -9,7 +9,7 @@ const DEEPEST = 16;
 const LONGEST_LIST = 1_000;
 const MOST_VALUES = 5_000;
 /** A client that got this many things wrong does not read on. */
-const MOST_DETAILS = 100;
+export const MOST_DETAILS = 100;
 
 class InvalidRequest extends Error {
   constructor(readonly details: ErrorDetail[]) {

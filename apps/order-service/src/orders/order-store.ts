@@ -207,7 +207,7 @@ const updateAll = (locking: Locking) => `
 
 const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
 
-/** The only place that reads and writes the table `orders`. The tenant is an argument of every read for a client. */
+/** The table `orders`; only erasure and retention reach it too. The tenant is an argument of every read for a client. */
 @Injectable()
 export class OrderStore {
   private readonly inserts = new Batcher(

@@ -39,7 +39,7 @@ function toUuid(orderId: string): string {
   }
 }
 
-/** The only place that knows the table `payments`. */
+/** The table `payments`; only erasure and retention reach it too. */
 @Injectable()
 export class PaymentStore {
   /**
