@@ -197,7 +197,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
         type: 'customer.erased',
         aggregatetype: 'order',
         sequence: index + 1,
-        payload: { customerId: body.pseudonym, ordersErased: 0, erasedAt: body.erasedAt },
+        payload: { customerId: body.pseudonym, orderIds: [], ordersErased: 0, erasedAt: body.erasedAt },
         request_id: headers.get('x-request-id'),
       })),
     );
@@ -205,6 +205,36 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     expect(
       body.data.map(({ object, clientId, outcome }: Record<string, string>) => [object, clientId, outcome]),
     ).toEqual(Array(2).fill([first.body.pseudonym, 'compliance', 'succeeded']));
+  });
+
+  it('tells which orders were the customer’s, in as many events as it takes', async () => {
+    const customerId = aCustomer();
+    const receipt = await orders('/v1/orders', { body: anOrder({ customerId }) });
+    await ended(receipt);
+    const [named] = await service.database.query<{ columns: string }>(
+      `SELECT string_agg(column_name, ', ') AS columns FROM information_schema.columns
+       WHERE table_name = 'orders' AND is_generated = 'NEVER' AND column_name <> 'id'`,
+    );
+    await service.database.query(
+      `INSERT INTO orders (id, ${named?.columns}) SELECT gen_random_uuid(), ${named?.columns}
+       FROM orders, generate_series(1, 10000) WHERE customer_id = $1`,
+      [customerId],
+    );
+    const { body } = await erase(compliance, customerId);
+    const events = await service.database.query<{ sequence: number; payload: Record<string, unknown> }>(
+      'SELECT sequence, payload FROM outbox WHERE aggregateid = $1 ORDER BY position',
+      [body.pseudonym],
+    );
+    expect(events.map(({ sequence, payload: { orderIds, ...rest } }) => [sequence, rest])).toEqual(
+      [1, 2].map((sequence) => [
+        sequence,
+        { customerId: body.pseudonym, ordersErased: 10_001, erasedAt: body.erasedAt },
+      ]),
+    );
+    const told = events.flatMap(({ payload }) => payload['orderIds'] as string[]);
+    expect(new Set(told).size).toBe(10_001);
+    expect(told).toContain(receipt.body.orderId);
+    await service.database.query('DELETE FROM orders WHERE customer_id = $1', [body.pseudonym]);
   });
 
   it('leaves an audit trail that still verifies', async () => {

@@ -25,6 +25,8 @@ const MOST_AT_ONCE = 2;
 const MOST_WAITING = 8;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
+/** About 330 KB, of 1 MiB that Kafka takes by default. */
+const MOST_IDS_IN_AN_EVENT = 10_000;
 /** Events from before the erasure may still be on their way to a consumer that gives them up. */
 const SECOND_LOOK_MS = 24 * 3_600_000;
 
@@ -136,7 +138,7 @@ export class ErasureStore {
        WHERE tenant_id = $1 AND customer_id = $2 RETURNING id`,
       [tenantId, customerId, pseudonym, erasedAt],
     );
-    const uuids = rows.map(({ id }) => id);
+    const orderIds = rows.map(({ id }) => fromUUID(id, 'ord'));
     await assertNoPaymentUnderWay(client, tenantId, pseudonym); // their orders are locked now, so none begins behind this
 
     // Locked in the order in which the relay locks. It may mark some meanwhile; a condition of its own row alone still finds
@@ -148,27 +150,37 @@ export class ErasureStore {
        UPDATE outbox
        SET payload = (jsonb_set(payload::jsonb, '{customerId}', to_jsonb($2::text)) - 'metadata' - 'reason')::json
        FROM theirs WHERE outbox.position = theirs.position`,
-      [uuids.map((uuid) => fromUUID(uuid, 'ord')), pseudonym],
+      [orderIds, pseudonym],
     );
-    const { rows: counted } = await client.query<{ times: number }>(
-      `INSERT INTO erasures (tenant_id, pseudonym, times) VALUES ($1, $2, 1)
-       ON CONFLICT (tenant_id, pseudonym) DO UPDATE SET times = erasures.times + 1 RETURNING times`,
-      [tenantId, pseudonym],
+    // One event, also where there are no orders; several where one would be larger than Kafka takes.
+    const events = Math.max(1, Math.ceil(orderIds.length / MOST_IDS_IN_AN_EVENT));
+    const { rows: counted } = await client.query<{ last: number }>(
+      `INSERT INTO erasures (tenant_id, pseudonym, times) VALUES ($1, $2, $3)
+       ON CONFLICT (tenant_id, pseudonym) DO UPDATE SET times = erasures.times + $3 RETURNING times AS last`,
+      [tenantId, pseudonym, events],
     );
-    const event = outboxRow({
-      type: 'customer.erased',
-      // Of the same kind as orders, so that it goes where their events go, with change data capture too.
-      aggregateType: 'order',
-      aggregateId: pseudonym,
-      sequence: counted[0]?.times ?? 1,
-      data: { customerId: pseudonym, ordersErased: uuids.length, erasedAt: erasedAt.toISOString() },
-    });
-    await client.query(OUTBOX.insert(), OUTBOX.values(event));
+    const first = (counted[0]?.last ?? events) - events + 1;
+    for (let part = 0; part < events; part += 1) {
+      const event = outboxRow({
+        type: 'customer.erased',
+        // Of the same kind as orders, so that it goes where their events go, with change data capture too.
+        aggregateType: 'order',
+        aggregateId: pseudonym,
+        sequence: first + part,
+        data: {
+          customerId: pseudonym,
+          orderIds: orderIds.slice(part * MOST_IDS_IN_AN_EVENT, (part + 1) * MOST_IDS_IN_AN_EVENT),
+          ordersErased: orderIds.length,
+          erasedAt: erasedAt.toISOString(),
+        },
+      });
+      await client.query(OUTBOX.insert(), OUTBOX.values(event));
+    }
     await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
     }
-    return uuids.length;
+    return orderIds.length;
   }
 }
 
