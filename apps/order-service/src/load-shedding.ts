@@ -45,14 +45,20 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
       if (!isDone) atWork -= 1;
       isDone = true;
     };
-    res.on('prefinish', settle).on('close', settle);
-  };
-  const holdUnread = (res: ServerResponse) => {
-    if (res.writableLength > 0) held.hold(res, res.writableLength);
+    res.on('prefinish', () => {
+      settle();
+      if (res.writableLength > 0) held.hold(res, res.writableLength);
+    });
+    res.on('close', () => {
+      settle();
+      held.release(res);
+    });
   };
   const holdBody = (req: IncomingMessage, res: ServerResponse) => {
     held.hold(res, Math.min(Number(req.headers['content-length'] ?? BODY_BYTES), BODY_BYTES));
-    req.once('end', () => held.release(res));
+    const release = () => held.release(res);
+    req.once('end', release);
+    res.once('close', release);
   };
   const admitLate = (res: ServerResponse) => {
     const hasPlace = atWork < MOST_AT_ONCE;
@@ -63,7 +69,6 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     lookingSince = performance.now();
     for (const [req, res] of waiting.splice(0, MOST_IN_A_TURN)) {
       if (res.destroyed) continue; // the client is gone
-      res.on('prefinish', () => holdUnread(res)).on('close', () => held.release(res));
       if (req.complete) takePlace(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
       else {
