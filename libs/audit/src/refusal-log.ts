@@ -7,8 +7,12 @@ import { AuditTrail } from './audit-trail';
 
 /** Rows that wait at most; those beyond are counted, and the count is written down. */
 const MOST_WAITING = 5_000;
-/** In a second, of calls by nobody known or beyond a limit: strangers must not fill the disk. Others have limits. */
-const MOST_UNLIMITED = 100;
+/**
+ * Of calls by nobody known or beyond a limit: so many at once, and a second from then on. Who never stops fills 0.4 GB of
+ * the disk in a day. Others have limits.
+ */
+const MOST_UNLIMITED = 600;
+const UNLIMITED_A_SECOND = 10;
 const BATCH_ROWS = 500;
 /** Refusals that come within this time share a statement. */
 const GATHER_MS = 250;
@@ -25,8 +29,8 @@ export class RefusalLog implements OnApplicationShutdown {
   private dropped = 0;
   private timer: NodeJS.Timeout | undefined;
   private hasFailed = false;
-  private second = 0;
-  private unlimited = 0;
+  private budget = MOST_UNLIMITED;
+  private budgetedAt = 0;
   private writing: Promise<void> | undefined;
 
   constructor(
@@ -47,13 +51,13 @@ export class RefusalLog implements OnApplicationShutdown {
 
   private isBeyondBudget({ client_id: clientId, status_code: statusCode }: AuditRow): boolean {
     if (clientId !== null && statusCode !== 429) return false;
-    const second = Math.floor(performance.now() / 1_000);
-    if (second !== this.second) {
-      this.second = second;
-      this.unlimited = 0;
-    }
-    this.unlimited += 1;
-    return this.unlimited > MOST_UNLIMITED;
+    const now = performance.now();
+    const refill = ((now - this.budgetedAt) / 1_000) * UNLIMITED_A_SECOND;
+    this.budget = Math.min(MOST_UNLIMITED, this.budget + refill);
+    this.budgetedAt = now;
+    if (this.budget < 1) return true;
+    this.budget -= 1;
+    return false;
   }
 
   /** The database is closed after this. */
