@@ -23,6 +23,8 @@ const KEEP_ALIVE_MS = 65_000;
 /** Headers have this long to arrive, and a request with its body the longer time. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
+/** A connection on which nothing goes, because nobody reads. Longer than the service takes for any answer. */
+const SILENCE_MS = 60_000;
 
 /** Everything about the application that is not a module. `main.ts` and every end-to-end test come through here. */
 export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
@@ -64,7 +66,7 @@ export async function configureApp(app: NestExpressApplication, config: Config):
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
-  server.timeout = REQUEST_TIMEOUT_MS; // of a client that reads nothing of its answer
+  server.timeout = SILENCE_MS;
   server.maxHeadersCount = 0; // counted by httpSurface
   // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));

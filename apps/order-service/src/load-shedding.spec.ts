@@ -154,6 +154,31 @@ describe('shedLoad', () => {
     expect((await ask()).status).toBe(503);
   });
 
+  it('answers what is sent ahead in turn, each with a place of its own only then, and cuts off who sends too much', async () => {
+    const get = (n: number) => `GET /v1/orders?${n} HTTP/1.1\r\nHost: a\r\n\r\n`;
+    const socket = connect(port, '127.0.0.1');
+    const text: string[] = [];
+    socket.on('error', () => undefined).on('data', (chunk) => text.push(chunk.toString()));
+    socket.write([1, 2, 3].map(get).join(''));
+    for (let n = 1; n <= 3; n += 1) {
+      await until(() => held.length === n);
+      await delay(20);
+      expect(held).toHaveLength(n);
+      held[n - 1]?.end(`answer ${n};`);
+    }
+    await until(() => text.join('').includes('answer 3;'));
+    expect(text.join('').match(/answer \d/g)).toEqual(['answer 1', 'answer 2', 'answer 3']);
+    held = [];
+    const greedy = connect(port, '127.0.0.1');
+    greedy.on('error', () => undefined).resume();
+    greedy.write(Array.from({ length: 400 }, (_, n) => get(n)).join(''));
+    await until(() => greedy.closed);
+    held = [];
+    await fill();
+    expect((await ask()).status).toBe(503);
+    socket.destroy();
+  });
+
   it('lets nobody be kept out by bodies that do not come and answers that are not read', async () => {
     const silent = Array.from({ length: MOST }, () => {
       const request = send('/v1/orders', { method: 'POST', headers: { 'Content-Length': 10 } });
@@ -175,7 +200,7 @@ describe('shedLoad', () => {
     const oldest = askDeaf();
     await delay(100);
     const others = Array.from({ length: 40 }, () => askDeaf());
-    await delay(1_000);
+    await delay(2_500); // nobody is cut off before
     expect(await ask('/large')).toMatchObject({ status: 200 });
     const newest = askDeaf();
     await delay(100);
@@ -199,10 +224,13 @@ describe('shedLoad', () => {
     const closed: number[] = [];
     // 256 KiB each: a quarter of a thousand is what may be held.
     const slow = Array.from({ length: 300 }, (_, index) => post(256 * 1024).once('close', () => closed.push(index)));
-    await until(() => closed.length === 44);
+    await delay(2_100);
+    expect(closed).toHaveLength(0);
+    slow.push(post(256 * 1024));
+    await until(() => closed.length === 45);
     const quick = Array.from({ length: 300 }, () => post(10).end('0123456789'));
     await until(() => held.length === quick.length);
-    expect(closed).toHaveLength(44);
+    expect(closed).toHaveLength(45);
     for (const request of slow) request.destroy();
   });
 });

@@ -1,4 +1,5 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Logger } from '@nestjs/common';
 import { errorBody, problemBody, ServiceError } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
@@ -16,6 +17,8 @@ const MOST_AT_ONCE = 384;
 const MOST_IN_A_TURN = 64;
 /** Node looks for new ones as long as there are any, which may be for seconds. Work goes on after so many milliseconds. */
 const LONGEST_LOOK_MS = 20;
+/** Requests that a client may send ahead on one connection; who sends more is cut off. */
+const MOST_AHEAD = 16;
 const REPORT_EVERY_MS = 1_000;
 
 /**
@@ -31,6 +34,8 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     for (const listener of listeners) listener(req, res);
   };
   const held = new HeldBytes();
+  /** Of each connection: the last answer that was asked for, and how many were then to come before it. */
+  const last = new WeakMap<Socket, { readonly answer: ServerResponse; readonly ahead: number }>();
   const waiting: [IncomingMessage, ServerResponse][] = [];
   let atWork = 0;
   let lookingSince = 0;
@@ -84,15 +89,29 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     else isScheduled = false;
   };
 
-  server.on('request', (req, res) => {
-    if (FOR_OPERATORS.test(req.url ?? '')) return start(req, res);
+  /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent, and would be held. */
+  const inTurn = (req: IncomingMessage, res: ServerResponse) => {
+    const { socket } = req;
+    const before = last.get(socket);
+    if (!before || before.answer.closed) {
+      last.set(socket, { answer: res, ahead: 0 });
+      return arrive(req, res);
+    }
+    if (before.ahead >= MOST_AHEAD) return void socket.destroy();
+    last.set(socket, { answer: res, ahead: before.ahead + 1 });
+    before.answer.once('close', () => !socket.destroyed && arrive(req, res));
+  };
+
+  const arrive = (req: IncomingMessage, res: ServerResponse) => {
     if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
     if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
     waiting.push([req, res]);
     if (isScheduled) return;
     isScheduled = true;
     setImmediate(takeTurns);
-  });
+  };
+
+  server.on('request', (req, res) => (FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : inTurn(req, res)));
 }
 
 const logger = new Logger('http');

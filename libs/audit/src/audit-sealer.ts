@@ -64,6 +64,8 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
   }
 
   private async run(): Promise<void> {
+    // Until the trail was looked at nothing is known, and 0 would be a trail that was cut.
+    for (const gauge of [this.sealedBlock, this.unsealed]) gauge.remove();
     let hasFailed = false;
     while (!this.stop.signal.aborted) {
       try {

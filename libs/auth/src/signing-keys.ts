@@ -39,7 +39,10 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     @InjectMetric('jwks_fetches_total') private readonly fetches: Counter<'outcome'>,
-  ) {}
+  ) {
+    // A counter that begins at 1 has no increase, and to an alert the first success would be none.
+    for (const outcome of ['success', 'failure']) fetches.inc({ outcome }, 0);
+  }
 
   /** The start does not wait for the provider, and the first request shall not either. */
   onApplicationBootstrap(): void {

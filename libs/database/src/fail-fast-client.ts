@@ -4,6 +4,8 @@ import { closeAtOnce } from './end-connection';
 
 /** SQLSTATE sqlclient_unable_to_establish_sqlconnection. */
 const CANNOT_CONNECT = '08001';
+/** What node-postgres says of statements that it has not sent, on a connection that is known to be lost. */
+const NOT_SENT = /is not queryable$|^Client was closed/;
 
 type Connected = ((error: Error) => void) | ((error: null, client: Client) => void);
 
@@ -30,16 +32,16 @@ export class FailFastClient extends Client {
     const result = (super.query as (...args: unknown[]) => unknown).apply(this, args);
     if (result instanceof Promise) {
       result.catch((error: unknown) => {
-        if (isUnavailable(error) && !(error instanceof DatabaseError)) this.loseAnswer();
+        if (!isUnavailable(error) || error instanceof DatabaseError || NOT_SENT.test((error as Error).message)) return;
+        closeAtOnce(this);
+        this.answerIsLost?.(error as Error);
       });
     }
     return result as never;
   }
 
   /** Called where it is not known, and will not be, whether the server has done what it was told. */
-  protected loseAnswer(): void {
-    closeAtOnce(this);
-  }
+  protected answerIsLost?(cause: Error): void;
 }
 
 function cannotConnect(cause: unknown): Error {

@@ -4,11 +4,20 @@ export type Sql = (string | Sql)[];
 /** A comment, a literal, a quoted name, a word or parameter, a cast, any other character. */
 const TOKEN = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$?[\w$]+|::|\S/g;
 
+/** What is grammar to the readers of statements, unless it stands in quotes. */
+const GRAMMAR = new Set(
+  (
+    'with select insert update delete merge table from where and or group having window union intersect except order ' +
+    'limit offset fetch for on returning set using natural cross inner left right full join tablesample default values ' +
+    'skip nowait as do conflict excluded'
+  ).split(' '),
+);
+
 const BEGINS_STATEMENT = new Set(['with', 'select', 'insert', 'update', 'delete', 'merge']);
 
 /**
  * The statement of a text and those within it, in `WITH` and in subselects, each without the others. Words are in lower
- * case and without quotes, comments are left out, literals keep their quotes.
+ * case and without quotes, but for names that would be grammar without; comments are left out, literals keep their quotes.
  */
 export function statementsOf(text: string): Sql[] {
   const statements: Sql[] = [];
@@ -21,7 +30,7 @@ export function statementsOf(text: string): Sql[] {
   for (const [token] of text.matchAll(TOKEN)) {
     if (token === '(') open.push([]);
     else if (token === ')' && open.length > 1) close();
-    else if (token.startsWith('"')) open.at(-1)?.push(token.slice(1, -1));
+    else if (token.startsWith('"')) open.at(-1)?.push(GRAMMAR.has(token.slice(1, -1)) ? token : token.slice(1, -1));
     else if (!token.startsWith('--') && !token.startsWith('/*')) open.at(-1)?.push(token.toLowerCase());
   }
   while (open.length > 0) close();

@@ -44,14 +44,16 @@ export class TenantWall {
     const parameters: number[] = [];
     for (const statement of statementsOf(text).flatMap(queriesOf)) {
       const inserted = this.isInserted(statement);
-      const others = new Set(this.mentionsIn(statement));
+      const others = this.mentionsIn(statement);
       const narrowing = conditionsOn(statement.slice(0, placeOf(statement, 'conflict')));
-      const isNarrowed = (name: string) => narrowing.some(({ of }) => of === name || (of === '' && others.size === 1));
+      const isNarrowed = (name: string) =>
+        narrowing.some(({ of }) => of === name || (of === '' && others.length === 1));
+      // One name twice: a second query, of which the conditions here say nothing.
+      const areNarrowed = new Set(others).size === others.length && others.every(isNarrowed);
       const mayInsert = inserted ? insertedTenants(statement) : [];
       const mayOverwrite = inserted ? overwrittenTenants(statement) : [];
-      if (!mayInsert || !mayOverwrite || ![...others].every(isNarrowed))
-        return 'reaches a table of tenants without tenant_id = $n';
-      if (inserted || others.size > 0) {
+      if (!mayInsert || !mayOverwrite || !areNarrowed) return 'reaches a table of tenants without tenant_id = $n';
+      if (inserted || others.length > 0) {
         if (movesRows(statement)) return 'gives rows to another tenant';
         parameters.push(...mayInsert, ...mayOverwrite, ...narrowing.map(({ number }) => number));
       }
@@ -86,7 +88,9 @@ const ENDS_CONDITION = new Set(
 /** What can follow the name of a table that has no alias. Any other word is taken for one. */
 const FOLLOWS_TABLE = new Set([
   ...ENDS_CONDITION,
-  ...', from where set using natural cross inner left right full join tablesample default values'.split(' '),
+  ...', from where set using natural cross inner left right full join tablesample default values skip nowait'.split(
+    ' ',
+  ),
 ]);
 
 function nameAt(statement: Sql, place: number): string {

@@ -156,9 +156,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     const lost = new AbortController();
     const pool = new Pool({
       Client: class extends FailFastClient {
-        protected override loseAnswer(): void {
-          super.loseAnswer();
-          lost.abort();
+        protected override answerIsLost(cause: Error): void {
+          lost.abort(cause);
         }
       },
       connectionString: this.config.database.directUrl,
@@ -182,7 +181,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       let isEnding = false;
       events.on('pool:gracefulShutdown', () => {
         isEnding = true;
-        lost.abort();
+        lost.abort(new Error('The job runner ended by itself'));
       });
       const runner = runTaskList(
         {
@@ -223,10 +222,10 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       if (lost.signal.aborted) die();
       runner.promise.catch(() => undefined); // also when nobody waits for it any more
       // The lock goes when the process does; a runner that has lost it counts as dead.
-      presence.once('end', () => lost.abort());
+      presence.once('end', () => lost.abort(new Error('The job runner has lost its sign of life')));
       presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(
         () => lost.signal.aborted || onProgress(),
-        () => lost.abort(),
+        (error: unknown) => lost.abort(error),
       );
       const heartbeat = setInterval(() => void presence.query('SELECT').catch(() => undefined), HEARTBEAT_MS);
       await Promise.race([runner.promise, gone]).finally(() => {
@@ -235,7 +234,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
         clearInterval(heartbeat);
         presence.release(true);
       });
-      if (!this.stop.signal.aborted) throw new Error('The job runner ended by itself');
+      if (!this.stop.signal.aborted)
+        throw (lost.signal.reason as Error | undefined) ?? new Error('The job runner ended');
     } finally {
       // It waits for connections that are in use, and a runner that failed may keep one.
       await Promise.race([pool.end(), delay(2_000)]);

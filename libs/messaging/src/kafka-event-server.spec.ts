@@ -46,6 +46,7 @@ describe('KafkaEventServer', () => {
   let letters: string[];
   let handled: string[];
   let eachBatch: NonNullable<ConsumerRunConfig['eachBatch']>;
+  let isInGroup: () => Promise<void>;
   let check: () => Promise<void>;
   let join: (own: Record<string, number[]>) => void;
 
@@ -66,7 +67,8 @@ describe('KafkaEventServer', () => {
     } as never);
     const checks = new HealthChecks();
     const server = new KafkaEventServer({ brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' }, checks);
-    check = checks.reported.get('kafka-consumer')!;
+    isInGroup = checks.reported.get('kafka-consumer')!;
+    check = checks.reported.get('kafka-partitions')!;
     server.addHandler(
       TOPIC,
       (_: unknown, context: unknown) =>
@@ -114,10 +116,11 @@ describe('KafkaEventServer', () => {
     expect(partition.resolved).toBe(0);
   });
 
-  it('is down while it can handle nothing, however often it joins, until it can or another has the partition', async () => {
+  it('tells of a partition of which it can handle nothing, however often it joins, until it can or another has it', async () => {
     const partition = new Partition(['a']);
-    await expect(check()).rejects.toThrow('not started');
+    await expect(isInGroup()).rejects.toThrow('not started');
     join({ [TOPIC]: [0, 1] });
+    await expect(isInGroup()).resolves.toBeUndefined();
     await expect(check()).resolves.toBeUndefined();
     handle = () => Promise.reject(ServiceError.unavailable(undefined));
     for (let round = 0; round < 2; round += 1) {

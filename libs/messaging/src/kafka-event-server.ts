@@ -49,7 +49,9 @@ export class KafkaEventServer extends ServerKafka {
     this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
     checks.reported.set('kafka-consumer', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
-      if (this.stuck.size > 0) throw new Error(FAILURE);
+    });
+    checks.reported.set('kafka-partitions', async () => {
+      if (this.stuck.size > 0) throw new Error(`${[...this.stuck].join(', ')} cannot be consumed at the moment`);
     });
   }
 

@@ -23,6 +23,7 @@ const ANSWER_TIMEOUT_MS = 25_000;
 const MOST_AT_ONCE = 2;
 /** For their turn. More are refused. */
 const MOST_WAITING = 8;
+const LONGEST_TURN_MS = 10_000;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
 /** About 330 KB, of 1 MiB that Kafka takes by default. */
@@ -85,12 +86,14 @@ export class ErasureStore {
     });
   }
 
-  /** @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait: each keeps others' requests from their place */
+  /** @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait, or it takes too long: each keeps others' requests from their place */
   private async takeTurn(): Promise<void> {
     if (this.waiting >= MOST_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
     this.waiting += 1;
-    while (this.running >= MOST_AT_ONCE) await delay(LOOK_AGAIN_MS);
+    const deadline = performance.now() + LONGEST_TURN_MS;
+    while (this.running >= MOST_AT_ONCE && performance.now() < deadline) await delay(LOOK_AGAIN_MS);
     this.waiting -= 1;
+    if (this.running >= MOST_AT_ONCE) throw ServiceError.unavailable(new Error('Other erasures take long'));
     this.running += 1;
   }
 
