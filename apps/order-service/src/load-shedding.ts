@@ -34,8 +34,8 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     for (const listener of listeners) listener(req, res);
   };
   const held = new HeldBytes();
-  /** Of each connection: the last answer that was asked for, and how many were then to come before it. */
-  const last = new WeakMap<Socket, { readonly answer: ServerResponse; readonly ahead: number }>();
+  /** Of each connection: the last answer that was asked for, and how many requests wait for those before it. */
+  const lines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
   const waiting: [IncomingMessage, ServerResponse][] = [];
   let atWork = 0;
   let lookingSince = 0;
@@ -92,14 +92,20 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent, and would be held. */
   const inTurn = (req: IncomingMessage, res: ServerResponse) => {
     const { socket } = req;
-    const before = last.get(socket);
-    if (!before || before.answer.closed) {
-      last.set(socket, { answer: res, ahead: 0 });
+    const line = lines.get(socket);
+    if (!line) {
+      lines.set(socket, { last: res, ahead: 0 });
       return arrive(req, res);
     }
-    if (before.ahead >= MOST_AHEAD) return void socket.destroy();
-    last.set(socket, { answer: res, ahead: before.ahead + 1 });
-    before.answer.once('close', () => !socket.destroyed && arrive(req, res));
+    const before = line.last;
+    line.last = res;
+    if (before.closed) return arrive(req, res);
+    if (line.ahead >= MOST_AHEAD) return void socket.destroy();
+    line.ahead += 1;
+    before.once('close', () => {
+      line.ahead -= 1;
+      if (!socket.destroyed) arrive(req, res);
+    });
   };
 
   const arrive = (req: IncomingMessage, res: ServerResponse) => {
