@@ -89,8 +89,17 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     else isScheduled = false;
   };
 
-  /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent, and would be held. */
-  const inTurn = (req: IncomingMessage, res: ServerResponse) => {
+  const arrive = (req: IncomingMessage, res: ServerResponse) => {
+    if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
+    if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
+    waiting.push([req, res]);
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(takeTurns);
+  };
+
+  /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
+  const standInLine = (req: IncomingMessage, res: ServerResponse) => {
     const { socket } = req;
     const line = lines.get(socket);
     if (!line) {
@@ -108,16 +117,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     });
   };
 
-  const arrive = (req: IncomingMessage, res: ServerResponse) => {
-    if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
-    if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
-    waiting.push([req, res]);
-    if (isScheduled) return;
-    isScheduled = true;
-    setImmediate(takeTurns);
-  };
-
-  server.on('request', (req, res) => (FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : inTurn(req, res)));
+  server.on('request', (req, res) => (FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : standInLine(req, res)));
 }
 
 const logger = new Logger('http');

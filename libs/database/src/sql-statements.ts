@@ -4,16 +4,21 @@ export type Sql = (string | Sql)[];
 /** A comment, a literal, a quoted name, a word or parameter, a cast, any other character. */
 const TOKEN = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$?[\w$]+|::|\S/g;
 
-/** What is grammar to the readers of statements, unless it stands in quotes. */
-const GRAMMAR = new Set(
-  (
-    'with select insert update delete merge table from where and or group having window union intersect except order ' +
-    'limit offset fetch for on returning set using natural cross inner left right full join tablesample default values ' +
-    'skip nowait as do conflict excluded'
-  ).split(' '),
-);
+const words = (text: string) => text.split(' ');
 
-const BEGINS_STATEMENT = new Set(['with', 'select', 'insert', 'update', 'delete', 'merge']);
+const BEGINS_STATEMENT = new Set(words('with select insert update delete merge'));
+export const SET_OPERATIONS = new Set(words('union intersect except'));
+export const ENDS_CONDITION = new Set([
+  ...SET_OPERATIONS,
+  ...words('group having window order limit offset fetch for on returning ;'),
+]);
+/** What can follow the name of a table that has no alias. */
+export const FOLLOWS_TABLE = new Set([
+  ...ENDS_CONDITION,
+  ...words(', from where set using natural cross inner left right full join tablesample default values skip nowait'),
+]);
+/** What is grammar to who reads statements, unless it stands in quotes. */
+const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('table and or as do conflict excluded')]);
 
 /**
  * The statement of a text and those within it, in `WITH` and in subselects, each without the others. Words are in lower

@@ -1,4 +1,4 @@
-import { type Sql, statementsOf } from './sql-statements';
+import { ENDS_CONDITION, FOLLOWS_TABLE, SET_OPERATIONS, type Sql, statementsOf } from './sql-statements';
 
 /** Texts that are generated can be many. */
 const MOST_TEXTS = 1_000;
@@ -82,23 +82,11 @@ function isTarget(statement: Sql, place: number): boolean {
   return statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
 }
 
-const ENDS_CONDITION = new Set(
-  'group having window union intersect except order limit offset fetch for on returning ;'.split(' '),
-);
-/** What can follow the name of a table that has no alias. Any other word is taken for one. */
-const FOLLOWS_TABLE = new Set([
-  ...ENDS_CONDITION,
-  ...', from where set using natural cross inner left right full join tablesample default values skip nowait'.split(
-    ' ',
-  ),
-]);
-
+/** Any word that cannot follow a table is taken for its alias. */
 function nameAt(statement: Sql, place: number): string {
   const next = statement[place + 1] === 'as' ? statement[place + 2] : statement[place + 1];
   return typeof next === 'string' && !FOLLOWS_TABLE.has(next) ? next : String(statement[place]);
 }
-
-const SET_OPERATIONS = new Set(['union', 'intersect', 'except']);
 
 /** Each of the queries that `UNION` and its like put together has tables, and a `WHERE`, of its own. */
 function queriesOf(statement: Sql): Sql[] {

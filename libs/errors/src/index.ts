@@ -4,5 +4,5 @@ export { ErrorFilter } from './error.filter';
 export { errorBody, problemBody } from './error-response';
 export { FreeForm, type FreeFormRule } from './free-form.decorator';
 export { type Refusal, RefusedAs, refusalOf } from './refused-as.decorator';
-export { MOST_DETAILS, RequestValidationPipe } from './request-validation.pipe';
+export { RequestValidationPipe } from './request-validation.pipe';
 export { ServiceError, type ErrorDetail } from './service-error';

@@ -8,8 +8,6 @@ import { type ErrorDetail, ServiceError } from './service-error';
 const DEEPEST = 16;
 const LONGEST_LIST = 1_000;
 const MOST_VALUES = 5_000;
-/** A client that got this many things wrong does not read on. */
-export const MOST_DETAILS = 100;
 
 class InvalidRequest extends Error {
   constructor(readonly details: ErrorDetail[]) {
@@ -37,9 +35,9 @@ export class RequestValidationPipe extends ValidationPipe {
     const { ruled, freeForm, details, isExcessive } = takeApart(value ?? {}, metadata.metatype);
     const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
     if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);
-    const all = found instanceof InvalidRequest ? details.concat(found.details) : details;
     const { code, message } = refusalOf(metadata.metatype);
-    throw new ServiceError(code, message, { details: all.slice(0, MOST_DETAILS) });
+    const others = found instanceof InvalidRequest ? found.details : [];
+    throw new ServiceError(code, message, { details: [...details, ...others] });
   }
 
   private async validateRuled(value: object, metadata: ArgumentMetadata): Promise<object> {

@@ -6,6 +6,9 @@ export interface ErrorDetail {
   readonly message: string;
 }
 
+/** A client that got this many things wrong does not read on. */
+const MOST_DETAILS = 100;
+
 interface ServiceErrorOptions {
   readonly details?: readonly ErrorDetail[];
   /** Response headers that belong to the refusal, for example `WWW-Authenticate`. */
@@ -26,7 +29,7 @@ export class ServiceError extends Error {
     options: ServiceErrorOptions = {},
   ) {
     super(message, { cause: options.cause });
-    this.details = options.details;
+    this.details = options.details?.slice(0, MOST_DETAILS);
     this.headers = options.headers ?? {};
   }
 

@@ -29,7 +29,7 @@ const POLL_MS = 1_000;
 /** How long a job may go on after SIGTERM before its `abort` fires. */
 const GRACE_MS = 10_000;
 const RECOVERY_MS = 5_000;
-/** How often the runner makes sure that it still counts as alive. The server lets its sign of life go after 30 s of silence. */
+/** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
 const HEARTBEAT_MS = 5_000;
 const LONGEST_BACKOFF_MS = 5_000;
 /** Between the runs of a job that throws again and again. */

@@ -2,7 +2,7 @@ import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
 import { ApiBody, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
-import { MOST_DETAILS, refusalOf, ServiceError } from '@platform/errors';
+import { refusalOf, ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
 import { ErasureParams } from './erasure.params';
 import { ErasureService } from './erasure.service';
@@ -33,9 +33,7 @@ export class PrivacyController {
     // Nobody is to find out afterwards that `dryRun` is not a field.
     const details = Array.isArray(body)
       ? [{ field: '', message: 'must be a JSON object' }]
-      : Object.keys(body ?? {})
-          .slice(0, MOST_DETAILS)
-          .map((field) => ({ field, message: `property ${field} should not exist` }));
+      : Object.keys(body ?? {}).map((field) => ({ field, message: `property ${field} should not exist` }));
     if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);
       throw new ServiceError(code, message, { details });
