@@ -50,8 +50,7 @@ async function audit(args: string[], key = KEY) {
 }
 
 async function verify({ keys = [KEY], head, days = 0 }: { keys?: string[]; head?: string; days?: number } = {}) {
-  const client = directConnection(service.config, 'test', 10_000);
-  await client.connect();
+  const client = await directConnection(service.config, 'test', 10_000);
   try {
     return await new AuditVerifier(client, keys, days).verify(head);
   } finally {

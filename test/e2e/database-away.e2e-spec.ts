@@ -97,6 +97,8 @@ describe('With PostgreSQL away', () => {
     await superuser.query('REVOKE CONNECT ON DATABASE orders FROM PUBLIC');
     await superuser.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'orders'");
     await expectUnavailable();
+    const compliance = api(service.url, await fetchToken('compliance')); // on a connection of its own
+    expect((await compliance('/v1/customers/cust_123/erasure', { method: 'POST' })).status).toBe(503);
     await superuser.query('GRANT CONNECT ON DATABASE orders TO PUBLIC');
     await superuser.end();
     await expectBack();

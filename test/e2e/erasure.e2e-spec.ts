@@ -245,8 +245,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
       return row?.done === true;
     };
     await until('the seal', isSealed, SEALED_WITHIN_MS);
-    const client = directConnection(service.config, 'test', 10_000);
-    await client.connect();
+    const client = await directConnection(service.config, 'test', 10_000);
     const verdict = await new AuditVerifier(client, service.config.auditKeys ?? [], 0).verify();
     await client.end();
     expect(verdict).toMatchObject({ unsealed: 0, faults: [] });

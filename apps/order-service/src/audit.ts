@@ -1,19 +1,19 @@
 import { parseArgs } from 'node:util';
 import { AuditVerifier, type AuditFault } from '@platform/audit';
 import { loadConfig } from '@platform/config';
-import { directConnection } from '@platform/database';
+import { directConnection, endConnection } from '@platform/database';
 import { fromUUID } from 'typeid-js';
 
 const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
 
 const STATEMENT_TIMEOUT_MS = 60_000;
+
 /** Verifies the audit trail. Exit code 1 when anything was edited, removed or inserted. */
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig();
   if (!config.auditKeys) throw new Error('AUDIT_KEY is required');
-  const client = directConnection(config, 'order-service audit', STATEMENT_TIMEOUT_MS);
-  await client.connect();
+  const client = await directConnection(config, 'order-service audit', STATEMENT_TIMEOUT_MS);
   try {
     const verdict = await new AuditVerifier(client, config.auditKeys, config.retention.auditDays).verify(head);
     const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
@@ -26,7 +26,7 @@ async function main(): Promise<void> {
     if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} fault(s)`);
     console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
   } finally {
-    await client.end();
+    await endConnection(client);
   }
 }
 

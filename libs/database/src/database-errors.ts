@@ -5,9 +5,6 @@ import { ServiceError } from '@platform/errors';
  * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
  */
 const UNAVAILABLE = new Set([
-  '28000', // invalid_authorization_specification: the role may not log in
-  '28P01', // invalid_password: it is being changed
-  '55000', // object_not_in_prerequisite_state: the database accepts no connections
   '25006', // read_only_sql_transaction: the primary has failed over
   '25P03', // idle_in_transaction_session_timeout: we were held up, and the transaction is undone
   '55P03', // lock_not_available: lock_timeout
@@ -16,24 +13,14 @@ const UNAVAILABLE = new Set([
   '57P02', // crash_shutdown
   '57P03', // cannot_connect_now
   '57P05', // idle_session_timeout
-  '3D000', // invalid_catalog_name: the database is being restored or moved
 ]);
 
-const SOCKET_FAILURES = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ENOENT',
-]);
+/** Of a connection that was made; whatever keeps it from being made is of class 08 (see `FailFastClient`). */
+const SOCKET_FAILURES = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
 /** node-postgres throws these without a code. */
 const DRIVER_FAILURES =
-  /^(Connection terminated|timeout expired|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed)/;
 
 /** The SQLSTATE or the socket's error code; TypeORM copies either to the error that it throws. */
 function codeOf(error: unknown): string {
@@ -43,7 +30,6 @@ function codeOf(error: unknown): string {
 
 /** Whether the database could not be reached or could not answer, as opposed to having refused the statement. */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.some(isUnavailable);
   const code = codeOf(error);
   if (/^(08|53|58)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
   return error instanceof Error && DRIVER_FAILURES.test(error.message);

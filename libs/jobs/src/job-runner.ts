@@ -9,7 +9,7 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, FailFastClient } from '@platform/database';
+import { Database, directOptions, FailFastClient } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
@@ -31,6 +31,8 @@ const GRACE_MS = 10_000;
 const RECOVERY_MS = 5_000;
 /** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
 const HEARTBEAT_MS = 5_000;
+/** How long to wait for the database to answer. */
+const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_BACKOFF_MS = 5_000;
 /** Between the runs of a job that throws again and again. */
 const LONGEST_PAUSE_MS = 300_000;
@@ -154,29 +156,22 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
    */
   private async runUntilFailure(onProgress: () => void): Promise<void> {
     const lost = new AbortController();
+    const direct = directOptions(this.config, 'order-service jobs', ANSWER_TIMEOUT_MS);
     const pool = new Pool({
+      ...direct,
       Client: class extends FailFastClient {
         protected override answerIsLost(cause: Error): void {
           lost.abort(cause);
         }
       },
-      connectionString: this.config.database.directUrl,
-      application_name: 'order-service jobs',
-      options: '-c enable_sort=off', // as in `OutboxSession`: jobs are taken from the beginning of an index
+      options: `${direct.options} -c enable_sort=off`, // as in `OutboxSession`: jobs are taken from the beginning of an index
       max: CONNECTIONS,
-      connectionTimeoutMillis: 5_000,
-      query_timeout: 10_000,
-      keepAlive: true,
     });
     pool.on('error', () => undefined); // whoever needs a connection next hears of it
     pool.on('connect', (client) => client.on('error', () => undefined)); // and whoever has one, by its query
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       const presence = await pool.connect();
-      // Without these a host that vanished would seem alive until the kernel gives up, after hours.
-      await presence.query(
-        'SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3',
-      );
       const events: WorkerEvents = new EventEmitter();
       let isEnding = false;
       events.on('pool:gracefulShutdown', () => {

@@ -29,12 +29,8 @@ export class OutboxSession {
   ) {}
 
   static async open(config: Config): Promise<OutboxSession> {
-    const client = directConnection(config, 'order-service outbox relay', QUERY_TIMEOUT_MS);
-    client.on('error', () => undefined); // the next query rejects, and that is handled
+    const client = await directConnection(config, 'order-service outbox relay', QUERY_TIMEOUT_MS);
     try {
-      await client.connect();
-      // Without these a host that vanished would hold its lanes until the kernel gives up, after hours.
-      await client.query('SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3');
       // The server gives up before we do, and then not only we: with the session end its locks on the lanes.
       await client.query(`SET statement_timeout = ${QUERY_TIMEOUT_MS - 1_000}; SET lock_timeout = '${LOCK_TIMEOUT}'`);
       // Without statistics, or with those of a day without a backlog, PostgreSQL would sort all of it for each batch instead

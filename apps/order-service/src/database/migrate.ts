@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, loadConfig } from '@platform/config';
-import { type DirectConnection, directConnection } from '@platform/database';
+import { type DirectConnection, directConnection, endConnection } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { schema } from './schema';
@@ -19,8 +19,7 @@ const LOOK_AGAIN_MS = 100;
 export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
-  const lock = directConnection(config, 'order-service migrations', 0);
-  await lock.connect();
+  const lock = await directConnection(config, 'order-service migrations', 0);
   try {
     await acquire(lock);
     await createServiceRole(lock);
@@ -45,7 +44,7 @@ export async function migrate(given: Config): Promise<string[]> {
       await dataSource.destroy();
     }
   } finally {
-    await lock.end();
+    await endConnection(lock);
   }
 }
 

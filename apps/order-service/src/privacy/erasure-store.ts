@@ -101,10 +101,8 @@ export class ErasureStore {
   }
 
   private async eraseAtOnce(erasure: Erasure): Promise<number> {
-    const client = directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
-    client.on('error', () => undefined); // the statement under way hears of it
+    const client = await directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
     try {
-      await client.connect();
       for (let attempt = 1; ; attempt += 1) {
         try {
           await client.query('BEGIN');

@@ -52,8 +52,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    const client = directConnection(this.config, 'order-service retention', LONGEST_COUNT_MS);
-    await client.connect();
+    const client = await directConnection(this.config, 'order-service retention', LONGEST_COUNT_MS);
     try {
       const reader: Reader = {
         query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
