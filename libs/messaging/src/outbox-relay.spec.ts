@@ -89,4 +89,16 @@ describe('OutboxRelay', () => {
     const values = await Promise.all(gauges.map(async (gauge) => (await gauge.get()).values));
     expect(values.flat().map(({ value }) => value)).toEqual(told);
   });
+
+  it.each([
+    [undefined, 1],
+    [{}, 0],
+  ])('that is off says that nothing is handled, unless there is Kafka: %j', (kafka, warnings) => {
+    const config = { outboxRelay: false, kafka } as Config;
+    const warn = jest.spyOn(Logger.prototype, 'warn');
+    const publisher = { connect: jest.fn(), publish: jest.fn() };
+    new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC).onApplicationBootstrap();
+    expect(warn).toHaveBeenCalledTimes(warnings);
+    expect(publisher.connect).not.toHaveBeenCalled();
+  });
 });

@@ -49,7 +49,11 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
   ) {}
 
   onApplicationBootstrap(): void {
-    if (!this.config.outboxRelay) return;
+    if (!this.config.outboxRelay) {
+      if (!this.config.kafka)
+        this.logger.warn('With OUTBOX_RELAY=off and without KAFKA_BROKERS no event is handled: no order is paid');
+      return;
+    }
     if (!this.config.kafka) {
       const isIntended = this.config.env !== 'production';
       this.logger[isIntended ? 'log' : 'warn']('Without KAFKA_BROKERS events go to the handlers in this process only');
