@@ -1,9 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { AUDIENCE, CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { Payments } from '../support/payments';
+import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -242,6 +247,23 @@ describe('An order and its payment', () => {
   });
 });
 
+describe('Jobs that wait', () => {
+  it('are told of by the age of the oldest that is due', async () => {
+    const scene = await Scene.start();
+    const age = () => scene.metric('jobs_oldest_age_seconds');
+    const add = (runAt: string) =>
+      scene.service.database.query(`SELECT graphile_worker.add_job('nobody-runs-this', run_at := ${runAt})`);
+    await add(`now() + interval '1 day'`);
+    await add(`now() - interval '1 hour'`);
+    await until('the age', async () => (await age()) >= 3_600, 20_000);
+    await scene.service.database.query(
+      `DELETE FROM graphile_worker._private_jobs WHERE run_at < now() - interval '1 hour'`,
+    );
+    await until('it to be gone', async () => (await age()) < 3_600, 20_000);
+    await scene.service.stop();
+  }, 60_000);
+});
+
 describe('A cancellation that races with the payment', () => {
   it('ends cancelled with the payment voided, or refused, in 200 races', async () => {
     const scene = await Scene.start();
@@ -363,4 +385,35 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
     expect(await scene.eventsOf(slow)).toHaveLength(2);
     await scene.service.stop();
   }, 120_000);
+});
+
+describe('PAYMENT_API_TOKEN_URL', () => {
+  it('has the payment API called with a token of its own', async () => {
+    const { issuer } = pieces();
+    const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`));
+    const callers: unknown[] = [];
+    const guarded = createServer((req, res) => {
+      const given = req.headers.authorization?.replace(/^Bearer /, '') ?? '';
+      jwtVerify(given, keys, { issuer, audience: AUDIENCE }).then(
+        ({ payload }) => {
+          callers.push([payload['client_id'], payload['scope']]);
+          res.writeHead(201).end('{"paymentId":"pay_1","status":"AUTHORIZED"}');
+        },
+        () => res.writeHead(401).end(),
+      );
+    });
+    await new Promise<void>((resolve) => guarded.listen(0, '127.0.0.1', resolve));
+    const scene = await Scene.start({
+      PAYMENT_API_URL: `http://127.0.0.1:${(guarded.address() as AddressInfo).port}`,
+      PAYMENT_API_TOKEN_URL: `${issuer}/token`,
+      PAYMENT_API_CLIENT_ID: 'reporting',
+      PAYMENT_API_CLIENT_SECRET: CLIENT_SECRET,
+      PAYMENT_API_SCOPE: 'orders:read',
+    });
+    await scene.ends(await scene.place('cust_123'), 'CONFIRMED');
+    expect(callers).toEqual([['reporting', 'orders:read']]);
+    await scene.service.stop();
+    guarded.closeAllConnections();
+    guarded.close();
+  });
 });

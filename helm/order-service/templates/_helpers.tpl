@@ -88,7 +88,7 @@ CLIENT_CERT_HEADER: {{ include "order-service.certificateHeader" . }}
 {{- define "order-service.secretEnv" -}}
 {{- $secret := include "order-service.secretName" .root -}}
 {{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "OTEL_EXPORTER_OTLP_HEADERS" true -}}
-{{- $own := eq .component "api" | ternary (dict "PSEUDONYM_KEY" false) (dict "AUDIT_KEY" false "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true) -}}
+{{- $own := eq .component "api" | ternary (dict "PSEUDONYM_KEY" false) (dict "AUDIT_KEY" false "KAFKA_SASL_USERNAME" true "KAFKA_SASL_PASSWORD" true "PAYMENT_API_CLIENT_SECRET" true) -}}
 {{- range $name, $optional := merge $names $own }}
 - name: {{ $name }}
   valueFrom:
@@ -167,8 +167,11 @@ spec:
         - name: ROLES
           value: {{ .component }}
         {{- if eq .component "api" }}
-        - name: KAFKA_SASL_MECHANISM # of the ConfigMap that both have: the API never speaks to Kafka
+        # Of the ConfigMap that both have: the API speaks neither to Kafka nor to the payment API, and has no secret for it.
+        {{- range list "KAFKA_SASL_MECHANISM" "PAYMENT_API_TOKEN_URL" "PAYMENT_API_CLIENT_ID" "PAYMENT_API_SCOPE" }}
+        - name: {{ . }}
           value: ""
+        {{- end }}
         {{- end }}
         {{- include "order-service.secretEnv" . | trim | nindent 8 }}
       ports:

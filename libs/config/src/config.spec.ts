@@ -20,6 +20,12 @@ const SASL = {
   KAFKA_SASL_PASSWORD: 'password',
 };
 
+const TOKEN = {
+  PAYMENT_API_TOKEN_URL: 'https://id.example/oauth/token',
+  PAYMENT_API_CLIENT_ID: 'order-service',
+  PAYMENT_API_CLIENT_SECRET: 'a secret',
+};
+
 const EVERYTHING = {
   NODE_ENV: 'test',
   HOST: '127.0.0.1',
@@ -72,6 +78,8 @@ const EVERYTHING = {
   PAYMENT_API_BREAKER_MIN_CALLS: '8',
   PAYMENT_API_BREAKER_WINDOW_MS: '9000',
   PAYMENT_API_BREAKER_OPEN_MS: '1000',
+  ...TOKEN,
+  PAYMENT_API_SCOPE: 'payments:write',
   PAYMENT_GIVE_UP_HOURS: '0.5',
   AUDIT_KEY: 'a-new-key-of-at-least-32-characters, an-old-key-of-at-least-32-characters',
   PSEUDONYM_KEY: 'another-key-of-at-least-32-characters',
@@ -204,6 +212,12 @@ describe('loadConfig', () => {
         backoffMs: 4,
         backoffMaxMs: 5,
         maxConcurrent: 6,
+        token: {
+          url: 'https://id.example/oauth/token',
+          clientId: 'order-service',
+          clientSecret: 'a secret',
+          scope: 'payments:write',
+        },
         breaker: { failurePercent: 7, minCalls: 8, windowMs: 9_000, openMs: 1_000 },
       },
       paymentGiveUpMs: 1_800_000,
@@ -219,6 +233,7 @@ describe('loadConfig', () => {
       backoffMs: 100,
       backoffMaxMs: 2_000,
       maxConcurrent: 20,
+      token: undefined,
       breaker: { failurePercent: 50, minCalls: 20, windowMs: 10_000, openMs: 5_000 },
     });
   });
@@ -351,17 +366,26 @@ describe('loadConfig', () => {
     expect(load({ NODE_ENV: 'production', OIDC_SHARED_SECRET: secret }).oidc.sharedSecret).toBeUndefined();
   });
 
-  const names = Object.keys(SASL) as (keyof typeof SASL)[];
-  const isRequired = (name: string) => `${name} is required when another KAFKA_SASL_* variable is set`;
+  describe.each([{ ...SASL }, { ...TOKEN }] as Record<string, string>[])('what goes together: %j', (together) => {
+    const names = Object.keys(together);
+    const isRequired = (name: string, first: string | undefined) => `${name} is required when ${first} is set`;
 
-  it.each(names)('refuses %s alone', (name) => {
-    const others = names.filter((other) => other !== name);
-    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', [name]: SASL[name] })).toEqual(others.map(isRequired));
+    it.each(names)('is not %s alone', (name) => {
+      const others = names.filter((other) => other !== name);
+      expect(faultsOf({ [name]: together[name] })).toEqual(others.map((other) => isRequired(other, name)));
+    });
+
+    it.each(names)('is not all but %s, unset or empty', (name) => {
+      const first = names.find((other) => other !== name);
+      expect(faultsOf({ ...together, [name]: undefined })).toEqual([isRequired(name, first)]);
+      expect(faultsOf({ ...together, [name]: '' })).toEqual([isRequired(name, first)]);
+    });
   });
 
-  it.each(names)('refuses SASL without %s, unset or empty', (name) => {
-    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', ...SASL, [name]: undefined })).toEqual([isRequired(name)]);
-    expect(faultsOf({ KAFKA_BROKERS: 'kafka.example:9092', ...SASL, [name]: '' })).toEqual([isRequired(name)]);
+  it('wants to know where a scope is asked for', () => {
+    expect(faultsOf({ PAYMENT_API_SCOPE: 'payments:write' })).toEqual([
+      'PAYMENT_API_TOKEN_URL is required when PAYMENT_API_SCOPE is set',
+    ]);
   });
 
   it.each(['plain', 'scram-sha-256', 'scram-sha-512'])('takes the SASL mechanism %s', (mechanism) => {

@@ -146,6 +146,10 @@ const OUTBOUND = {
   BREAKER_MIN_CALLS: integer(1, 10_000).default(20),
   BREAKER_WINDOW_MS: integer(1_000, 600_000).default(10_000),
   BREAKER_OPEN_MS: integer(100, 600_000).default(5_000),
+  TOKEN_URL: plainUrl.optional(),
+  CLIENT_ID: z.string().optional(),
+  CLIENT_SECRET: z.string().optional(),
+  SCOPE: z.string().optional(),
 };
 
 const MOST_CALLS = 10_000_000;
@@ -161,6 +165,7 @@ const SECRETS = [
   'PSEUDONYM_KEY',
   'KAFKA_SASL_USERNAME',
   'KAFKA_SASL_PASSWORD',
+  'PAYMENT_API_CLIENT_SECRET',
 ] as const;
 
 type Prefixed<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
@@ -278,7 +283,11 @@ function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
   );
 }
 
-const SASL = ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const;
+/** Where one is set all must be. */
+const TOGETHER = [
+  ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
+  ['PAYMENT_API_TOKEN_URL', 'PAYMENT_API_CLIENT_ID', 'PAYMENT_API_CLIENT_SECRET'],
+] as const;
 
 /** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
 function faultsBetween(env: Record<string, string>): string[] {
@@ -286,10 +295,10 @@ function faultsBetween(env: Record<string, string>): string[] {
   if (env['NODE_ENV'] === 'production' && env['OIDC_SHARED_SECRET'] !== undefined) {
     faults.push('OIDC_SHARED_SECRET must not be set when NODE_ENV=production');
   }
-  if (SASL.some((name) => env[name] !== undefined)) {
-    for (const name of SASL.filter((name) => env[name] === undefined)) {
-      faults.push(`${name} is required when another KAFKA_SASL_* variable is set`);
-    }
+  for (const names of TOGETHER) {
+    const first = names.find((name) => env[name] !== undefined);
+    const missing = first === undefined ? [] : names.filter((name) => env[name] === undefined);
+    faults.push(...missing.map((name) => `${name} is required when ${first} is set`));
   }
   const isSet = (...names: string[]) => names.every((name) => env[name] !== undefined);
   const requires = (name: string, other: string) => {
@@ -298,6 +307,7 @@ function faultsBetween(env: Record<string, string>): string[] {
   requires('TLS_CERT_FILE', 'TLS_KEY_FILE');
   requires('TLS_KEY_FILE', 'TLS_CERT_FILE');
   requires('CLIENT_CERT_HEADER', 'TRUSTED_PROXIES');
+  requires('PAYMENT_API_SCOPE', 'PAYMENT_API_TOKEN_URL');
   if (env['MTLS_MODE'] === 'optional' || env['MTLS_MODE'] === 'required') {
     const canKnow = isSet('TLS_CERT_FILE', 'TLS_CLIENT_CA_FILE') || isSet('CLIENT_CERT_HEADER');
     if (!canKnow) {
@@ -322,6 +332,8 @@ function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
     backoffMs: env[`${dependency}_BACKOFF_MS`],
     backoffMaxMs: env[`${dependency}_BACKOFF_MAX_MS`],
     maxConcurrent: env[`${dependency}_MAX_CONCURRENT`],
+    /** How it is called with access tokens; else it is called without. */
+    token: tokenSource(env, dependency),
     breaker: {
       failurePercent: env[`${dependency}_BREAKER_FAILURE_PERCENT`],
       minCalls: env[`${dependency}_BREAKER_MIN_CALLS`],
@@ -329,6 +341,13 @@ function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
       openMs: env[`${dependency}_BREAKER_OPEN_MS`],
     },
   };
+}
+
+function tokenSource(env: Environment, dependency: 'PAYMENT_API') {
+  const [url, clientId] = [env[`${dependency}_TOKEN_URL`], env[`${dependency}_CLIENT_ID`]];
+  const clientSecret = env[`${dependency}_CLIENT_SECRET`];
+  if (url === undefined || clientId === undefined || clientSecret === undefined) return undefined;
+  return { url, clientId, clientSecret, scope: env[`${dependency}_SCOPE`] };
 }
 
 /** For keys that production has to be given: elsewhere everyone may know them. */

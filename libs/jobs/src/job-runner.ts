@@ -17,7 +17,7 @@ import { errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import { Logger as WorkerLogger, runTaskList, type Task, type TaskList, type WorkerEvents } from 'graphile-worker';
 import { Pool } from 'pg';
-import type { Counter } from 'prom-client';
+import type { Counter, Gauge } from 'prom-client';
 import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
 
 /** How many jobs one process runs at once. Most of their time they wait for others. */
@@ -28,7 +28,8 @@ const CONNECTIONS = 6;
 const POLL_MS = 1_000;
 /** How long a job may go on after SIGTERM before its `abort` fires. */
 const GRACE_MS = 10_000;
-const RECOVERY_MS = 5_000;
+/** How often it is looked after what others left, and for how long jobs have waited. */
+const LOOK_MS = 5_000;
 /** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
 const HEARTBEAT_MS = 5_000;
 /** How long to wait for the database to answer. */
@@ -72,6 +73,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     private readonly checks: HealthChecks,
     private readonly spans: Spans,
     @InjectMetric('jobs_total') private readonly jobs: Counter<'task' | 'outcome'>,
+    @InjectMetric('jobs_oldest_age_seconds') private readonly oldestAge: Gauge,
   ) {}
 
   /**
@@ -85,11 +87,14 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
 
   /** Where nothing is handled, as where a route enqueues jobs for workers, nothing runs. */
   onApplicationBootstrap(): void {
-    if (Object.keys(this.tasks).length === 0) return;
+    if (Object.keys(this.tasks).length === 0) {
+      this.oldestAge.remove(); // a 0 would seem to be measured
+      return;
+    }
     this.checks.reported.set('jobs', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
     });
-    this.running = Promise.all([this.run(), this.recover()]);
+    this.running = Promise.all([this.run(), this.lookAfter()]);
   }
 
   beforeApplicationShutdown(): void {
@@ -237,28 +242,43 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     }
   }
 
+  private async lookAfter(): Promise<void> {
+    while (!this.stop.signal.aborted) {
+      await this.pause(LOOK_MS * (0.5 + Math.random()));
+      if (this.stop.signal.aborted) return;
+      await this.recover().catch((error: unknown) =>
+        this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed'),
+      );
+      await this.measure().catch(() => this.oldestAge.remove()); // what was last seen would seem to be so
+    }
+  }
+
   /** Frees the jobs of runners that are dead. Graphile Worker by itself would do that after four hours. */
   private async recover(): Promise<void> {
-    while (!this.stop.signal.aborted) {
-      await this.pause(RECOVERY_MS * (0.5 + Math.random()));
-      if (this.stop.signal.aborted) return;
-      await this.database
-        .run((manager) =>
-          manager.query(
-            `SELECT graphile_worker.force_unlock_workers(array_agg(runner))
-             FROM (SELECT DISTINCT locked_by AS runner FROM graphile_worker._private_jobs
-                   WHERE locked_at < now() - interval '5 seconds') AS busy
-             WHERE NOT EXISTS (
-               SELECT FROM pg_locks
-               WHERE locktype = 'advisory' AND granted AND classid = $1 AND objsubid = 2
-                 AND objid::bigint = hashtext(runner)::bigint & 4294967295
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-             HAVING count(*) > 0`,
-            [LOCK_CLASS],
-          ),
-        )
-        .catch((error: unknown) => this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed'));
-    }
+    await this.database.run((manager) =>
+      manager.query(
+        `SELECT graphile_worker.force_unlock_workers(array_agg(runner))
+         FROM (SELECT DISTINCT locked_by AS runner FROM graphile_worker._private_jobs
+               WHERE locked_at < now() - interval '5 seconds') AS busy
+         WHERE NOT EXISTS (
+           SELECT FROM pg_locks
+           WHERE locktype = 'advisory' AND granted AND classid = $1 AND objsubid = 2
+             AND objid::bigint = hashtext(runner)::bigint & 4294967295
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+         HAVING count(*) > 0`,
+        [LOCK_CLASS],
+      ),
+    );
+  }
+
+  private async measure(): Promise<void> {
+    const rows = await this.database.run((manager) =>
+      manager.query<{ age: number }[]>(
+        `SELECT greatest(extract(epoch FROM now() - run_at), 0)::float AS age FROM graphile_worker._private_jobs
+         WHERE is_available ORDER BY priority, run_at LIMIT 1`,
+      ),
+    );
+    this.oldestAge.set(rows[0]?.age ?? 0);
   }
 
   private log(level: string, message: string, isFailedJob: boolean): void {

@@ -5,6 +5,7 @@ import { HealthChecks } from '@platform/health';
 import { ServiceError } from '@platform/errors';
 import { Spans } from '@platform/tracing';
 import type { Consumer, ConsumerRunConfig, EachBatchPayload, KafkaMessage } from 'kafkajs';
+import { Gauge } from 'prom-client';
 import type { ConsumedEvent } from './consumed-event';
 import type { DeadLetter } from './dead-letters';
 import { EventConsumer } from './event-consumer';
@@ -16,6 +17,8 @@ const TOPIC = 'orders.events';
 class Partition {
   resolved = -1;
   heartbeats = 0;
+  /** Of messages behind this batch. */
+  lag = '0';
   private readonly messages: KafkaMessage[];
 
   constructor(ids: readonly string[]) {
@@ -32,7 +35,7 @@ class Partition {
   get batch(): EachBatchPayload {
     const messages = this.messages.slice(this.resolved + 1);
     return {
-      batch: { topic: TOPIC, partition: 0, messages },
+      batch: { topic: TOPIC, partition: 0, messages, offsetLag: () => this.lag },
       resolveOffset: (offset: string) => (this.resolved = Number(offset)),
       heartbeat: async () => void (this.heartbeats += 1),
       isRunning: () => true,
@@ -48,6 +51,7 @@ describe('KafkaEventServer', () => {
   let eachBatch: NonNullable<ConsumerRunConfig['eachBatch']>;
   let isInGroup: () => Promise<void>;
   let check: () => Promise<void>;
+  let oldestAge: Gauge<'topic' | 'partition'>;
   let join: (own: Record<string, number[]>) => void;
 
   beforeEach(async () => {
@@ -66,7 +70,9 @@ describe('KafkaEventServer', () => {
       inc: () => undefined,
     } as never);
     const checks = new HealthChecks();
-    const server = new KafkaEventServer({ brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' }, checks);
+    const kafka = { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' };
+    oldestAge = new Gauge({ name: 'age', help: '-', labelNames: ['topic', 'partition'], registers: [] });
+    const server = new KafkaEventServer(kafka, checks, oldestAge);
     isInGroup = checks.reported.get('kafka-consumer')!;
     check = checks.reported.get('kafka-partitions')!;
     server.addHandler(
@@ -153,5 +159,24 @@ describe('KafkaEventServer', () => {
     const after = partition.heartbeats;
     await jest.advanceTimersByTimeAsync(10_000);
     expect(partition.heartbeats).toBe(after);
+  });
+
+  it('tells how old the oldest event is that waits, until none does or another has the partition', async () => {
+    const ages = async () => (await oldestAge.get()).values.map(({ labels, value }) => [labels.partition, value]);
+    jest.setSystemTime(1_764_000_000_000 + 90_000);
+    const partition = new Partition(['a']);
+    partition.lag = '5';
+    handle = () => Promise.reject(ServiceError.unavailable(undefined));
+    await expect(eachBatch(partition.batch)).rejects.toThrow();
+    expect(await ages()).toEqual([[0, 90]]);
+    jest.setSystemTime(1_764_000_000_000 + 100_000);
+    handle = async () => undefined;
+    await eachBatch(partition.batch);
+    expect(await ages()).toEqual([[0, 100]]);
+    const last = new Partition(['b']);
+    await eachBatch(last.batch);
+    expect(await ages()).toEqual([[0, 0]]);
+    join({ [TOPIC]: [1] });
+    expect(await ages()).toEqual([]);
   });
 });

@@ -4,6 +4,7 @@ import { type MessageHandler, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
+import type { Gauge } from 'prom-client';
 import { kafkaOptions } from './kafka-options';
 
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
@@ -32,7 +33,12 @@ export class KafkaEventServer extends ServerKafka {
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
 
-  constructor(kafka: NonNullable<Config['kafka']>, checks: HealthChecks) {
+  /** @param oldestAge in seconds, of the oldest event of a partition that waits */
+  constructor(
+    kafka: NonNullable<Config['kafka']>,
+    checks: HealthChecks,
+    private readonly oldestAge: Gauge<'topic' | 'partition'>,
+  ) {
     super({
       client: kafkaOptions(kafka),
       postfixId: '',
@@ -87,6 +93,7 @@ export class KafkaEventServer extends ServerKafka {
     for (let start = 0; start < messages.length; start += CONCURRENT_MESSAGES) {
       if (!payload.isRunning() || payload.isStale()) return;
       const part = messages.slice(start, start + CONCURRENT_MESSAGES);
+      this.oldestAge.set({ topic, partition }, (Date.now() - Number(part[0]?.timestamp)) / 1_000);
       const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
       // It may be what is left of a part that failed. The inbox knows the events of that, but not the dead letters.
       const handledBefore = this.dealtWith.get(place);
@@ -111,6 +118,7 @@ export class KafkaEventServer extends ServerKafka {
       await Promise.all(handling);
       await payload.heartbeat();
     }
+    if (payload.batch.offsetLag() === '0') this.oldestAge.set({ topic, partition }, 0);
   }
 
   protected override registerConsumerEventListeners(): void {
@@ -123,6 +131,7 @@ export class KafkaEventServer extends ServerKafka {
       });
       consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
         this.failure = undefined;
+        this.oldestAge.reset(); // others tell of what others have now
         const places = Object.entries(memberAssignment).flatMap(([topic, own]) => own.map((n) => placeOf(topic, n)));
         for (const place of this.stuck) if (!places.includes(place)) this.stuck.delete(place);
       });

@@ -3,7 +3,8 @@ import { ClientsModule, Transport } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { Spans } from '@platform/tracing';
-import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
+import { getToken, makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
+import type { Gauge } from 'prom-client';
 import { ChosenPartitions } from './chosen-partitions';
 import { DeadLetterParking } from './dead-letter-parking';
 import { DeadLetters } from './dead-letters';
@@ -23,6 +24,11 @@ const metrics = [
   makeGaugeProvider({ name: 'outbox_backlog', help: 'Events that wait in the outbox' }),
   makeGaugeProvider({ name: 'outbox_oldest_age_seconds', help: 'Age of the oldest event that waits in the outbox' }),
   makeGaugeProvider({ name: 'outbox_parked', help: 'Aggregates parked because an event of theirs was refused' }),
+  makeGaugeProvider({
+    name: 'consumer_oldest_age_seconds',
+    help: 'Age of the oldest event that waits in Kafka to be consumed',
+    labelNames: ['topic', 'partition'],
+  }),
   makeCounterProvider({
     name: 'events_published_total',
     help: 'Events that arrived at their destination',
@@ -102,8 +108,8 @@ export class MessagingModule {
         { provide: ChosenPartitions, useValue: partitions },
         {
           provide: EVENT_SERVER,
-          inject: [HealthChecks],
-          useFactory: (checks: HealthChecks) => new KafkaEventServer(kafka, checks),
+          inject: [HealthChecks, getToken('consumer_oldest_age_seconds')],
+          useFactory: (checks: HealthChecks, oldestAge: Gauge) => new KafkaEventServer(kafka, checks, oldestAge),
         },
         KafkaPublisher,
         publisherAs(KafkaPublisher),

@@ -77,6 +77,7 @@ const SETTINGS: OutboundSettings = {
   backoffMs: 2,
   backoffMaxMs: 10,
   maxConcurrent: 20,
+  token: undefined,
   // A circuit that stays closed, where a test is not about it.
   breaker: { failurePercent: 50, minCalls: 1_000, windowMs: 10_000, openMs: 100 },
 };
@@ -815,6 +816,104 @@ describe('the duration', () => {
     await failed();
     await failed();
     expect(await attemptsMeasured()).toBe(4);
+  });
+});
+
+describe('the token', () => {
+  const token = (value: string, expiresIn = 3_600) =>
+    answer(200, JSON.stringify({ access_token: value, token_type: 'Bearer', expires_in: expiresIn }));
+
+  async function startWithToken(...behaviours: Behaviour[]) {
+    const endpoint = await startDependency(...behaviours);
+    const api = await startDependency(answer(200));
+    const settings = { clientId: 'order service', clientSecret: 's:ä', scope: 'payments:write' };
+    const client = startClient(api.url, { token: { url: `${endpoint.url}/oauth/token`, ...settings } });
+    const sent = () => api.received.map(({ headers }) => headers.authorization);
+    return { endpoint, api, sent, ...client };
+  }
+
+  it('is had by client credentials, and goes with each request', async () => {
+    const { endpoint, sent, get } = await startWithToken(token('one'));
+    await Promise.all([get(), get()]);
+    await get({ headers: { Authorization: 'of the caller' } });
+    expect(sent()).toEqual(['Bearer one', 'Bearer one', 'Bearer one']);
+    expect(endpoint.received).toEqual([
+      expect.objectContaining({
+        method: 'POST',
+        url: '/oauth/token',
+        body: 'grant_type=client_credentials&scope=payments%3Awrite',
+        headers: expect.objectContaining({
+          authorization: `Basic ${Buffer.from('order+service:s%3A%C3%A4').toString('base64')}`,
+          'content-type': 'application/x-www-form-urlencoded',
+        }),
+      }),
+    ]);
+  });
+
+  it('is renewed before it ends, and used meanwhile', async () => {
+    const { endpoint, sent, get } = await startWithToken(token('old', 0.5), later(50, token('new')));
+    await get();
+    await delay(420);
+    await get();
+    await until(() => endpoint.received.length === 2);
+    await delay(60);
+    await get();
+    expect(sent()).toEqual(['Bearer old', 'Bearer old', 'Bearer new']);
+  });
+
+  it('that is still good is used while no other can be had', async () => {
+    const { endpoint, sent, get } = await startWithToken(token('good', 2), answer(503));
+    await get();
+    await delay(1_650);
+    await Promise.all([get(), get()]);
+    await delay(20);
+    await get();
+    expect(sent()).toEqual(Array(4).fill('Bearer good'));
+    expect(endpoint.received).toHaveLength(2);
+  });
+
+  it('that has ended is not used', async () => {
+    const { sent, get, failed } = await startWithToken(token('old', 0.02), answer(503));
+    await get();
+    await delay(30);
+    expect(await failed()).toMatchObject({ kind: 'no_token', code: '503' });
+    expect(sent()).toEqual(['Bearer old']);
+  });
+
+  it('that the dependency refuses is not used again', async () => {
+    const { endpoint, api, sent, get, outcomes } = await startWithToken(token('revoked'), token('other'));
+    api.behave(answer(401), answer(200));
+    expect((await get()).status).toBe(200);
+    expect(sent()).toEqual(['Bearer revoked', 'Bearer other']);
+    expect(endpoint.received).toHaveLength(2);
+    expect(await outcomes()).toEqual({ refused: 1, success: 1 });
+  });
+
+  it.each<[string, Behaviour, string]>([
+    ['refuses the client', answer(401, '{"error":"invalid_client"}'), '401'],
+    ['gives something else', answer(200, '{"access_token":"a b","token_type":"Bearer"}'), 'not a token'],
+    ['gives a token of another type', answer(200, '{"access_token":"a","token_type":"DPoP"}'), 'not a token'],
+    ['does not answer', reset, 'ECONNRESET'],
+  ])('is asked for again when its endpoint %s, and without one nothing is sent', async (_, behaviour, code) => {
+    const { endpoint, api, failed, outcomes } = await startWithToken(behaviour);
+    const failure = await failed();
+    expect(failure).toMatchObject({ kind: 'no_token', code, wasSent: false });
+    expect(failure.message).toBe(`The call of payment failed: no_token ${code}`);
+    expect(endpoint.received).toHaveLength(SETTINGS.maxAttempts);
+    expect(api.received).toEqual([]);
+    expect(await outcomes()).toEqual({ no_token: SETTINGS.maxAttempts });
+  });
+
+  it('that cannot be had opens the circuit', async () => {
+    const endpoint = await startDependency(answer(500));
+    const api = await startDependency(answer(200));
+    const source = { url: endpoint.url, clientId: 'a', clientSecret: 'b', scope: undefined };
+    const { failed } = startClient(api.url, { token: source, breaker: BREAKER, maxAttempts: 4 });
+    expect((await failed()).kind).toBe('no_token');
+    expect((await failed()).kind).toBe('circuit_open');
+    expect(endpoint.received.map(({ url, body }) => [url, body])).toEqual(
+      Array(4).fill(['/', 'grant_type=client_credentials']),
+    );
   });
 });
 

@@ -15,11 +15,12 @@ import { OutboundConnections, type OutboundMessage } from './outbound-connection
 import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
 import type { OutboundMetrics, OutboundOutcome } from './outbound-metrics';
 import type { OutboundAnswer, OutboundRequest } from './outbound-request';
+import { OutboundToken } from './outbound-token';
 import { parseRetryAfter, retryPauseMs } from './retry-pause';
 
 /** RFC 9110 section 9.2.2: to do it twice is to do it once. */
 const IDEMPOTENT_METHODS = new Set<OutboundRequest['method']>(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
-const RETRIED_KINDS = new Set<OutboundFailureKind>(['timeout', 'network', 'status']);
+const RETRIED_KINDS = new Set<OutboundFailureKind>(['timeout', 'network', 'status', 'no_token']);
 /** "Not now": request timeout, too early, too many requests. All other 4xx are answers. */
 const NOT_NOW = new Set([408, 425, 429]);
 
@@ -27,6 +28,7 @@ const NOT_NOW = new Set([408, 425, 429]);
 export class OutboundClient implements OnApplicationShutdown {
   private readonly circuit: OutboundCircuit;
   private readonly connections: OutboundConnections;
+  private readonly token: OutboundToken | undefined;
   private readonly stop = new AbortController();
   private attemptsUnderWay = 0;
 
@@ -38,10 +40,11 @@ export class OutboundClient implements OnApplicationShutdown {
   ) {
     this.circuit = new OutboundCircuit(name, settings.breaker, metrics.circuitState);
     this.connections = new OutboundConnections(name, settings);
+    this.token = settings.token && new OutboundToken(name, settings.token, settings.attemptTimeoutMs);
   }
 
   /**
-   * Resolves with every answer below 500 except 408, 425 and 429.
+   * Resolves with every answer below 500 except 408, 425 and 429, and 401 where it is called with a token.
    * @throws {OutboundFailure} for everything else, after the retries that are allowed and that fit into the deadline
    */
   async request(request: OutboundRequest): Promise<OutboundAnswer> {
@@ -97,7 +100,7 @@ export class OutboundClient implements OnApplicationShutdown {
   async onApplicationShutdown(): Promise<void> {
     this.stop.abort();
     this.circuit.shutDown();
-    await this.connections.close();
+    await Promise.all([this.connections.close(), this.token?.close()]);
   }
 
   private async attempt(
@@ -108,11 +111,7 @@ export class OutboundClient implements OnApplicationShutdown {
   ): Promise<OutboundAnswer> {
     try {
       this.assertAdmitted(signal);
-      const answer = await this.circuit.run(async () => {
-        const answer = await this.exchange(message, trace, timeoutMs, signal);
-        if (answer.status >= 500) throw this.statusFailure(answer);
-        return answer;
-      });
+      const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
       if (NOT_NOW.has(answer.status)) throw this.statusFailure(answer);
       this.metrics.requests.inc({ outcome: answer.status < 400 ? 'success' : 'refused' });
       return answer;
@@ -130,6 +129,26 @@ export class OutboundClient implements OnApplicationShutdown {
     if (this.attemptsUnderWay >= this.settings.maxConcurrent) throw refuse('bulkhead_full');
   }
 
+  private async exchangeWithToken(
+    message: OutboundMessage,
+    trace: TraceContext,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<OutboundAnswer> {
+    this.attemptsUnderWay += 1;
+    try {
+      const token = await this.token?.get();
+      if (token !== undefined) message.headers['authorization'] = `Bearer ${token}`;
+      const answer = await this.exchange(message, trace, timeoutMs, signal);
+      const isRefused = token !== undefined && answer.status === 401;
+      if (isRefused) this.token?.refused(token);
+      if (isRefused || answer.status >= 500) throw this.statusFailure(answer);
+      return answer;
+    } finally {
+      this.attemptsUnderWay -= 1;
+    }
+  }
+
   private async exchange(
     message: OutboundMessage,
     trace: TraceContext,
@@ -138,7 +157,6 @@ export class OutboundClient implements OnApplicationShutdown {
   ): Promise<OutboundAnswer> {
     const start = performance.now();
     const observe = this.metrics.duration.startTimer();
-    this.attemptsUnderWay += 1;
     let outcome: OutboundAnswer | OutboundFailure | undefined;
     try {
       return (outcome = await this.connections.exchange(message, timeoutMs, signal));
@@ -146,7 +164,6 @@ export class OutboundClient implements OnApplicationShutdown {
       if (error instanceof OutboundFailure) outcome = error;
       throw error;
     } finally {
-      this.attemptsUnderWay -= 1;
       observe();
       if (this.spans.has(trace)) this.spans.add(trace, this.clientSpan(message, start, outcome));
     }

@@ -1,4 +1,5 @@
-export type OutboundFailureKind = 'timeout' | 'network' | 'status' | 'circuit_open' | 'bulkhead_full' | 'aborted';
+export type OutboundFailureKind =
+  'timeout' | 'network' | 'status' | 'no_token' | 'circuit_open' | 'bulkhead_full' | 'aborted';
 
 interface OutboundFailureFacts {
   readonly wasSent: boolean;
@@ -15,9 +16,12 @@ export class OutboundFailure extends Error {
   override readonly name = 'OutboundFailure';
   /** False only if it is certain that nothing of any attempt reached the dependency. */
   readonly wasSent: boolean;
-  /** With the kind `status`: 408, 425, 429, or 500 and above. */
+  /** With the kind `status`: 408, 425, 429, 500 and above, or 401 where the dependency is called with a token. */
   readonly status: number | undefined;
-  /** With the kinds `network` and `timeout`, where there is one: the code of Node.js or undici, such as `ECONNRESET`. */
+  /**
+   * With the kinds `network` and `timeout`, where there is one: the code of Node.js or undici, such as `ECONNRESET`. With
+   * `no_token` what kept the token endpoint from giving one, in a word or a status.
+   */
   readonly code: string | undefined;
   /** What the dependency asked for with `Retry-After`, in milliseconds from its answer. */
   readonly retryAfterMs: number | undefined;

@@ -1,0 +1,96 @@
+import type { OutboundSettings } from '@platform/config';
+import { z } from 'zod';
+import { OutboundConnections } from './outbound-connections';
+import { OutboundFailure } from './outbound-failure';
+
+/** A token is renewed when so much of its life is over: what is in use stays good while the provider is away for a while. */
+const RENEW_AFTER = 0.8;
+/** From one failed renewal to the next, while the token in use is good. */
+const RENEW_AGAIN_MS = 1_000;
+/** RFC 6749 section 5.1 only recommends `expires_in`. */
+const LIFE_UNTOLD_S = 60;
+
+const answer = z.object({
+  access_token: z.string().regex(/^[\x21-\x7e]{1,8192}$/),
+  token_type: z.string().regex(/^bearer$/i),
+  expires_in: z.number().positive().default(LIFE_UNTOLD_S),
+});
+
+interface Known {
+  readonly value: string;
+  renewAt: number;
+  readonly expiresAt: number;
+}
+
+/**
+ * The access token that a dependency is called with: by client credentials (RFC 6749 section 4.4), one for all requests, and
+ * another before it ends.
+ */
+export class OutboundToken {
+  private readonly endpoint: OutboundConnections;
+  private readonly message: { method: 'POST'; path: string; headers: Record<string, string>; body: string };
+  private known: Known | undefined;
+  private fetching: Promise<string> | undefined;
+
+  constructor(
+    private readonly name: string,
+    { url, clientId, clientSecret, scope }: NonNullable<OutboundSettings['token']>,
+    private readonly timeoutMs: number,
+  ) {
+    const { origin, pathname } = new URL(url);
+    this.endpoint = new OutboundConnections(name, { url: origin, maxConcurrent: 1, attemptTimeoutMs: timeoutMs });
+    // Both are encoded before they are joined: RFC 6749 section 2.3.1.
+    const credentials = [clientId, clientSecret].map(formEncoded).join(':');
+    this.message = {
+      method: 'POST',
+      path: pathname,
+      headers: {
+        accept: 'application/json',
+        authorization: `Basic ${Buffer.from(credentials).toString('base64')}`,
+        'content-type': 'application/x-www-form-urlencoded',
+      },
+      body: new URLSearchParams({ grant_type: 'client_credentials', ...(scope !== undefined && { scope }) }).toString(),
+    };
+  }
+
+  /** @throws {OutboundFailure} of the kind `no_token` */
+  async get(): Promise<string> {
+    const { known } = this;
+    const now = performance.now();
+    if (known && now < known.renewAt) return known.value;
+    this.fetching ??= this.fetch().finally(() => (this.fetching = undefined));
+    if (!known || now >= known.expiresAt) return this.fetching;
+    this.fetching.catch(() => (known.renewAt = performance.now() + RENEW_AGAIN_MS));
+    return known.value;
+  }
+
+  /** The dependency does not take it: the next request gets another. */
+  refused(token: string): void {
+    if (this.known?.value === token) this.known = undefined;
+  }
+
+  close(): Promise<void> {
+    return this.endpoint.close();
+  }
+
+  private async fetch(): Promise<string> {
+    const start = performance.now();
+    const { status, body } = await this.endpoint.exchange(this.message, this.timeoutMs).catch((error: unknown) => {
+      throw error instanceof OutboundFailure ? this.failure(error.code ?? error.kind) : error;
+    });
+    const parsed = answer.safeParse(body);
+    if (status !== 200 || !parsed.success) throw this.failure(status === 200 ? 'not a token' : String(status));
+    const { access_token: value, expires_in: lifeS } = parsed.data;
+    const lifeMs = lifeS * 1_000;
+    this.known = { value, renewAt: start + lifeMs * RENEW_AFTER, expiresAt: start + lifeMs };
+    return value;
+  }
+
+  private failure(code: string): OutboundFailure {
+    return new OutboundFailure(this.name, 'no_token', { wasSent: false, code });
+  }
+}
+
+function formEncoded(text: string): string {
+  return new URLSearchParams({ '': text }).toString().slice(1);
+}
