@@ -121,6 +121,22 @@ describe('Batcher', () => {
     expect(writes.batches).toEqual([[0], [1]]);
   });
 
+  it('asks once for a batch with which the database goes away', async () => {
+    writes.fault = () => ServiceError.unavailable(new Error('away'));
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    await turn();
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 10).map(() => 'SERVICE_UNAVAILABLE'));
+    expect(writes.batches).toEqual([range(0, 10)]);
+  });
+
+  it('lets nobody who waits pay for a fault of one that is on its way', async () => {
+    writes.fault = (items) => (items.includes(0) ? new Error('0 is bad') : undefined);
+    const results = await addWhileTwoAreOnTheirWay(range(2, 3));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual([undefined, ...range(1, 4).map((item) => `wrote ${item}`)]);
+  });
+
   it('stops to try one by one when the database goes away meanwhile', async () => {
     writes.fault = (items) => (items.length > 1 ? new Error('one is bad') : undefined);
     const results = await addWhileTwoAreOnTheirWay(range(2, 8));
