@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
@@ -68,6 +69,29 @@ describe('SIGTERM', () => {
     expect(answer).toMatch(/^HTTP\/1\.1 201 /);
     expect(await service.end()).toBe(0);
     expect(await database.query("SELECT FROM orders WHERE customer_id = 'cust_in_flight'")).toHaveLength(1);
+  });
+
+  it.each([
+    ['nothing', ''],
+    ['half of its headers', 'GET /v1/orders HTTP/1.1\r\nHost: a\r\n'],
+  ])('does not wait for a connection that has sent %s', async (_, sent) => {
+    const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1').on('error', () => undefined);
+    await once(socket, 'connect');
+    socket.write(sent);
+    await delay(100);
+    const start = performance.now();
+    expect(await service.end()).toBe(0);
+    expect(performance.now() - start).toBeLessThan(5_000);
+  });
+
+  it('ends a process that still starts with code 0', async () => {
+    const env = environment({ DATABASE_URL: 'postgres://a@127.0.0.1:1/a', LOG_LEVEL: 'info' });
+    const child = startProgram('main', env, [], 'pipe');
+    const end = once(child, 'close');
+    await Promise.race([once(child.stdout!, 'data'), end]); // it says that it cannot reach the database
+    child.kill();
+    expect(await end).toEqual([0, null]);
   });
 
   it('ends a worker with code 0 too', async () => {

@@ -1,3 +1,4 @@
+import { onSignal } from './signals';
 import 'reflect-metadata';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
@@ -10,7 +11,11 @@ import { createLogger, flushLogs } from '@platform/observability';
 import { Spans } from '@platform/tracing';
 import { AppModule, NEEDS } from './app.module';
 import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
+import { trackConnections } from './connections';
 import { HttpAdapter } from './http-adapter';
+
+/** A request that is on its way when the intake stops has so long to show its headers. */
+const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(undefined, NEEDS);
@@ -37,6 +42,7 @@ async function main(): Promise<void> {
  */
 function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
   const logger = new Logger('main');
+  const connections = trackConnections(app.getHttpServer());
   const shutDown = async (signal: NodeJS.Signals) => {
     logger.log(`${signal}: draining for ${config.shutdownDelayMs} ms`);
     app.get(HealthChecks).drain();
@@ -45,24 +51,25 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     // own request timeout.
     const server = app.getHttpServer();
     server.keepAliveTimeout = 1;
-    const timer = setTimeout(() => server.closeAllConnections(), REQUEST_TIMEOUT_MS);
+    const timers = [
+      setTimeout(() => connections.closeUnused(), UNUSED_MS),
+      setTimeout(() => server.closeAllConnections(), REQUEST_TIMEOUT_MS),
+    ];
     await app.close().finally(() => app.get(Spans).close());
-    clearTimeout(timer);
+    timers.forEach(clearTimeout);
     logger.log('closed');
     if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');
   };
   let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      shutdown ??= shutDown(signal).then(
-        () => process.exit(0),
-        (error: unknown) => {
-          logger.error(error, 'shutdown failed');
-          process.exit(1);
-        },
-      );
-    });
-  }
+  onSignal((signal) => {
+    shutdown ??= shutDown(signal).then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error(error, 'shutdown failed');
+        process.exit(1);
+      },
+    );
+  });
 }
 
 main().catch((error: unknown) => {

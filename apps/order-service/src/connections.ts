@@ -1,0 +1,25 @@
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
+
+/**
+ * To close the connections of a server on which nothing was asked. Node takes one that has sent nothing, or not all of its
+ * headers, for one that is in use, and when it stops listening it no longer ends those that take too long.
+ */
+export function trackConnections(server: Server): { closeUnused(): void } {
+  const connections = new Set<Socket>();
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+    connections.add(socket);
+    socket.once('close', () => connections.delete(socket));
+  });
+  return {
+    closeUnused: () => {
+      for (const socket of connections) if (!isAnswering(socket)) socket.destroy();
+    },
+  };
+}
+
+/** Node's HTTP server keeps the answer under way there. */
+function isAnswering(socket: Socket & { _httpMessage?: unknown }): boolean {
+  return !!socket._httpMessage;
+}
