@@ -1,5 +1,6 @@
+import timers from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
-import type { KafkaContext } from '@nestjs/microservices';
+import { type KafkaContext, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { ServiceError } from '@platform/errors';
@@ -51,6 +52,7 @@ describe('KafkaEventServer', () => {
   let eachBatch: NonNullable<ConsumerRunConfig['eachBatch']>;
   let isInGroup: () => Promise<void>;
   let check: () => Promise<void>;
+  let server: KafkaEventServer;
   let oldestAge: Gauge<'topic' | 'partition'>;
   let join: (own: Record<string, number[]>) => void;
 
@@ -72,7 +74,7 @@ describe('KafkaEventServer', () => {
     const checks = new HealthChecks();
     const kafka = { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' };
     oldestAge = new Gauge({ name: 'age', help: '-', labelNames: ['topic', 'partition'], registers: [] });
-    const server = new KafkaEventServer(kafka, checks, oldestAge);
+    server = new KafkaEventServer(kafka, checks, oldestAge);
     isInGroup = checks.reported.get('kafka-consumer')!;
     check = checks.reported.get('kafka-partitions')!;
     server.addHandler(
@@ -178,5 +180,44 @@ describe('KafkaEventServer', () => {
     expect(await ages()).toEqual([[0, 0]]);
     join({ [TOPIC]: [1] });
     expect(await ages()).toEqual([]);
+  });
+
+  it('leaves alone what is left of a batch that is stale', async () => {
+    const partition = new Partition(Array.from({ length: 60 }, (_, n) => `id-${n}`));
+    const { batch } = partition;
+    handle = async () => void (batch.isStale = () => true);
+    await eachBatch(batch);
+    expect(handled).toHaveLength(50);
+  });
+
+  it('leaves alone what is left of a batch when it stops', async () => {
+    const partition = new Partition(Array.from({ length: 60 }, (_, n) => `id-${n}`));
+    const { batch } = partition;
+    handle = async () => void (batch.isRunning = () => false);
+    await eachBatch(batch);
+    expect(handled).toHaveLength(50);
+  });
+
+  it('waits longer each time that it is not let into the group, and not after it was', async () => {
+    jest.spyOn(Math, 'random').mockReturnValue(1);
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    jest.spyOn(ServerKafka.prototype, 'close').mockResolvedValue(undefined);
+    jest.spyOn(ServerKafka.prototype, 'listen').mockImplementation(async (callback) => {
+      const crashed = Promise.reject<void>(new Error('not authorised'));
+      crashed.catch(() => undefined);
+      Object.assign(server, { crashed });
+      callback();
+    });
+    const pauses: unknown[] = [];
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async (ms) => {
+      pauses.push(ms);
+      if (pauses.length === 7) join({ [TOPIC]: [0] });
+      if (pauses.length === 9) server['stop'].abort();
+    });
+    await server.listen(() => undefined);
+    await server['running'];
+    expect(pauses).toEqual([200, 400, 800, 1_600, 3_200, 5_000, 5_000, 200, 400]);
+    const failures = warn.mock.calls.map(([line]) => (line as { failures: number }).failures);
+    expect(failures).toEqual([1, 2, 3, 4, 5, 6, 7, 1, 2]);
   });
 });

@@ -32,6 +32,8 @@ export class KafkaEventServer extends ServerKafka {
   private crashed: Promise<void> = Promise.resolve();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
+  /** Since it was last in the group: to be connected is not enough, it may not be let in. */
+  private failures = 0;
 
   /** @param oldestAge in seconds, of the oldest event of a partition that waits */
   constructor(
@@ -131,6 +133,7 @@ export class KafkaEventServer extends ServerKafka {
       });
       consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
         this.failure = undefined;
+        this.failures = 0;
         this.oldestAge.reset(); // others tell of what others have now
         const places = Object.entries(memberAssignment).flatMap(([topic, own]) => own.map((n) => placeOf(topic, n)));
         for (const place of this.stuck) if (!places.includes(place)) this.stuck.delete(place);
@@ -141,17 +144,17 @@ export class KafkaEventServer extends ServerKafka {
 
   private async run(): Promise<void> {
     const stopped = new Promise<void>((resolve) => this.stop.signal.addEventListener('abort', () => resolve()));
-    for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
+    while (!this.stop.signal.aborted) {
       try {
         await this.connect();
-        failures = 0;
         await Promise.race([this.crashed, stopped]);
         await super.close();
       } catch (error) {
         this.failure = FAILURE;
-        this.log.warn({ err: error, failures }, 'The Kafka consumer failed; it starts anew');
+        this.failures += 1;
+        this.log.warn({ err: error, failures: this.failures }, 'The Kafka consumer failed; it starts anew');
         await super.close().catch(() => undefined);
-        const pause = Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2);
+        const pause = Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** this.failures) * (0.5 + Math.random() / 2);
         await delay(pause, undefined, { signal: this.stop.signal }).catch(() => undefined);
       }
     }
