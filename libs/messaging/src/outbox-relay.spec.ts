@@ -71,6 +71,23 @@ describe('OutboxRelay', () => {
     expect(pauses[2]).toBeLessThanOrEqual(20);
   });
 
+  it('says that it works when there is nothing to relay', async () => {
+    const session = sessionThat(async () => MEASURED);
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(Object.assign(session, { read: async () => [] }));
+    const checks = new HealthChecks();
+    const publisher = { connect: async () => undefined } as never;
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, checks, METRIC, METRIC, METRIC, METRIC);
+    let works: Promise<void> | undefined;
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => {
+      works = checks.reported.get('kafka')?.();
+      relay.beforeApplicationShutdown();
+    });
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    await expect(works).resolves.toBeUndefined();
+  });
+
   it.each([
     ['cannot open', jest.fn().mockRejectedValue(new Error('refused')), []],
     ['cannot measure', jest.fn().mockResolvedValue(sessionThat(() => Promise.reject(new Error('denied')))), []],
