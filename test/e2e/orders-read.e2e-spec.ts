@@ -250,7 +250,7 @@ describe('GET /v1/orders', () => {
       for (const order of first.data) expect(order).toMatchObject({ items, metadata: { kept: true } });
     });
 
-    it('goes on behind those that are erased while their page is read', async () => {
+    it('goes on behind those that are deleted while their page is read', async () => {
       const show = jest.spyOn(service.app.get(OrderStore, { strict: false }), 'show').mockResolvedValue(undefined);
       const first = await list('?customerId=cust_large&limit=200');
       show.mockRestore();

@@ -8,7 +8,7 @@ interface NewAuditEvent {
   readonly action?: string;
   /** Whose trail it stands in; by default the caller's. */
   readonly tenantId?: string;
-  /** What it was done to: an order id or a customer's pseudonym. Never personal data: the trail is for ever. */
+  /** What it was done to: an order id or a customer's pseudonym. Never personal data: nothing in the trail can be erased. */
   readonly object?: string;
   readonly outcome: 'succeeded' | 'refused';
   /** HTTP status of the answer; none where no request is answered. */

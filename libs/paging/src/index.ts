@@ -1,4 +1,5 @@
 export { PageCursor, type Slice } from './page-cursor';
+export { PageLinks } from './page-links';
 export { PageQuery } from './page.query';
 export { PagingModule } from './paging.module';
-export { firstUuidOf, idsAfter, idsFrom, momentOf, newTimeId, timestampOf, toTimestamp } from './time-ids';
+export { idsAfter, idsFrom, momentOf, newTimeId, timestampOf, toTimestamp } from './time-ids';

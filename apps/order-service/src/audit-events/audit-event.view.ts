@@ -1,5 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import type { AuditRow } from '@platform/audit';
+import { PageLinks } from '@platform/paging';
 import { fromUUID } from 'typeid-js';
 
 /** Something that was done or refused. */
@@ -41,21 +42,13 @@ export class AuditEventView {
   readonly certificate?: string;
 }
 
-class AuditPageLinks {
-  @ApiProperty()
-  readonly self: string;
-
-  @ApiPropertyOptional({ description: 'The next page; absent on the last' })
-  readonly next?: string;
-}
-
 /** A page of `GET /v1/audit-events`. */
 export class AuditEventPage {
   @ApiProperty({ type: [AuditEventView] })
   readonly data: readonly AuditEventView[];
 
   @ApiProperty()
-  readonly links: AuditPageLinks;
+  readonly links: PageLinks;
 }
 
 export function toAuditEventView(row: AuditRow): AuditEventView {

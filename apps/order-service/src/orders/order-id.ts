@@ -1,14 +1,8 @@
 import { ServiceError } from '@platform/errors';
-import { newTimeId } from '@platform/paging';
 import { fromUUID, toUUID, type TypeId } from 'typeid-js';
 
 const PREFIX = 'ord';
 const ID = new RegExp(`^${PREFIX}_[0-7][0-9a-hjkmnp-tv-z]{25}$`);
-
-/** A new order's id as it is kept: a UUIDv7, later than all that this process made before. */
-export function newOrderUuid(): string {
-  return newTimeId();
-}
 
 /** The id as clients see it: a TypeID, `ord_…`. */
 export function toOrderId(uuid: string): string {

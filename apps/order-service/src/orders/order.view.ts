@@ -1,5 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { timestampOf, toTimestamp } from '@platform/paging';
+import { PageLinks, timestampOf, toTimestamp } from '@platform/paging';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
 import type { Order, PaymentStatus } from './order.entity';
 import type { ShownOrder } from './order-columns';
@@ -60,11 +60,6 @@ export class OrderView extends OrderReceipt {
 
   @ApiProperty({ type: 'integer', minimum: 1, description: 'Raised by every change; the ETag' })
   readonly version: number;
-}
-
-class PageLinks extends OrderLinks {
-  @ApiPropertyOptional({ description: 'The next page; absent on the last' })
-  readonly next?: string;
 }
 
 /** A page of `GET /v1/orders`. */

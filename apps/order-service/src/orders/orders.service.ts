@@ -4,14 +4,14 @@ import { SharedReads } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { fingerprint } from '@platform/idempotency';
 import { outboxRow } from '@platform/messaging';
-import { idsAfter, idsFrom, momentOf, PageCursor } from '@platform/paging';
+import { idsAfter, idsFrom, momentOf, newTimeId, PageCursor } from '@platform/paging';
 import { currentContext, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
-import { newOrderUuid, toOrderUuid } from './order-id';
+import { toOrderUuid } from './order-id';
 import { NEW, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import { Order } from './order.entity';
@@ -113,7 +113,7 @@ export class OrdersService {
 }
 
 function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): Order {
-  const id = newOrderUuid();
+  const id = newTimeId();
   const createdAt = momentOf(id);
   return Object.assign(new Order(), {
     ...NEW.order,

@@ -16,7 +16,7 @@ import { OUTBOX, outboxRow } from '@platform/messaging';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
-/** The outbox is read through once: longer than a request's statements may take, and rare. */
+/** An erasure changes many rows: it may take longer than a request's statements, and is rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
 /** At once, in one process: each has a connection of its own. */

@@ -1,9 +1,9 @@
 import { Module } from '@nestjs/common';
-import { JobQueue } from '@platform/jobs';
+import { JobsModule } from '@platform/jobs';
 import { ErasureStore } from './erasure-store';
 import { ErasureService } from './erasure.service';
 import { PrivacyController } from './privacy.controller';
 
-/** Erasure on demand. Its job is enqueued here and run by workers, so there is a queue here and no runner. */
-@Module({ controllers: [PrivacyController], providers: [ErasureService, ErasureStore, JobQueue] })
+/** Erasure on demand. Its job is enqueued here and run by workers. */
+@Module({ imports: [JobsModule], controllers: [PrivacyController], providers: [ErasureService, ErasureStore] })
 export class PrivacyModule {}

@@ -1,0 +1,10 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+
+/** What `PageCursor.page` gives beside the items. */
+export class PageLinks {
+  @ApiProperty({ description: 'This page' })
+  readonly self: string;
+
+  @ApiPropertyOptional({ description: 'The next page; absent on the last' })
+  readonly next?: string;
+}
