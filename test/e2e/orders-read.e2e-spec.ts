@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Database } from '@platform/database';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
@@ -34,13 +36,30 @@ async function place(customerId: string): Promise<string> {
 }
 
 describe('OrderLifecycleService', () => {
-  it('finds an order for its tenant, and for no other', async () => {
+  it('holds an order for its tenant, and for no other', async () => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_asked_for');
-    expect(await lifecycle.find('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
+    const hold = (tenantId: string, id: string) =>
+      service.app.get(Database).inTransaction((tx) => lifecycle.hold(tx, tenantId, id));
+    expect(await hold('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
     for (const id of [orderId, 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nonsense']) {
-      await expect(lifecycle.find('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+      await expect(hold('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
     }
+  });
+
+  it('keeps an order that is held as it is, until the transaction ends', async () => {
+    const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
+    const orderId = await place('cust_held');
+    const seen: string[] = [];
+    let cancelled: Promise<unknown> | undefined;
+    await service.app.get(Database).inTransaction(async (tx) => {
+      await lifecycle.hold(tx, 'acme', orderId);
+      cancelled = orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }).then(({ body }) => seen.push(body.status));
+      await delay(200);
+      seen.push((await lifecycle.hold(tx, 'acme', orderId)).status);
+    });
+    await cancelled;
+    expect(seen).toEqual(['PENDING', 'CANCELLED']);
   });
 
   it('takes no two companions of one table, whose columns would be confused', async () => {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
@@ -10,10 +11,18 @@ const ATTEMPTS = 5;
 /** The way to PostgreSQL. A database that is away is `SERVICE_UNAVAILABLE` here, so that nobody else needs to know. */
 @Injectable()
 export class Database {
+  /** What is done within a transaction, and what it leaves behind, knows whether it is still open. */
+  private readonly transaction = new AsyncLocalStorage<{ isOpen: boolean }>();
+
   constructor(private readonly dataSource: DataSource) {}
 
-  /** Runs `work` outside a transaction: each statement is its own. */
+  /**
+   * Runs `work` outside a transaction: each statement is its own.
+   * @throws {Error} within a transaction: were all connections of the pool to wait for a second one, all would wait in vain
+   */
   async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
+    if (this.transaction.getStore()?.isOpen)
+      throw new Error('Within a transaction only its own `tx` reaches the database');
     try {
       return await work(this.dataSource.manager);
     } catch (error) {
@@ -54,7 +63,10 @@ export class Database {
   async inTransaction<T>(work: (tx: EntityManager) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.run((manager) => manager.transaction(work));
+        const transaction = { isOpen: true };
+        const start = (manager: EntityManager) =>
+          manager.transaction((tx) => this.transaction.run(transaction, () => work(tx)));
+        return await this.run(start).finally(() => (transaction.isOpen = false));
       } catch (error) {
         if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
         await delay(Math.random() * 10 * 2 ** attempt);

@@ -4,6 +4,7 @@ import { ServiceError } from '@platform/errors';
 import { outboxRow } from '@platform/messaging';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
+import type { EntityManager } from 'typeorm';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
@@ -41,11 +42,12 @@ export class OrderLifecycleService {
   ) {}
 
   /**
-   * An order of the tenant: what another feature asks before it does something for a client that names an order.
+   * An order of the tenant, as it stays until `tx` ends: what another feature asks before it does something for a client
+   * that names an order.
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
-  async find(tenantId: string, orderId: string): Promise<Order> {
-    const order = await this.store.find(tenantId, toOrderUuid(orderId));
+  async hold(tx: EntityManager, tenantId: string, orderId: string): Promise<Order> {
+    const order = await this.store.hold(tx, tenantId, toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
     return order;
   }

@@ -6,6 +6,7 @@ import { IdempotencyStore, type KeyedRequest, keyDigest } from '@platform/idempo
 import { OUTBOX, type OutboxRow } from '@platform/messaging';
 import type { Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
+import type { EntityManager } from 'typeorm';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
@@ -269,6 +270,13 @@ export class OrderStore {
 
   find(tenantId: string, uuid: string): Promise<Order | undefined> {
     return this.finds.add({ tenantId, uuid });
+  }
+
+  /** As {@link find}; others can read it meanwhile, and not change it. */
+  async hold(tx: EntityManager, tenantId: string, uuid: string): Promise<Order | undefined> {
+    const text = `SELECT ${ORDER_COLUMNS} FROM orders WHERE tenant_id = $1 AND id = $2 FOR SHARE`;
+    const [order] = await tx.query<Order[]>(text, [tenantId, uuid]);
+    return order;
   }
 
   /** As {@link find}, to be shown. */

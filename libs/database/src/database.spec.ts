@@ -1,0 +1,33 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Database } from './database';
+
+describe('Database within a transaction', () => {
+  const manager = { transaction: (work: (tx: string) => Promise<unknown>) => work('tx') };
+  const database = new Database({ manager, driver: {} } as never);
+  const within = 'Within a transaction only its own `tx` reaches the database';
+
+  it('takes no second connection, for which all of the pool could wait', async () => {
+    await expect(database.inTransaction(() => database.run(async () => 1))).rejects.toThrow(within);
+    await expect(database.inTransaction(() => database.inTransaction(async () => 1))).rejects.toThrow(within);
+    await expect(database.inTransaction(() => database.prepared('a', 'SELECT', []))).rejects.toThrow(within);
+  });
+
+  it('knows what the transaction left behind from what is done in it', async () => {
+    let later: Promise<number> | undefined;
+    await database.inTransaction(async () => {
+      later = delay(20).then(() => database.run(async () => 2));
+    });
+    await expect(later).resolves.toBe(2);
+    await expect(database.run(async () => 3)).resolves.toBe(3);
+  });
+
+  it('is over when it failed', async () => {
+    let later: Promise<number> | undefined;
+    const failing = database.inTransaction(async () => {
+      later = delay(20).then(() => database.run(async () => 2));
+      throw new Error('failed');
+    });
+    await expect(failing).rejects.toThrow('failed');
+    await expect(later).resolves.toBe(2);
+  });
+});
