@@ -5,6 +5,7 @@ import { decodeJwt } from 'jose';
 import { CertificateAuthority, type IssuedCertificate } from '../../apps/sandbox/src/certificate-authority';
 import { certificateFiles, writeCertificates } from '../../apps/sandbox/src/certificates';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
+import { CLIENTS } from '../../apps/sandbox/src/settings';
 import { thumbprintOf } from '../support/certificates';
 import { fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
@@ -58,7 +59,7 @@ describe("The sandbox's identity provider, with certificates", () => {
     expect(claims).toMatchObject({
       client_id: 'order-orchestrator',
       tenant: 'acme',
-      scope: 'orders:read orders:write',
+      scope: CLIENTS[0]?.scope,
     });
     expect(claims['cnf']).toEqual({ 'x5t#S256': thumbprintOf(certificate) });
     expect(await orders(body.access_token, certificate)).toBe(200);

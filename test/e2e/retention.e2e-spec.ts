@@ -17,7 +17,7 @@ describe('Retention', () => {
     retention = service.app.get(RetentionService, { strict: false });
   });
   afterAll(() => service.stop());
-  beforeEach(() => service.database.query('TRUNCATE orders, payments, outbox, outbox_parked, inbox, idempotency_keys'));
+  beforeEach(() => service.database.query('TRUNCATE orders, outbox, outbox_parked, inbox, idempotency_keys CASCADE'));
 
   const query = <T extends object>(text: string, values?: unknown[]) => service.database.query<T>(text, values);
   const keys = (count: number, hours: number) =>

@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { chmodSync, mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { loadConfig } from '@platform/config';
@@ -21,11 +22,13 @@ const SHORT_LIVED_JVM = '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC';
 
 export default async function globalSetup(): Promise<void> {
   process.env['JDK_JAVA_OPTIONS'] ??= SHORT_LIVED_JVM;
-  // What jest does not wait for when it is interrupted would stay behind.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => void tearDown().finally(() => process.exit(1)));
-  }
+  // What jest does not wait for when it is interrupted, or nobody reads what it prints, would stay behind.
+  const end = () => void tearDown().finally(() => process.exit(1));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
+  for (const stream of [process.stdout, process.stderr]) stream.once('error', end);
   const directory = mkdtempSync(path.join(tmpdir(), 'order-tests-'));
+  onTeardown(() => rm(directory, { recursive: true, force: true }));
+  process.env['TMPDIR'] = directory; // for the tests' own, too
   chmodSync(directory, 0o755); // PostgreSQL may run as another user
 
   const [postgres, identityProvider, paymentApi, kafkaBrokers] = await Promise.all([
