@@ -122,6 +122,11 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const path = `/v1/customers/${customerId}/erasure`;
     const { status, body } = await compliance(path, { body: { dryRun: true } });
     expect([status, body.error.code, body.error.details[0].field]).toEqual([400, 'VALIDATION_FAILED', 'dryRun']);
+    const inQuery = await compliance(`${path}?dryRun=true`, { body: {} });
+    expect([inQuery.status, inQuery.body.error.details]).toEqual([
+      400,
+      [{ field: 'dryRun', message: 'property dryRun should not exist' }],
+    ]);
     expect((await compliance(path, { body: [] })).status).toBe(400);
     expect((await orders(`/v1/orders?customerId=${customerId}`)).body.data).toHaveLength(1);
     expect((await compliance(path, { body: {} })).body.ordersErased).toBe(1);

@@ -69,6 +69,8 @@ describe('Errors', () => {
     expect(body.error.correlationId).toBe(headers.get('x-request-id'));
     expect(headers.get('content-type')).toBe('application/json; charset=utf-8');
     expect(headers.get('x-powered-by')).toBeNull();
+    // A cache must not keep it, nor give it to who asked for problem details.
+    expect([headers.get('cache-control'), headers.get('vary')]).toEqual(['no-store', 'Accept']);
   });
 
   it('reads no body of a request that is refused before', async () => {

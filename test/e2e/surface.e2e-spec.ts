@@ -131,6 +131,18 @@ describe('The HTTP surface', () => {
       expect(answer).toMatch(/^HTTP\/1\.1 413 /);
     });
 
+    it('a body in chunks of no type, unless it is empty', async () => {
+      const { body } = await api(service.url, token)('/v1/orders', { body: anOrder() });
+      const cancel = (chunks: string) =>
+        untilClosed(
+          `POST /v1/orders/${body.orderId}/cancel HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n` +
+            `Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n`,
+          chunks,
+        );
+      expect(await cancel('2\r\n{}\r\n0\r\n\r\n')).toMatch(/^HTTP\/1\.1 415 /);
+      expect(await cancel('0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
+    });
+
     it.each([
       ['two lengths', 'Content-Length: 1\r\nContent-Length: 2\r\n\r\n'],
       ['a length and chunks', 'Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],

@@ -46,18 +46,19 @@ async function readBody(req: Request, res: Response): Promise<void> {
   if (res.destroyed) throw new ServiceError('MALFORMED_REQUEST', 'The request was given up');
   if (readWhole(req)) return;
   const length = Number(req.get('content-length'));
-  // `is` gives null where there is no body, but takes a length of 0 for one.
-  if (length !== 0 && req.is('application/json') === false) {
-    throw new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The request body must be application/json');
-  }
+  const isChunked = req.headers['transfer-encoding'] !== undefined;
+  const mayBeEmpty = length === 0 || (isChunked && req.headers['content-type'] === undefined);
+  // `is` gives null where there is no body, but takes for one what may be empty.
+  if (!mayBeEmpty && req.is('application/json') === false) throw notJson();
   // body-parser would first read it all.
   if (length > BODY_BYTES) throw tooLarge(undefined, length > REFUSED_BODY_BYTES);
   await new Promise<void>((resolve, reject) => {
     // Of chunks nobody knows the end, and body-parser waits for it even when it has had enough.
-    if (req.headers['transfer-encoding'] !== undefined) {
+    if (isChunked) {
       let received = 0;
       req.on('data', (chunk: Buffer) => {
         received += chunk.length;
+        if (mayBeEmpty) reject(notJson());
         if (received > BODY_BYTES) reject(tooLarge());
       });
     }
@@ -87,6 +88,8 @@ function readWhole(req: Request): boolean {
   req.unshift(bytes);
   return false;
 }
+
+const notJson = () => new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The request body must be application/json');
 
 const tooLarge = (cause?: unknown, isLast = true) =>
   new ServiceError('PAYLOAD_TOO_LARGE', `The request body exceeds ${BODY_BYTES} bytes`, {

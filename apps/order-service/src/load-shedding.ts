@@ -125,7 +125,12 @@ const REFUSAL = ServiceError.unavailable(undefined);
 const PROBLEM = 'application/problem+json';
 const JSON_TYPE = 'application/json';
 const [BEFORE_ID = '', AFTER_ID = ''] = JSON.stringify(errorBody(REFUSAL, '\0')).split('\\u0000');
-const HEADERS = Object.entries({ ...API_HEADERS, 'Cache-Control': 'no-store', ...REFUSAL.headers }).flat();
+const HEADERS = Object.entries({
+  ...API_HEADERS,
+  'Cache-Control': 'no-store',
+  Vary: 'Accept',
+  ...REFUSAL.headers,
+}).flat();
 
 /** How many, by method, since the last report. */
 const refused = new Map<string, number>();

@@ -22,6 +22,14 @@ describe('errorBody', () => {
     });
   });
 
+  it('does not repeat all of what a client called a field', () => {
+    const name = 'x'.repeat(100_000);
+    const details = Array(200).fill({ field: name, message: `property ${name} should not exist` });
+    const body = errorBody(new ServiceError('ORDER_VALIDATION_FAILED', 'Invalid order payload', { details }), 'req-1');
+    expect(body.error.details).toHaveLength(100);
+    expect(JSON.stringify(body).length).toBeLessThan(110_000);
+  });
+
   it('leaves details out of the JSON where there are none', () => {
     expect(JSON.stringify(errorBody(missing, 'req-1'))).toBe(
       '{"error":{"code":"ORDER_NOT_FOUND","message":"There is no such order","correlationId":"req-1"}}',

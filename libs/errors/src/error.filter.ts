@@ -28,7 +28,7 @@ export class ErrorFilter implements ExceptionFilter {
       res.destroy();
       return;
     }
-    res.status(error.status).set(error.headers);
+    res.status(error.status).set('Cache-Control', 'no-store').set(error.headers).vary('Accept');
     if (String(req.accepts(SHAPES)).startsWith(PROBLEM)) {
       res.type(PROBLEM).send(JSON.stringify(problemBody(error, requestId, req.path)));
     } else {

@@ -8,6 +8,8 @@ export interface ErrorDetail {
 
 /** A client that got this many things wrong does not read on. */
 const MOST_DETAILS = 100;
+/** Characters of a path or a message, which can hold what the client called a field. */
+const LONGEST_TEXT = 512;
 
 interface ServiceErrorOptions {
   readonly details?: readonly ErrorDetail[];
@@ -29,7 +31,10 @@ export class ServiceError extends Error {
     options: ServiceErrorOptions = {},
   ) {
     super(message, { cause: options.cause });
-    this.details = options.details?.slice(0, MOST_DETAILS);
+    this.details = options.details?.slice(0, MOST_DETAILS).map(({ field, message }) => ({
+      field: field.slice(0, LONGEST_TEXT),
+      message: message.slice(0, LONGEST_TEXT),
+    }));
     this.headers = options.headers ?? {};
   }
 

@@ -1,4 +1,4 @@
-import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
+import { Body, Controller, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
@@ -28,12 +28,13 @@ export class PrivacyController {
   erase(
     @CurrentPrincipal() principal: Principal,
     @Param() { customerId }: ErasureParams,
+    @Query() query: object,
     @Body() body: object | undefined,
   ): Promise<ErasureView> {
-    // Nobody is to find out afterwards that `dryRun` is not a field.
+    // Nobody is to find out afterwards that there is no `dryRun`.
     const details = Array.isArray(body)
       ? [{ field: '', message: 'must be a JSON object' }]
-      : Object.keys(body ?? {}).map((field) => ({ field, message: `property ${field} should not exist` }));
+      : Object.keys({ ...query, ...body }).map((field) => ({ field, message: `property ${field} should not exist` }));
     if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);
       throw new ServiceError(code, message, { details });
