@@ -19,8 +19,15 @@ class ErrorDetail {
   readonly message: string;
 }
 
+/** Not an `enum`: more are added within a version, and a client that was generated before must take them. */
+const CODE = {
+  type: String,
+  description: 'Others may be added',
+  'x-extensible-enum': Object.keys(ERROR_STATUS),
+};
+
 class ErrorFacts {
-  @ApiProperty({ enum: Object.keys(ERROR_STATUS) })
+  @ApiProperty(CODE)
   readonly code: string;
 
   @ApiProperty()
@@ -55,7 +62,7 @@ class Problem {
   @ApiProperty()
   readonly instance: string;
 
-  @ApiProperty({ enum: Object.keys(ERROR_STATUS) })
+  @ApiProperty(CODE)
   readonly code: string;
 
   @ApiPropertyOptional({ type: [ErrorDetail] })
