@@ -116,6 +116,30 @@ describe('With PostgreSQL away', () => {
     await expectBack();
   });
 
+  it('answers late while it is slow, and 503 when it is too slow, and then too makes an order once', async () => {
+    const superuser = new Client(postgres.url('orders'));
+    await superuser.connect();
+    const sleep = (seconds: number) =>
+      superuser.query(
+        `CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_sleep(${seconds}); RETURN NEW; END'`,
+      );
+    await sleep(0.5);
+    await superuser.query('CREATE TRIGGER dawdle BEFORE INSERT ON orders FOR STATEMENT EXECUTE FUNCTION dawdle()');
+    const order = anOrder({ customerId: 'cust_patient' });
+    expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
+    await sleep(2);
+    const start = performance.now();
+    const { status, headers, body } = await orders('/v1/orders', { body: order });
+    expect(performance.now() - start).toBeLessThan(2_000);
+    expect([status, body.error.code, headers.get('retry-after')]).toEqual([503, 'SERVICE_UNAVAILABLE', '1']);
+    expect((await orders('/health/ready')).status).toBe(200);
+    await superuser.query('DROP TRIGGER dawdle ON orders');
+    expect((await orders('/v1/orders', { body: order })).headers.get('idempotent-replayed')).toBeNull();
+    expect((await orders('/v1/orders?customerId=cust_patient')).body.data).toHaveLength(1);
+    await superuser.end();
+  });
+
   it('carries on the payments whose answers came while it was stopped', async () => {
     const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });
     const held = async () => (await api(pieces().paymentApi)(`/v1/payments?orderId=${body.orderId}`)).body.data;
