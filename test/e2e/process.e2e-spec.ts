@@ -236,6 +236,22 @@ describe('Logs', () => {
   });
 });
 
+describe('In production', () => {
+  it('it is said at the start what is reached in the clear', async () => {
+    const keys = { AUDIT_KEY: 'a'.repeat(32), PSEUDONYM_KEY: 'b'.repeat(32) };
+    const token = { PAYMENT_API_CLIENT_ID: 'a', PAYMENT_API_CLIENT_SECRET: 'b' };
+    const urls = { PAYMENT_API_URL: 'https://payments.example', PAYMENT_API_TOKEN_URL: 'http://id.example' };
+    const production = { NODE_ENV: 'production', ROLES: 'api', ...keys, ...token, ...urls };
+    const service = await spawnService({ DATABASE_URL: database.url, ...production });
+    const warnings = service.lines.filter(({ msg }) => String(msg).includes('is plain http'));
+    expect(warnings.map(({ level, msg }) => [level, String(msg).split(' ')[0]])).toEqual([
+      ['warn', 'OIDC_ISSUER'],
+      ['warn', 'PAYMENT_API_TOKEN_URL'],
+    ]);
+    expect(await service.end()).toBe(0);
+  });
+});
+
 describe('A database that is away at the start', () => {
   it('is told of in JSON from the first line on', async () => {
     const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {

@@ -31,9 +31,23 @@ async function main(): Promise<void> {
       'Without NODE_ENV=production AUDIT_KEY and PSEUDONYM_KEY may be missing: everybody knows the ones in use',
     );
   }
+  for (const name of inTheClear(config))
+    new Logger('main').warn(`${name} is plain http: who is on the way can read and change what is said`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
+}
+
+/** Names of what production reaches without TLS. A mesh may see to it, which is not known here. */
+function inTheClear({ env, oidc, paymentApi }: Config): string[] {
+  const urls = {
+    OIDC_ISSUER: oidc.issuer,
+    PAYMENT_API_URL: paymentApi?.url,
+    PAYMENT_API_TOKEN_URL: paymentApi?.token?.url,
+  };
+  return env === 'production'
+    ? Object.entries(urls).flatMap(([name, url]) => (url?.startsWith('http:') ? name : []))
+    : [];
 }
 
 /**
