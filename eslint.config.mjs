@@ -120,7 +120,7 @@ export default defineConfig(
     },
   },
   {
-    ignores: ['libs/config/src/**', 'apps/sandbox/src/settings.ts', 'test/**', '**/*.config.*'],
+    ignores: ['libs/config/src/**', 'apps/sandbox/src/settings.ts', 'test/**', 'docs/**', '**/*.config.*'],
     rules: {
       'no-restricted-properties': ['error', { object: 'process', property: 'env', message: ENV_MESSAGE }],
     },

@@ -1,0 +1,75 @@
+// Places an order exactly once, however many answers are lost. Needs Node.js 20 or newer, and no packages.
+// Without environment variables it speaks to the sandbox of `npm start`.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+
+const {
+  ORDERS_URL = 'http://127.0.0.1:3000',
+  TOKEN_URL = 'http://127.0.0.1:4000/token',
+  CLIENT_ID = 'order-orchestrator',
+  CLIENT_SECRET = 'sandbox-secret-not-for-production',
+} = process.env;
+
+const ANSWER_WITHIN_MS = 3_000;
+const GIVE_UP_AFTER_MS = 60_000;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 5_000;
+
+let token;
+
+async function fetchToken() {
+  const response = await fetch(TOKEN_URL, {
+    method: 'POST',
+    headers: { authorization: `Basic ${Buffer.from(`${CLIENT_ID}:${CLIENT_SECRET}`).toString('base64')}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials' }),
+    signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+  });
+  if (!response.ok) throw new Error(`The identity provider answered ${response.status}`);
+  return (await response.json()).access_token;
+}
+
+async function send(order) {
+  token ??= await fetchToken();
+  const response = await fetch(`${ORDERS_URL}/v1/orders`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify(order),
+    signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+  });
+  return { status: response.status, headers: response.headers, body: await response.json() };
+}
+
+/** @param order with its `idempotencyKey`: keep both where they outlive this process, and give both again after a crash */
+async function createOrder(order) {
+  const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
+  let tokenIsNew = false;
+  for (let attempt = 0; ; attempt += 1) {
+    const answer = await send(order).catch((error) => ({ status: 0, error }));
+    const { status, headers, body } = answer;
+    if (status === 201) return body;
+    if (status === 401 && !tokenIsNew) {
+      token = undefined; // it has ended, or its key was withdrawn
+      tokenIsNew = true;
+      continue;
+    }
+    // No answer, or "not now": whether there is an order is not known, and the same request can be sent again.
+    const isUnknown = status === 0 || status === 408 || status === 429 || status >= 500;
+    if (!isUnknown) throw new Error(`The order was refused: ${JSON.stringify(body.error)}`);
+    const askedMs = Number(headers?.get('retry-after') ?? 0) * 1_000;
+    const pauseMs = askedMs + Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
+    if (Date.now() + pauseMs > giveUpAt)
+      throw new Error('It is not known whether there is an order: ask again later, with the same key', {
+        cause: answer.error ?? body,
+      });
+    await pause(pauseMs);
+  }
+}
+
+console.log(
+  await createOrder({
+    idempotencyKey: process.argv[2] ?? randomUUID(),
+    customerId: 'cust_123',
+    items: [{ sku: 'ABC-001', quantity: 2, unitPrice: '49.99' }],
+    totalAmount: { currency: 'USD', value: '99.98' },
+  }),
+);

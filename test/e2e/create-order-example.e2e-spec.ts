@@ -1,0 +1,88 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { promisify } from 'node:util';
+import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
+import { pieces } from '../support/pieces';
+import { startService, type TestService } from '../support/service';
+
+type Fate = (req: IncomingMessage, body: string, res: ServerResponse) => unknown;
+
+describe('docs/create-order.mjs', () => {
+  let service: TestService;
+  let way: Server;
+  let fates: Fate[] = [];
+  let sent = 0;
+
+  const forward = async ({ headers }: IncomingMessage, body: string, token = headers.authorization ?? '') =>
+    fetch(`${service.url}/v1/orders`, {
+      method: 'POST',
+      headers: { authorization: token, 'content-type': 'application/json' },
+      body,
+    });
+  const deliver: Fate = async (req, body, res) => {
+    const answer = await forward(req, body);
+    res.writeHead(answer.status, { 'content-type': 'application/json' }).end(await answer.text());
+  };
+
+  beforeAll(async () => {
+    service = await startService();
+    way = createServer((req, res) => {
+      let body = '';
+      req.on('data', (chunk: Buffer) => (body += chunk.toString()));
+      req.on('end', () => {
+        sent += 1;
+        void (fates.shift() ?? deliver)(req, body, res);
+      });
+    });
+    await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve));
+  });
+  beforeEach(() => {
+    sent = 0;
+  });
+  afterAll(async () => {
+    way.closeAllConnections();
+    way.close();
+    await service.stop();
+  });
+
+  const place = (key: string) => {
+    const env = {
+      PATH: process.env['PATH'],
+      ORDERS_URL: `http://127.0.0.1:${(way.address() as AddressInfo).port}`,
+      TOKEN_URL: `${pieces().issuer}/token`,
+      CLIENT_ID: 'order-orchestrator',
+      CLIENT_SECRET,
+    };
+    return promisify(execFile)(process.execPath, ['docs/create-order.mjs', key], { env });
+  };
+
+  it('makes one order, whatever becomes of its requests and their answers', async () => {
+    fates = [
+      (req) => req.socket.destroy(),
+      async (req, body, res) => {
+        expect((await forward(req, body)).status).toBe(201);
+        res.destroy();
+      },
+      (_req, _body, res) => res.writeHead(503, { 'retry-after': '1' }).end('{}'),
+      (_req, _body, res) => res.writeHead(502, { 'content-type': 'text/html' }).end('<html>'),
+      async (req, body, res) => {
+        const refusal = await forward(req, body, 'Bearer withdrawn');
+        res.writeHead(refusal.status).end(await refusal.text());
+      },
+    ];
+    const { stdout } = await place(randomUUID());
+    expect(sent).toBe(6);
+    const rows = await service.database.query('SELECT FROM orders');
+    expect(rows).toHaveLength(1);
+    expect(stdout).toMatch(/orderId: 'ord_/);
+  });
+
+  it('does not repeat what is refused', async () => {
+    await expect(place('short')).rejects.toMatchObject({
+      stderr: expect.stringContaining('The order was refused: {"code":"ORDER_VALIDATION_FAILED"'),
+    });
+    expect(sent).toBe(1);
+  });
+});
