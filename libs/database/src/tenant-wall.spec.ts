@@ -179,4 +179,15 @@ describe('TenantWall', () => {
     expect(wall.refusalOf('globex', text, ['acme'])).toBeDefined();
     expect(wall.refusalOf('globex', text, ['globex'])).toBeUndefined();
   });
+
+  it.each([
+    ['SELECT * FROM orders o JOIN outbox ON outbox.id = o.id WHERE o.tenant_id = $1', undefined],
+    ['SELECT * FROM orders', 'orders'],
+    ['SELECT * FROM orders o JOIN payments p ON p.order_id = o.id WHERE p.tenant_id = $1', 'o'],
+    ['INSERT INTO orders (tenant_id) VALUES ($1), (DEFAULT)', 'what it inserts'],
+    ["DO 'DELETE FROM orders WHERE customer = 5'", 'a literal'],
+  ])('says of what %s lacks the tenant', (text, name) => {
+    const reason = name === undefined ? undefined : `reaches a table of tenants without tenant_id = $n: ${name}`;
+    expect(refusal(text, 'acme')).toBe(reason);
+  });
 });

@@ -52,7 +52,13 @@ export class TenantWall {
       const areNarrowed = new Set(others).size === others.length && others.every(isNarrowed);
       const mayInsert = inserted ? insertedTenants(statement) : [];
       const mayOverwrite = inserted ? overwrittenTenants(statement) : [];
-      if (!mayInsert || !mayOverwrite || !areNarrowed) return 'reaches a table of tenants without tenant_id = $n';
+      if (!mayInsert || !mayOverwrite || !areNarrowed) {
+        const open = others.filter((name) => !isNarrowed(name));
+        const where = areNarrowed ? ['what it inserts'] : open.length > 0 ? open : others; // or one name twice
+        // What stands in a literal may be a person's.
+        const names = where.map((name) => (name.startsWith("'") ? 'a literal' : name));
+        return `reaches a table of tenants without tenant_id = $n: ${names.join(', ')}`;
+      }
       if (inserted || others.length > 0) {
         if (movesRows(statement)) return 'gives rows to another tenant';
         parameters.push(...mayInsert, ...mayOverwrite, ...narrowing.map(({ number }) => number));
