@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
-import { type Admin, Kafka, logLevel } from 'kafkajs';
-import { kafkaOptions } from './kafka-options';
+import type { Admin } from 'kafkajs';
+import { quietKafka } from './kafka-options';
 import { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
 
 /** Long enough that somebody looks: what was not replayed by then is gone. */
@@ -41,7 +41,7 @@ export async function createTopics(
       ],
     },
   ];
-  const admin = new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING }).admin();
+  const admin = quietKafka(kafka).admin();
   await admin.connect();
   try {
     await admin.createTopics({ topics, waitForLeaders: false });

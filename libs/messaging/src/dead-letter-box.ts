@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
-import { type Admin, type IHeaders, Kafka, type KafkaMessage, logLevel, Partitioners, type Producer } from 'kafkajs';
+import type { Admin, IHeaders, Kafka, KafkaMessage, Producer } from 'kafkajs';
 import { headerText, markerHeaders, originalHeaders, writableHeaders } from './dead-letter-headers';
-import { kafkaOptions } from './kafka-options';
+import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 
 const ANSWERS_WITHIN_MS = 8_000;
 const LONGEST_SILENCE_MS = 10_000;
@@ -55,12 +55,8 @@ export class DeadLetterBox {
    * @throws {Error} one line, when Kafka is away, the topic does not exist or cannot be read to its end
    */
   static async open(settings: NonNullable<Config['kafka']>, topic: string): Promise<DeadLetterBox> {
-    const kafka = new Kafka({ ...kafkaOptions(settings), logLevel: logLevel.NOTHING });
-    const producer = kafka.producer({
-      allowAutoTopicCreation: false,
-      createPartitioner: Partitioners.DefaultPartitioner,
-    });
-    const box = new DeadLetterBox(topic, kafka.admin(), producer);
+    const kafka = quietKafka(settings);
+    const box = new DeadLetterBox(topic, kafka.admin(), kafka.producer(PRODUCER_OPTIONS));
     try {
       await box.connect(settings.brokers);
       await box.read(kafka, `${settings.consumerGroup}-dlq-${randomUUID()}`);

@@ -1,13 +1,15 @@
 import type { OnApplicationShutdown } from '@nestjs/common';
 import type { Config } from '@platform/config';
-import { type IHeaders, Kafka, logLevel, Partitioners, type Producer } from 'kafkajs';
+import type { IHeaders, Producer } from 'kafkajs';
 import { letterHeaders } from './dead-letter-headers';
 import { type DeadLetter, DeadLetters } from './dead-letters';
-import { kafkaOptions } from './kafka-options';
+import { isRefusedWith, PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 import { deadLetterTopicOf } from './topics';
 
 /** Characters of the reason, when the letter would be too large with all of it. The log has the whole. */
 const SHORT_REASON = 40;
+
+const TOO_LARGE = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 
 /** Appends dead letters to the dead letter topic of the topic that they came from, under the key that they had. */
 export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdown {
@@ -15,10 +17,7 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
 
   constructor(kafka: NonNullable<Config['kafka']>) {
     super();
-    this.producer = new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING }).producer({
-      allowAutoTopicCreation: false,
-      createPartitioner: Partitioners.DefaultPartitioner,
-    });
+    this.producer = quietKafka(kafka).producer(PRODUCER_OPTIONS);
   }
 
   /** Rejects when Kafka does not take the letter. May be called again while a letter is under way. */
@@ -27,7 +26,7 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
     try {
       await this.append(letter, letterHeaders(letter, time), time);
     } catch (error) {
-      if (!isTooLarge(error)) throw error;
+      if (!isRefusedWith(error, TOO_LARGE)) throw error;
       await this.append(letter, letterHeaders(letter, time, SHORT_REASON), time);
     }
   }
@@ -45,9 +44,4 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
       messages: [{ key, value, headers, timestamp: String(time.getTime()) }],
     });
   }
-}
-
-/** https://kafka.apache.org/protocol#protocol_error_codes */
-function isTooLarge(error: unknown): boolean {
-  return ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE'].includes(String((error as { type?: unknown }).type));
 }

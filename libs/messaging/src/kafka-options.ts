@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import type { KafkaConfig, SASLOptions } from 'kafkajs';
+import { Kafka, type KafkaConfig, logLevel, Partitioners, type ProducerConfig, type SASLOptions } from 'kafkajs';
 
 /** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
 export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
@@ -12,4 +12,26 @@ export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
     requestTimeout: 10_000,
     retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 },
   };
+}
+
+/** Kafka for who tells of its failures. */
+export function quietKafka(kafka: NonNullable<Config['kafka']>): Kafka {
+  return new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING });
+}
+
+/** Messages with one key go to one partition, the same as those of other languages' clients. */
+export const PRODUCER_OPTIONS: ProducerConfig = {
+  allowAutoTopicCreation: false,
+  createPartitioner: Partitioners.DefaultPartitioner,
+};
+
+/**
+ * Whether a broker refused with one of these codes, such as `MESSAGE_TOO_LARGE`
+ * (https://kafka.apache.org/protocol#protocol_error_codes). kafkajs wraps what it has tried again.
+ */
+export function isRefusedWith(error: unknown, codes: ReadonlySet<string>): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (codes.has(String((cause as { type?: unknown }).type))) return true;
+  }
+  return false;
 }

@@ -4,13 +4,14 @@ import type { RecordMetadata } from 'kafkajs';
 import { lastValueFrom } from 'rxjs';
 import { ChosenPartitions } from './chosen-partitions';
 import { EventPublisher, EventRefused } from './event-publisher';
+import { isRefusedWith } from './kafka-options';
 import { type StoredEvent, toMessage } from './stored-event';
 import { ORDERS_TOPIC } from './topics';
 
 /** Injection token of the Nest Kafka client. */
 export const KAFKA_CLIENT = Symbol('KAFKA_CLIENT');
 
-/** Broker errors that no retry mends (https://kafka.apache.org/protocol#protocol_error_codes). */
+/** Broker errors that no retry mends. */
 const REFUSALS = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 @Injectable()
@@ -37,14 +38,7 @@ export class KafkaPublisher extends EventPublisher {
       // A producer that failed has lost count of its sequence numbers, also those of partitions that took their part:
       // whatever it sent next would be out of sequence. The next send makes a new one.
       await this.client.close().catch(() => undefined);
-      throw isRefusal(error) ? new EventRefused('Kafka refuses the event', { cause: error }) : error;
+      throw isRefusedWith(error, REFUSALS) ? new EventRefused('Kafka refuses the event', { cause: error }) : error;
     }
   }
-}
-
-function isRefusal(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (REFUSALS.has(String((cause as { type?: unknown }).type))) return true;
-  }
-  return false;
 }

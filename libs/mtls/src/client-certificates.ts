@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { Config } from '@platform/config';
 import type { ClientCertificate } from '@platform/request-context';
+import { LRUCache } from 'lru-cache';
 import { CertificateRefused } from './certificate-refused';
 import { isCurrent } from './client-authorities';
 import { certificateFromHeader, type PresentedCertificate, presentedCertificate } from './presented-certificate';
@@ -16,7 +17,7 @@ export class ClientCertificates {
   /** A connection has one certificate: it is asked for no second one (no renegotiation), and resumes no other. */
   private readonly fromHandshakes = new WeakMap<TLSSocket, PresentedCertificate | 'none' | 'unknown'>();
   /** By the text of the header: a proxy sends requests of many clients over one connection. */
-  private readonly fromHeaders = new Map<string, PresentedCertificate>();
+  private readonly fromHeaders = new LRUCache<string, PresentedCertificate>({ max: REMEMBERED });
 
   constructor(
     private readonly config: Config,
@@ -76,8 +77,6 @@ export class ClientCertificates {
       } catch (cause) {
         throw new CertificateRefused('certificate_invalid', { cause });
       }
-      const [oldest] = this.fromHeaders.size < REMEMBERED ? [] : this.fromHeaders.keys();
-      if (oldest !== undefined) this.fromHeaders.delete(oldest);
       this.fromHeaders.set(value, presented);
     }
     return presented;
