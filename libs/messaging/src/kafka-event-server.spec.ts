@@ -182,18 +182,12 @@ describe('KafkaEventServer', () => {
     expect(await ages()).toEqual([]);
   });
 
-  it('leaves alone what is left of a batch that is stale', async () => {
-    const partition = new Partition(Array.from({ length: 60 }, (_, n) => `id-${n}`));
-    const { batch } = partition;
-    handle = async () => void (batch.isStale = () => true);
-    await eachBatch(batch);
-    expect(handled).toHaveLength(50);
-  });
-
-  it('leaves alone what is left of a batch when it stops', async () => {
-    const partition = new Partition(Array.from({ length: 60 }, (_, n) => `id-${n}`));
-    const { batch } = partition;
-    handle = async () => void (batch.isRunning = () => false);
+  it.each([
+    ['is stale', { isStale: () => true }],
+    ['is not to go on', { isRunning: () => false }],
+  ])('leaves alone what is left of a batch that %s', async (_, change) => {
+    const { batch } = new Partition(Array.from({ length: 60 }, (_, n) => `id-${n}`));
+    handle = async () => void Object.assign(batch, change);
     await eachBatch(batch);
     expect(handled).toHaveLength(50);
   });
