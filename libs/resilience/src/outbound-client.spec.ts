@@ -882,11 +882,61 @@ describe('the token', () => {
 
   it('that the dependency refuses is not used again', async () => {
     const { endpoint, api, sent, get, outcomes } = await startWithToken(token('revoked'), token('other'));
+    await get();
+    await delay(1_050);
     api.behave(answer(401), answer(200));
     expect((await get()).status).toBe(200);
-    expect(sent()).toEqual(['Bearer revoked', 'Bearer other']);
+    expect(sent()).toEqual(['Bearer revoked', 'Bearer revoked', 'Bearer other']);
     expect(endpoint.received).toHaveLength(2);
-    expect(await outcomes()).toEqual({ refused: 1, success: 1 });
+    expect(await outcomes()).toEqual({ refused: 1, success: 2 });
+  });
+
+  it('is not fetched anew for each attempt with a dependency that takes none', async () => {
+    const { endpoint, api, failed } = await startWithToken(token('good'));
+    api.behave(answer(401));
+    for (let n = 0; n < 3; n += 1) expect(await failed()).toMatchObject({ kind: 'status', status: 401 });
+    expect(api.received).toHaveLength(9);
+    expect(endpoint.received).toHaveLength(1);
+  });
+
+  it('is waited for within the time of the attempt, and not by who has given up', async () => {
+    const { api, get, failed } = await startWithToken(later(300, token('late')));
+    const once = { method: 'POST' } as const;
+    expect(await failed({ ...once, signal: AbortSignal.timeout(50) })).toMatchObject({
+      kind: 'aborted',
+      wasSent: false,
+    });
+    expect((await get()).status).toBe(200); // it waits for the same one
+    expect(api.received).toHaveLength(1);
+  });
+
+  it('and the answer together have the time of an attempt', async () => {
+    const { api, failed } = await startWithToken(later(600, token('late')));
+    api.behave(hang);
+    const ms = await tookMs(failed({ method: 'POST' }));
+    expect(ms).toBeGreaterThan(950);
+    expect(ms).toBeLessThan(1_300);
+    expect(api.received).toHaveLength(1);
+  });
+
+  it('that comes too late, or after the shutdown began, is sent nowhere', async () => {
+    const slow = await startWithToken(later(1_500, token('late')));
+    expect(await slow.failed({ method: 'POST' })).toMatchObject({ kind: 'no_token', wasSent: false });
+    expect(slow.api.received).toEqual([]);
+    const ending = await startWithToken(later(200, token('late')));
+    const failure = ending.failed({ method: 'POST' });
+    await delay(50);
+    void ending.client.onApplicationShutdown();
+    expect(await failure).toMatchObject({ kind: 'aborted', wasSent: false });
+    expect(ending.api.received).toEqual([]);
+  });
+
+  it.each(['"3600"', '3600'])('may say its life as %s', async (life) => {
+    const body = `{"access_token":"a","token_type":"bearer","expires_in":${life}}`;
+    const { endpoint, get } = await startWithToken(answer(200, body));
+    await get();
+    await get();
+    expect(endpoint.received).toHaveLength(1);
   });
 
   it.each<[string, Behaviour, string]>([

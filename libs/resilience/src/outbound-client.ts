@@ -124,9 +124,14 @@ export class OutboundClient implements OnApplicationShutdown {
   /** Before the circuit is asked to judge: what is refused here says nothing about the dependency. */
   private assertAdmitted(signal?: AbortSignal): void {
     const refuse = (kind: OutboundFailureKind) => new OutboundFailure(this.name, kind, { wasSent: false });
-    if (signal?.aborted || this.stop.signal.aborted) throw refuse('aborted');
+    this.assertNotAborted(signal);
     if (!this.circuit.letsThrough) throw refuse('circuit_open');
     if (this.attemptsUnderWay >= this.settings.maxConcurrent) throw refuse('bulkhead_full');
+  }
+
+  private assertNotAborted(signal?: AbortSignal): void {
+    if (signal?.aborted || this.stop.signal.aborted)
+      throw new OutboundFailure(this.name, 'aborted', { wasSent: false });
   }
 
   private async exchangeWithToken(
@@ -137,9 +142,12 @@ export class OutboundClient implements OnApplicationShutdown {
   ): Promise<OutboundAnswer> {
     this.attemptsUnderWay += 1;
     try {
-      const token = await this.token?.get();
+      const start = performance.now();
+      const token = await this.token?.get(timeoutMs, signal);
       if (token !== undefined) message.headers['authorization'] = `Bearer ${token}`;
-      const answer = await this.exchange(message, trace, timeoutMs, signal);
+      this.assertNotAborted(signal); // it may have been while the token came
+      const leftMs = Math.max(1, timeoutMs - (performance.now() - start));
+      const answer = await this.exchange(message, trace, leftMs, signal);
       const isRefused = token !== undefined && answer.status === 401;
       if (isRefused) this.token?.refused(token);
       if (isRefused || answer.status >= 500) throw this.statusFailure(answer);

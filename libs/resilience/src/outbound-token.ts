@@ -5,7 +5,7 @@ import { OutboundFailure } from './outbound-failure';
 
 /** A token is renewed when so much of its life is over: what is in use stays good while the provider is away for a while. */
 const RENEW_AFTER = 0.8;
-/** From one failed renewal to the next, while the token in use is good. */
+/** From one renewal to the next, where one failed, or where the dependency takes none. */
 const RENEW_AGAIN_MS = 1_000;
 /** RFC 6749 section 5.1 only recommends `expires_in`. */
 const LIFE_UNTOLD_S = 60;
@@ -13,11 +13,12 @@ const LIFE_UNTOLD_S = 60;
 const answer = z.object({
   access_token: z.string().regex(/^[\x21-\x7e]{1,8192}$/),
   token_type: z.string().regex(/^bearer$/i),
-  expires_in: z.number().positive().default(LIFE_UNTOLD_S),
+  expires_in: z.coerce.number().positive().default(LIFE_UNTOLD_S), // some providers send a string
 });
 
 interface Known {
   readonly value: string;
+  readonly since: number;
   renewAt: number;
   readonly expiresAt: number;
 }
@@ -53,24 +54,35 @@ export class OutboundToken {
     };
   }
 
-  /** @throws {OutboundFailure} of the kind `no_token` */
-  async get(): Promise<string> {
+  /** @throws {OutboundFailure} `no_token`, also when there is none in time; `aborted` when the signal fires first */
+  async get(timeoutMs: number, signal?: AbortSignal): Promise<string> {
     const { known } = this;
     const now = performance.now();
     if (known && now < known.renewAt) return known.value;
     this.fetching ??= this.fetch().finally(() => (this.fetching = undefined));
-    if (!known || now >= known.expiresAt) return this.fetching;
+    if (!known || now >= known.expiresAt) return this.waitFor(this.fetching, timeoutMs, signal);
     this.fetching.catch(() => (known.renewAt = performance.now() + RENEW_AGAIN_MS));
     return known.value;
   }
 
   /** The dependency does not take it: the next request gets another. */
   refused(token: string): void {
-    if (this.known?.value === token) this.known = undefined;
+    const { known } = this;
+    if (known?.value === token && performance.now() - known.since > RENEW_AGAIN_MS) this.known = undefined;
   }
 
   close(): Promise<void> {
     return this.endpoint.close();
+  }
+
+  /** Others may wait for the same token for longer. */
+  private waitFor(fetching: Promise<string>, timeoutMs: number, signal?: AbortSignal): Promise<string> {
+    const end = AbortSignal.any([AbortSignal.timeout(Math.ceil(timeoutMs)), ...(signal ? [signal] : [])]);
+    const { promise: cut, reject } = Promise.withResolvers<never>();
+    end.addEventListener('abort', () => {
+      reject(signal?.aborted ? new OutboundFailure(this.name, 'aborted', { wasSent: false }) : this.failure('timeout'));
+    });
+    return Promise.race([cut, fetching]);
   }
 
   private async fetch(): Promise<string> {
@@ -82,7 +94,7 @@ export class OutboundToken {
     if (status !== 200 || !parsed.success) throw this.failure(status === 200 ? 'not a token' : String(status));
     const { access_token: value, expires_in: lifeS } = parsed.data;
     const lifeMs = lifeS * 1_000;
-    this.known = { value, renewAt: start + lifeMs * RENEW_AFTER, expiresAt: start + lifeMs };
+    this.known = { value, since: start, renewAt: start + lifeMs * RENEW_AFTER, expiresAt: start + lifeMs };
     return value;
   }
 
