@@ -15,17 +15,35 @@ const GIVE_UP_AFTER_MS = 60_000;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
+/** It is certain that nothing was done, and the same would be refused again. */
+class Refused extends Error {}
+
 let token;
 
 async function fetchToken() {
   const response = await fetch(TOKEN_URL, {
     method: 'POST',
-    headers: { authorization: `Basic ${Buffer.from(`${CLIENT_ID}:${CLIENT_SECRET}`).toString('base64')}` },
+    headers: {
+      authorization: `Basic ${Buffer.from([CLIENT_ID, CLIENT_SECRET].map(encodeURIComponent).join(':')).toString('base64')}`,
+    },
     body: new URLSearchParams({ grant_type: 'client_credentials' }),
     signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
   });
-  if (!response.ok) throw new Error(`The identity provider answered ${response.status}`);
+  if (isNotNow(response.status)) throw new Error(`The identity provider answered ${response.status}`);
+  if (!response.ok) throw new Refused(`The identity provider refuses the client: ${await response.text()}`);
   return (await response.json()).access_token;
+}
+
+/** No answer, or "not now": whether anything was done is not known, and the same request can be sent again. */
+function isNotNow(status) {
+  return status === 0 || status === 408 || status === 429 || status >= 500;
+}
+
+/** `Retry-After` is a number of seconds or a date. */
+function retryAfterMs(header) {
+  if (!header) return 0;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - Date.now();
+  return ms > 0 ? ms : 0;
 }
 
 async function send(order) {
@@ -44,7 +62,10 @@ async function createOrder(order) {
   const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
   let tokenIsNew = false;
   for (let attempt = 0; ; attempt += 1) {
-    const answer = await send(order).catch((error) => ({ status: 0, error }));
+    const answer = await send(order).catch((error) => {
+      if (error instanceof Refused) throw error;
+      return { status: 0, error };
+    });
     const { status, headers, body } = answer;
     if (status === 201) return body;
     if (status === 401 && !tokenIsNew) {
@@ -52,10 +73,8 @@ async function createOrder(order) {
       tokenIsNew = true;
       continue;
     }
-    // No answer, or "not now": whether there is an order is not known, and the same request can be sent again.
-    const isUnknown = status === 0 || status === 408 || status === 429 || status >= 500;
-    if (!isUnknown) throw new Error(`The order was refused: ${JSON.stringify(body.error)}`);
-    const askedMs = Number(headers?.get('retry-after') ?? 0) * 1_000;
+    if (!isNotNow(status)) throw new Refused(`The order was refused: ${JSON.stringify(body.error)}`);
+    const askedMs = retryAfterMs(headers?.get('retry-after'));
     const pauseMs = askedMs + Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
     if (Date.now() + pauseMs > giveUpAt)
       throw new Error('It is not known whether there is an order: ask again later, with the same key', {

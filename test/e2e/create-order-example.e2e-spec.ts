@@ -47,13 +47,13 @@ describe('docs/create-order.mjs', () => {
     await service.stop();
   });
 
-  const place = (key: string) => {
+  const place = (key: string, secret = CLIENT_SECRET) => {
     const env = {
       PATH: process.env['PATH'],
       ORDERS_URL: `http://127.0.0.1:${(way.address() as AddressInfo).port}`,
       TOKEN_URL: `${pieces().issuer}/token`,
       CLIENT_ID: 'order-orchestrator',
-      CLIENT_SECRET,
+      CLIENT_SECRET: secret,
     };
     return promisify(execFile)(process.execPath, ['docs/create-order.mjs', key], { env });
   };
@@ -66,6 +66,7 @@ describe('docs/create-order.mjs', () => {
         res.destroy();
       },
       (_req, _body, res) => res.writeHead(503, { 'retry-after': '1' }).end('{}'),
+      (_req, _body, res) => res.writeHead(503, { 'retry-after': new Date(Date.now() + 1_000).toUTCString() }).end('{}'),
       (_req, _body, res) => res.writeHead(502, { 'content-type': 'text/html' }).end('<html>'),
       async (req, body, res) => {
         const refusal = await forward(req, body, 'Bearer withdrawn');
@@ -73,7 +74,7 @@ describe('docs/create-order.mjs', () => {
       },
     ];
     const { stdout } = await place(randomUUID());
-    expect(sent).toBe(6);
+    expect(sent).toBe(7);
     const rows = await service.database.query('SELECT FROM orders');
     expect(rows).toHaveLength(1);
     expect(stdout).toMatch(/orderId: 'ord_/);
@@ -84,5 +85,12 @@ describe('docs/create-order.mjs', () => {
       stderr: expect.stringContaining('The order was refused: {"code":"ORDER_VALIDATION_FAILED"'),
     });
     expect(sent).toBe(1);
+  });
+
+  it('says at once that it is not let in', async () => {
+    await expect(place(randomUUID(), 'wrong')).rejects.toMatchObject({
+      stderr: expect.stringContaining('The identity provider refuses the client: {"error":"invalid_client"'),
+    });
+    expect(sent).toBe(0);
   });
 });

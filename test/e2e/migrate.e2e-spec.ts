@@ -1,10 +1,13 @@
+import { once } from 'node:events';
 import { loadConfig } from '@platform/config';
 import { migrate } from '../../apps/order-service/src/database/migrate';
-import { runProgram } from '../../apps/sandbox/src/program';
+import { Client } from 'pg';
+import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
 import { api } from '../support/client';
 import { createDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { until } from '../support/until';
 
 describe('migrate', () => {
   it('is done by one when several start at once, and changes nothing the second time', async () => {
@@ -22,6 +25,25 @@ describe('migrate', () => {
       ...['audit_blocks', 'audit_events', 'cursor_keys', 'erasures', 'idempotency_keys', 'inbox', 'migrations'],
       ...['orders', 'outbox', 'outbox_parked', 'payments'],
     ]);
+    await database.drop();
+  });
+
+  it('goes no further when it has lost its lock, which another may have by now', async () => {
+    const database = await createDatabase();
+    const other = new Client(database.superuserUrl);
+    await other.connect();
+    await other.query('BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE');
+    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    const child = startProgram('database/migrate', env, [], 'pipe');
+    const end = once(child, 'close');
+    const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    await until('it to wait', async () => (await database.query(waiting)).length === 1, 20_000);
+    await database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name = 'order-service migrations'`,
+    );
+    expect(await end).toEqual([1, null]);
+    await other.end();
     await database.drop();
   });
 

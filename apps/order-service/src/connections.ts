@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { Server as TlsServer } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 
 /**
  * To close the connections of a server on which nothing was asked. Node takes one that has sent nothing, or not all of its
@@ -8,9 +8,15 @@ import { Server as TlsServer } from 'node:tls';
  */
 export function trackConnections(server: Server): { closeUnused(): void } {
   const connections = new Set<Socket>();
-  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+  const track = (socket: Socket) => {
     connections.add(socket);
     socket.once('close', () => connections.delete(socket));
+  };
+  server.on('connection', track);
+  // The connection below is no longer spoken with, and shows no answer.
+  server.on('secureConnection', (socket: TLSSocket & { _parent?: Socket }) => {
+    if (socket._parent) connections.delete(socket._parent);
+    track(socket);
   });
   return {
     closeUnused: () => {

@@ -20,6 +20,10 @@ export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
   const lock = await directConnection(config, 'order-service migrations', 0);
+  // Another may have it by now, and begin: nothing more must be done here.
+  lock.on('error', (error) => {
+    throw error;
+  });
   try {
     await acquire(lock);
     await createServiceRole(lock);
