@@ -63,6 +63,8 @@ describe('isUnavailable', () => {
     'Query read timeout',
     'Client has encountered a connection error and is not queryable',
     'Client was closed and is not queryable',
+    'Driver not Connected',
+    'Cannot use a pool after calling end on the pool',
   ])('is true for what the driver says without a code: %s', (message) => {
     expect(isUnavailable(new Error(message))).toBe(true);
     expect(isUnavailable(fromTypeOrm(new Error(message)))).toBe(true);

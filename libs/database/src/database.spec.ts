@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { TypeORMError } from 'typeorm';
 import { Database } from './database';
 
 describe('Database within a transaction', () => {
@@ -29,5 +30,16 @@ describe('Database within a transaction', () => {
     });
     await expect(failing).rejects.toThrow('failed');
     await expect(later).resolves.toBe(2);
+  });
+});
+
+describe('Database that the process has closed, as it ends', () => {
+  const manager = { transaction: () => Promise.reject(new TypeORMError('Driver not Connected')) };
+  const database = new Database({ manager, driver: { master: undefined } } as never);
+
+  it('is away, and nobody else is at fault', async () => {
+    const away = { code: 'SERVICE_UNAVAILABLE' };
+    await expect(database.inTransaction(async () => 1)).rejects.toMatchObject(away);
+    await expect(database.prepared('a', 'SELECT', [])).rejects.toMatchObject(away);
   });
 });

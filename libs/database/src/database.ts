@@ -36,8 +36,9 @@ export class Database {
    * @param name stands for the text: another text needs another name
    */
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
-    const { master } = this.dataSource.driver as unknown as { master: Pool };
     return this.run(async () => {
+      const { master } = this.dataSource.driver as unknown as { master: Pool | undefined };
+      if (!master) throw ServiceError.unavailable(new Error('The connections are closed'));
       // Awaited, and not left to the pool's own `query`: that sends the statement in the context of whoever gave the
       // connection back, and so as another client.
       const client = await master.connect();
