@@ -1,4 +1,4 @@
-import { onSignal } from './signals';
+import { onSignal } from './signals'; // first: from here on the process can be told to end
 import 'reflect-metadata';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';

@@ -65,7 +65,7 @@ export class OutboundToken {
     return known.value;
   }
 
-  /** The dependency does not take it: the next request gets another. */
+  /** The dependency does not take it: the next request gets another, unless this one is new: no other would be better. */
   refused(token: string): void {
     const { known } = this;
     if (known?.value === token && performance.now() - known.since > RENEW_AGAIN_MS) this.known = undefined;
