@@ -43,15 +43,12 @@ export class Database {
       // connection back, and so as another client.
       const client = await master.connect();
       let fault: unknown;
-      const ended = () => undefined; // the statement is told too; without a listener the process would end
-      client.on('error', ended);
       try {
         return (await client.query<Row>({ name, text, values: [...values] })).rows;
       } catch (error) {
         fault = error;
         throw error;
       } finally {
-        client.off('error', ended);
         client.release(isUnavailable(fault) && !isLocked(fault));
       }
     });

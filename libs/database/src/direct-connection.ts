@@ -31,7 +31,6 @@ export function directOptions(config: Config, applicationName: string, queryTime
 export async function directConnection(...parameters: Parameters<typeof directOptions>): Promise<DirectConnection> {
   if (currentContext()?.principal) throw new Error('A direct connection is for the work of the service itself');
   const client = new FailFastClient(directOptions(...parameters));
-  client.on('error', () => undefined); // the statement under way, or the next one, hears of it
   try {
     return await client.connect();
   } catch (error) {

@@ -1,4 +1,4 @@
-import { Client, DatabaseError } from 'pg';
+import { Client, type ClientConfig, DatabaseError } from 'pg';
 import { isUnavailable } from './database-errors';
 import { closeAtOnce } from './end-connection';
 
@@ -14,9 +14,15 @@ type Connected = ((error: Error) => void) | ((error: null, client: Client) => vo
  * not answer in time and then returns the connection, still waiting, to its pool, where it makes the next callers wait
  * too. Here it is closed, so that the pool opens a new one, perhaps to a server that is there.
  *
- * Whatever keeps it from being made (TLS, names, rights, files) counts as a server that is away.
+ * Whatever keeps it from being made (TLS, names, rights, files) counts as a server that is away. Its end is heard of by the
+ * statement under way or the next one, at whatever moment it comes: nobody needs to listen for `error`.
  */
 export class FailFastClient extends Client {
+  constructor(config: ClientConfig) {
+    super(config);
+    this.on('error', () => undefined); // without a listener Node would end the process
+  }
+
   override connect(): Promise<Client>;
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<Client> | void {
