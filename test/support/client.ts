@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { type Dispatcher, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici';
 import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { pieces } from './pieces';
 
@@ -22,10 +23,13 @@ export type Api = (path: string, call?: Call) => Promise<Answer>;
 /** What nobody answers fails by itself, and not with the time of its test. */
 const ANSWERED_WITHIN_MS = 60_000;
 
-/** Calls the service at `url` with a token, as a client would. */
-export function api(url: string, token?: string): Api {
+/**
+ * Calls the service at `url` with a token, as a client would.
+ * @param connections where it finds its connection; without it, where all of this process do
+ */
+export function api(url: string, token?: string, connections?: Dispatcher): Api {
   return async (path, { method, headers, body } = {}) => {
-    const response = await fetch(url + path, {
+    const response = await (connections ? through(connections) : fetch)(url + path, {
       method: method ?? (body === undefined ? 'GET' : 'POST'),
       headers: {
         ...(token !== undefined && { authorization: `Bearer ${token}` }),
@@ -39,6 +43,11 @@ export function api(url: string, token?: string): Api {
     const isJson = text !== '' && /json/.test(response.headers.get('content-type') ?? '');
     return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : undefined };
   };
+}
+
+/** Node's own `fetch` is of another version of undici, and takes no dispatcher of this one. */
+function through(dispatcher: Dispatcher): typeof fetch {
+  return ((url: string, init: UndiciInit) => undiciFetch(url, { ...init, dispatcher })) as typeof fetch;
 }
 
 /** A token of the real identity provider, with all scopes of the client. */
