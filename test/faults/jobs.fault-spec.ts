@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
@@ -6,6 +7,8 @@ import { until } from '../support/until';
 
 /** A runner that is lost is given 15 s to end, its jobs are freed within 13 s more; and machines are busy. */
 const PATIENCE_MS = 60_000;
+/** Between the orders that a fault has to meet: thousands would take longer to pay than the faults last. */
+const PAUSE_MS = 250;
 const TEST_MS = 120_000;
 
 /** What the job runner loses by itself, while everything else has its database. */
@@ -43,6 +46,7 @@ describe('A job runner on a faulty way to its database', () => {
       'the faults',
       async () => {
         placed.push(...(await placeSome()));
+        await delay(PAUSE_MS);
         return isOver();
       },
       PATIENCE_MS,

@@ -18,7 +18,7 @@ type Connected = ((error: Error) => void) | ((error: null, client: Client) => vo
  * statement under way or the next one, at whatever moment it comes: nobody needs to listen for `error`.
  */
 export class FailFastClient extends Client {
-  constructor(config: ClientConfig) {
+  constructor(config?: ClientConfig) {
     super(config);
     this.on('error', () => undefined); // without a listener Node would end the process
   }

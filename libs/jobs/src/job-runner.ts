@@ -223,15 +223,20 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       runner.promise.catch(() => undefined); // also when nobody waits for it any more
       // The lock goes when the process does; a runner that has lost it counts as dead.
       presence.once('end', () => lost.abort(new Error('The job runner has lost its sign of life')));
-      presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]).then(
-        () => lost.signal.aborted || onProgress(),
-        (error: unknown) => lost.abort(error),
-      );
-      const heartbeat = setInterval(() => void presence.query('SELECT').catch(() => undefined), HEARTBEAT_MS);
+      const ended = new AbortController();
+      const live = async () => {
+        await presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]);
+        if (!lost.signal.aborted) onProgress();
+        for (;;) {
+          await delay(HEARTBEAT_MS, undefined, { signal: ended.signal });
+          await presence.query('SELECT');
+        }
+      };
+      live().catch((error: unknown) => ended.signal.aborted || lost.abort(error));
       await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
         lost.signal.removeEventListener('abort', die);
-        clearInterval(heartbeat);
+        ended.abort();
         presence.release(true);
       });
       if (!this.stop.signal.aborted)
