@@ -202,3 +202,37 @@ describe('POST /v1/orders in a burst', () => {
     }
   });
 });
+
+describe('POST /v1/orders beside a key that another transaction holds on to', () => {
+  let database: TestDatabase;
+  let service: ServiceProcess;
+  let orders: Api;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api', LOG_LEVEL: 'fatal' });
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+  }, 120_000);
+
+  afterAll(async () => {
+    await service.end('SIGKILL');
+    await database.drop();
+  });
+
+  it('is 503 for that key alone', async () => {
+    const held = anOrder();
+    const { body } = await orders('/v1/orders', { body: held });
+    const holder = new Client(database.superuserUrl);
+    await holder.connect();
+    await holder.query('BEGIN');
+    const sql = "DELETE FROM idempotency_keys WHERE response_body::jsonb ->> 'orderId' = $1";
+    expect((await holder.query(sql, [body.orderId])).rowCount).toBe(1);
+    const requests = Array.from({ length: BURST }, () => anOrder());
+    requests[20] = held;
+    const answers = await Promise.all(requests.map((request) => orders('/v1/orders', { body: request })));
+    await holder.end();
+    expect(answers.map(({ status }) => status)).toEqual(requests.map((request) => (request === held ? 503 : 201)));
+    const again = await orders('/v1/orders', { body: held });
+    expect([again.status, again.body.orderId]).toEqual([201, body.orderId]);
+  });
+});

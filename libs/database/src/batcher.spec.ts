@@ -152,6 +152,21 @@ describe('Batcher', () => {
     expect(writes.batches).toEqual([[0], [1], range(2, 8), [2]]);
   });
 
+  it('has the one wait alone that meets a lock, and gives up the rest when another does', async () => {
+    const locked = ServiceError.unavailable(Object.assign(new Error('locked'), { code: '55P03' }));
+    const addTen = async () => {
+      const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+      await turn();
+      await writes.finishAll();
+      return Promise.all(results);
+    };
+    writes.fault = (items) => (items.includes(5) ? locked : undefined);
+    expect(await addTen()).toEqual(range(0, 10).map((item) => (item === 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
+    writes.fault = (items) => (items.some((item) => item >= 5) ? locked : undefined);
+    expect(await addTen()).toEqual(range(0, 10).map((item) => (item >= 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
+    expect(writes.batches.slice(-2)).toEqual([[5], [6]]);
+  });
+
   it('ends a batch before the item that would make it too heavy', async () => {
     const results = range(9_998, 10).map((item) => commits.add(item));
     await turn();

@@ -1,5 +1,7 @@
 import { ServiceError } from '@platform/errors';
 import { newContext, runInContext } from '@platform/request-context';
+import { isLocked } from './database-errors';
+import { refuseWithinTransaction } from './open-transaction';
 
 /** While so many batches are on their way to the database, what comes waits for the next one. */
 const MOST_IN_FLIGHT = 2;
@@ -12,6 +14,12 @@ const WORTH_TWO_BATCHES = 16;
  * consumer 200 events are under way.
  */
 const LONGEST_QUEUE = 1_000;
+
+/** So many of a batch may each wait, alone, for what another transaction has locked. A locked table would lock all of them. */
+const MOST_LOCKED = 1;
+
+/** What became of a batch: the database was away, or an item that was sent alone met a lock that was held for too long. */
+type Fate = 'settled' | 'locked' | 'away';
 
 interface Waiting<Item, Result> {
   readonly item: Item;
@@ -42,8 +50,10 @@ export class Batcher<Item, Result> {
   /**
    * @returns the item's result; of a write, once it is committed
    * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already
+   * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async add(item: Item): Promise<Result> {
+    refuseWithinTransaction(); // whoever sets off a batch does so for all of it
     if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many wait already'));
     // Those that are added together go together; who finds others waiting goes when they do.
     if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
@@ -71,8 +81,7 @@ export class Batcher<Item, Result> {
     return this.inFlight === 0 && length >= WORTH_TWO_BATCHES ? Math.ceil(length / 2) : length;
   }
 
-  /** @returns false when the database is away */
-  private async settle(batch: readonly Waiting<Item, Result>[]): Promise<boolean> {
+  private async settle(batch: readonly Waiting<Item, Result>[]): Promise<Fate> {
     try {
       const results = await this.send(batch.map(({ item }) => item));
       for (const [index, { resolve, reject }] of batch.entries()) {
@@ -80,21 +89,26 @@ export class Batcher<Item, Result> {
         if (result instanceof Error) reject(result);
         else resolve(result);
       }
-      return true;
+      return 'settled';
     } catch (error) {
-      const isAway = ServiceError.isUnavailable(error);
+      const isUnavailable = ServiceError.isUnavailable(error);
+      const isAway = isUnavailable && !isLocked(error);
       if (batch.length === 1 || isAway) {
         // Those who wait would hear the same, each after as long a wait.
         for (const { reject } of [...batch, ...(isAway ? this.waiting.splice(0) : [])]) reject(error);
-        return !isAway;
+        if (isAway) return 'away';
+        return isUnavailable ? 'locked' : 'settled';
       }
       // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
+      let locked = 0;
       for (const [index, one] of batch.entries()) {
-        if (await this.settle([one])) continue;
+        const fate = await this.settle([one]);
+        if (fate === 'locked') locked += 1;
+        if (fate !== 'away' && locked <= MOST_LOCKED) continue;
         for (const { reject } of batch.slice(index + 1)) reject(ServiceError.unavailable(error));
-        return false;
+        return fate;
       }
-      return true;
+      return 'settled';
     }
   }
 }

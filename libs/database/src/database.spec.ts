@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { TypeORMError } from 'typeorm';
+import { Batcher } from './batcher';
 import { Database } from './database';
+import { SharedReads } from './shared-reads';
 
 describe('Database within a transaction', () => {
   const manager = { transaction: (work: (tx: string) => Promise<unknown>) => work('tx') };
@@ -11,6 +13,16 @@ describe('Database within a transaction', () => {
     await expect(database.inTransaction(() => database.run(async () => 1))).rejects.toThrow(within);
     await expect(database.inTransaction(() => database.inTransaction(async () => 1))).rejects.toThrow(within);
     await expect(database.inTransaction(() => database.prepared('a', 'SELECT', []))).rejects.toThrow(within);
+  });
+
+  it('joins no batch and no shared read, whose others would be refused with it', async () => {
+    const batcher = new Batcher(async (items: readonly number[]) => items);
+    const reads = new SharedReads<number>();
+    const innocent = () => Promise.all([batcher.add(1), reads.read('a', async () => 2)]);
+    const misuse = database.inTransaction(() => Promise.allSettled([batcher.add(3), reads.read('a', async () => 4)]));
+    const others = innocent();
+    expect(await misuse).toMatchObject([{ reason: { message: within } }, { reason: { message: within } }]);
+    expect(await others).toEqual([1, 2]);
   });
 
   it('knows what the transaction left behind from what is done in it', async () => {

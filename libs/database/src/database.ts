@@ -1,19 +1,16 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
 import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
 import { isLocked, isRetryable, isUnavailable } from './database-errors';
+import { refuseWithinTransaction, transactionScope } from './open-transaction';
 
 const ATTEMPTS = 5;
 
 /** The way to PostgreSQL. A database that is away is `SERVICE_UNAVAILABLE` here, so that nobody else needs to know. */
 @Injectable()
 export class Database {
-  /** What is done within a transaction, and what it leaves behind, knows whether it is still open. */
-  private readonly transaction = new AsyncLocalStorage<{ isOpen: boolean }>();
-
   constructor(private readonly dataSource: DataSource) {}
 
   /**
@@ -21,8 +18,7 @@ export class Database {
    * @throws {Error} within a transaction: were all connections of the pool to wait for a second one, all would wait in vain
    */
   async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
-    if (this.transaction.getStore()?.isOpen)
-      throw new Error('Within a transaction only its own `tx` reaches the database');
+    refuseWithinTransaction();
     try {
       return await work(this.dataSource.manager);
     } catch (error) {
@@ -63,7 +59,7 @@ export class Database {
       try {
         const transaction = { isOpen: true };
         const start = (manager: EntityManager) =>
-          manager.transaction((tx) => this.transaction.run(transaction, () => work(tx)));
+          manager.transaction((tx) => transactionScope.run(transaction, () => work(tx)));
         return await this.run(start).finally(() => (transaction.isOpen = false));
       } catch (error) {
         if (attempt === ATTEMPTS || !isRetryable(error)) throw error;

@@ -1,4 +1,5 @@
 import { ServiceError } from '@platform/errors';
+import { refuseWithinTransaction } from './open-transaction';
 
 interface Read<Result> {
   hasBegun: boolean;
@@ -15,8 +16,10 @@ export class SharedReads<Result> {
   /**
    * @param key of what is read: for the same key `work` gives the same
    * @param work in the context of the first who asks
+   * @throws {Error} within a transaction, as {@link Database.run} does
    */
-  read(key: string, work: () => Promise<Result>): Promise<Result> {
+  async read(key: string, work: () => Promise<Result>): Promise<Result> {
+    refuseWithinTransaction(); // the first who asks does so for the others
     const before = this.last.get(key);
     if (before && !before.hasBegun) return before.result;
     const read = async () => {
