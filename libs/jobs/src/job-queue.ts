@@ -22,7 +22,7 @@ export interface NewJob {
 }
 
 /** Jobs are given up by the code that runs them, never by their number of runs; this is the most that a job can have. */
-export const MAX_ATTEMPTS = 32_767;
+const MAX_ATTEMPTS = 32_767;
 
 /**
  * Puts jobs into the queue, which is a table of the same database: a job exists if and only if `tx` commits.
@@ -54,10 +54,18 @@ export class JobQueue {
 }
 
 async function add(tx: Transaction, task: string, job: NewJob, delayMs: number): Promise<void> {
+  await addPayload(tx, task, toPayload(job), delayMs);
+}
+
+/**
+ * @param payload JSON with all that belongs to it, the origin too
+ * @param delayMs by the database's clock, by which jobs are due
+ */
+export async function addPayload(tx: Transaction, task: string, payload: string, delayMs: number): Promise<void> {
   await tx.query(
     `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
                                     run_at := now() + $4::bigint * interval '1 millisecond')`,
-    [task, toPayload(job), MAX_ATTEMPTS, Math.round(delayMs)],
+    [task, payload, MAX_ATTEMPTS, Math.round(delayMs)],
   );
 }
 

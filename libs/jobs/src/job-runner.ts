@@ -18,7 +18,7 @@ import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import { Logger as WorkerLogger, runTaskList, type Task, type TaskList, type WorkerEvents } from 'graphile-worker';
 import { Pool } from 'pg';
 import type { Counter, Gauge } from 'prom-client';
-import { type JobOrigin, MAX_ATTEMPTS } from './job-queue';
+import { addPayload, type JobOrigin } from './job-queue';
 
 /** How many jobs one process runs at once. Most of their time they wait for others. */
 const CONCURRENT_JOBS = 20;
@@ -131,8 +131,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           const isItsOwn = !ServiceError.isUnavailable(error);
           const pause = isItsOwn ? Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
           const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
-          const runAt = new Date(Date.now() + pause * (0.5 + Math.random() / 2));
-          await helpers.addJob(task, again, { runAt, maxAttempts: MAX_ATTEMPTS });
+          await addPayload(helpers, task, JSON.stringify(again), pause * (0.5 + Math.random() / 2));
         }
       });
     };
