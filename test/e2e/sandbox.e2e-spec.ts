@@ -153,7 +153,8 @@ describe('npm start', () => {
   it('ends when the service ends by itself, with code 1', async () => {
     const child = sandbox.start();
     await sandbox.untilReady(child);
-    const service = sandbox.processes.find((line) => line.includes('order-service/src/main.js')) ?? '';
+    const service = sandbox.processes.find((line) => line.includes('order-service/src/main.js'));
+    if (service === undefined) throw new Error('The service is not among the processes');
     process.kill(Number(service.trim().split(' ')[0]), 'SIGKILL');
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(1);

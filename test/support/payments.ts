@@ -46,6 +46,6 @@ export class Payments {
   }
 
   async comeBack(): Promise<void> {
-    this.server = await startPaymentApi(this.port, this.file);
+    this.server ??= await startPaymentApi(this.port, this.file);
   }
 }
