@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -72,6 +72,18 @@ class Scene {
     return Number(line?.split(' ')[1] ?? 0);
   }
 
+  /** Has the job of the order run now, which otherwise stands back longer each time. */
+  async retry(orderId: string): Promise<void> {
+    await until('the job that waits', async () => {
+      const retried = await this.service.database.query(
+        `UPDATE graphile_worker._private_jobs SET run_at = now()
+         WHERE locked_at IS NULL AND payload ->> 'orderId' = $1 RETURNING id`,
+        [orderId],
+      );
+      return retried.length > 0;
+    });
+  }
+
   async attemptsOf(orderId: string): Promise<number> {
     const [row] = await this.service.database.query<{ attempts: number }>(
       `SELECT attempts FROM payments JOIN orders ON id = order_id
@@ -81,6 +93,18 @@ class Scene {
     return row?.attempts ?? NaN;
   }
 }
+
+/** Of one test, and ended with it, however the test ends. */
+let own: Scene | undefined;
+async function ownScene(overrides: NodeJS.ProcessEnv = {}): Promise<Scene> {
+  own = await Scene.start(overrides);
+  return own;
+}
+afterEach(async () => {
+  await own?.service.stop();
+  own = undefined;
+  await payments.comeBack();
+});
 
 /** The UUID inside a TypeID, found the slow way so that it is not the code under test that finds it. */
 function uuidOf(orderId: string): string {
@@ -152,8 +176,15 @@ describe('An order and its payment', () => {
     expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
     expect((await scene.get(orderId)).payment).toBeUndefined();
     expect(await payments.of(orderId)).toEqual([]);
+    expect(await scene.metric('payments_stuck_total')).toBe(0);
+    await scene.service.database.query('UPDATE payments SET attempts = 8 WHERE order_id = $1', [uuidOf(orderId)]);
+    await scene.retry(orderId);
+    await until('the ninth attempt', async () => (await scene.attemptsOf(orderId)) === 9, 30_000);
+    expect(await scene.metric('payments_stuck_total')).toBe(0);
+    await scene.retry(orderId);
+    await until('the tenth', async () => (await scene.metric('payments_stuck_total')) === 1, 30_000);
     expect((await scene.cancel(orderId)).body.status).toBe('CANCELLED');
-  }, 45_000);
+  }, 90_000);
 
   it('has one effect per event, however often it is delivered', async () => {
     const orderId = await scene.place('cust_again');
@@ -249,7 +280,7 @@ describe('An order and its payment', () => {
 
 describe('Jobs that wait', () => {
   it('are told of by the age of the oldest that is due', async () => {
-    const scene = await Scene.start();
+    const scene = await ownScene();
     const age = () => scene.metric('jobs_oldest_age_seconds');
     const add = (runAt: string) =>
       scene.service.database.query(`SELECT graphile_worker.add_job('nobody-runs-this', run_at := ${runAt})`);
@@ -260,13 +291,12 @@ describe('Jobs that wait', () => {
       `DELETE FROM graphile_worker._private_jobs WHERE run_at < now() - interval '1 hour'`,
     );
     await until('it to be gone', async () => (await age()) < 3_600, 20_000);
-    await scene.service.stop();
   }, 60_000);
 });
 
 describe('A cancellation that races with the payment', () => {
   it('ends cancelled with the payment voided, or refused, in 200 races', async () => {
-    const scene = await Scene.start();
+    const scene = await ownScene();
     const races = Array.from({ length: 200 }, async (_, n) => {
       const orderId = await scene.place(n % 4 < 2 && n % 3 === 0 ? 'cust_declined' : `cust_race_${n}`);
       // Some at any time, the others in the very moment in which the payment is made.
@@ -313,13 +343,12 @@ describe('A cancellation that races with the payment', () => {
     expect(answers).toHaveLength(200);
     // Else it was no race.
     expect(ends.voided).toBeGreaterThan(0);
-    await scene.service.stop();
   }, 120_000);
 });
 
 describe('A payment API that is away', () => {
   it('costs no order and no attempt while the circuit is open; all end CONFIRMED with one charge each', async () => {
-    const scene = await Scene.start({ PAYMENT_API_BREAKER_OPEN_MS: '2000' });
+    const scene = await ownScene({ PAYMENT_API_BREAKER_OPEN_MS: '2000' });
     const time = async () => {
       const start = performance.now();
       await scene.place('cust_before');
@@ -363,13 +392,12 @@ describe('A payment API that is away', () => {
     expect(await scene.metric('circuit_breaker_state{name="payment"}')).toBe(0);
     const median = durations.sort((a, b) => a - b)[50] ?? NaN;
     expect(median).toBeLessThan(Math.max(100, 2 * usual));
-    await scene.service.stop();
   }, 150_000);
 });
 
 describe('PAYMENT_GIVE_UP_HOURS', () => {
   it('rejects an order whose payment stays unknown, and voids an authorisation that is learnt of later', async () => {
-    const scene = await Scene.start({ PAYMENT_GIVE_UP_HOURS: '0.001', PAYMENT_API_ATTEMPT_TIMEOUT_MS: '1000' });
+    const scene = await ownScene({ PAYMENT_GIVE_UP_HOURS: '0.001', PAYMENT_API_ATTEMPT_TIMEOUT_MS: '1000' });
     const slow = await scene.place('cust_slow');
     const down = await scene.place('cust_down');
     for (const orderId of [slow, down]) {
@@ -383,16 +411,21 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
     expect(await payments.of(slow)).toMatchObject([{ status: 'VOIDED' }]);
     expect(await scene.get(slow)).toMatchObject({ status: 'REJECTED', version: 4 });
     expect(await scene.eventsOf(slow)).toHaveLength(2);
-    await scene.service.stop();
   }, 120_000);
 });
 
 describe('PAYMENT_API_TOKEN_URL', () => {
+  let guarded: Server;
+  afterEach(() => {
+    guarded.closeAllConnections();
+    guarded.close();
+  });
+
   it('has the payment API called with a token of its own', async () => {
     const { issuer } = pieces();
     const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`));
     const callers: unknown[] = [];
-    const guarded = createServer((req, res) => {
+    guarded = createServer((req, res) => {
       const given = req.headers.authorization?.replace(/^Bearer /, '') ?? '';
       jwtVerify(given, keys, { issuer, audience: AUDIENCE }).then(
         ({ payload }) => {
@@ -403,7 +436,7 @@ describe('PAYMENT_API_TOKEN_URL', () => {
       );
     });
     await new Promise<void>((resolve) => guarded.listen(0, '127.0.0.1', resolve));
-    const scene = await Scene.start({
+    const scene = await ownScene({
       PAYMENT_API_URL: `http://127.0.0.1:${(guarded.address() as AddressInfo).port}`,
       PAYMENT_API_TOKEN_URL: `${issuer}/token`,
       PAYMENT_API_CLIENT_ID: 'reporting',
@@ -412,8 +445,5 @@ describe('PAYMENT_API_TOKEN_URL', () => {
     });
     await scene.ends(await scene.place('cust_123'), 'CONFIRMED');
     expect(callers).toEqual([['reporting', 'orders:read']]);
-    await scene.service.stop();
-    guarded.closeAllConnections();
-    guarded.close();
   });
 });

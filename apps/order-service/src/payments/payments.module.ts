@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { JobsModule } from '@platform/jobs';
 import { ResilienceModule } from '@platform/resilience';
+import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
 import { OrderLifecycleModule } from '../orders/order-lifecycle.module';
 import { PaymentApi } from './payment-api';
 import { PaymentStore } from './payment-store';
@@ -14,6 +15,14 @@ import { PaymentsService } from './payments.service';
     ResilienceModule.forDependency('payment', ({ paymentApi }) => paymentApi),
   ],
   controllers: [PaymentsConsumer],
-  providers: [PaymentsService, PaymentStore, PaymentApi],
+  providers: [
+    PaymentsService,
+    PaymentStore,
+    PaymentApi,
+    makeCounterProvider({
+      name: 'payments_stuck_total',
+      help: 'Attempts at the payment API without an answer that settles the payment, from the tenth of an order on',
+    }),
+  ],
 })
 export class PaymentsModule {}

@@ -6,6 +6,8 @@ import { JobQueue, JobRunner, type JobSignals } from '@platform/jobs';
 import type { ConsumedEvent } from '@platform/messaging';
 import { currentContext } from '@platform/request-context';
 import { OutboundFailure } from '@platform/resilience';
+import { InjectMetric } from '@willsoto/nestjs-prometheus';
+import type { Counter } from 'prom-client';
 import type { EntityManager } from 'typeorm';
 import { type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
@@ -22,6 +24,8 @@ const FIRST_BACKOFF_MS = 1_000;
 const LONGEST_BACKOFF_MS = 300_000;
 /** The most that the payment API can ask for with `Retry-After`. */
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
+/** From here on, after about 13 minutes of attempts, somebody has to look: a void that is refused has no end by itself. */
+const STUCK_ATTEMPTS = 10;
 /** An API that is merely slow is given more time from run to run, up to this. */
 const LONGEST_PATIENCE_MS = 30_000;
 
@@ -44,6 +48,7 @@ export class PaymentsService {
     private readonly payments: PaymentStore,
     private readonly api: PaymentApi,
     private readonly jobs: JobQueue,
+    @InjectMetric('payments_stuck_total') private readonly stuck: Counter,
     runner: JobRunner,
   ) {
     runner.handle<Job>(TASK, ({ orderId }, signals) => this.carryOn(orderId, signals));
@@ -127,7 +132,10 @@ export class PaymentsService {
       return false;
     }
     const { attempts } = payment;
-    this.logger.warn({ err: answer, step, attempts: attempts + 1 }, 'The payment is unknown; it is asked for again');
+    const isStuck = attempts + 1 >= STUCK_ATTEMPTS;
+    if (isStuck) this.stuck.inc();
+    const details = { err: answer, step, attempts: attempts + 1 };
+    this.logger[isStuck ? 'error' : 'warn'](details, 'The payment is unknown; it is asked for again');
     const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
     await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, LONGEST_RETRY_AFTER_MS)), (tx) =>
