@@ -2,19 +2,30 @@ const { readFileSync } = require('node:fs');
 const { compilerOptions } = JSON.parse(readFileSync(`${__dirname}/tsconfig.json`, 'utf8'));
 const swc = JSON.parse(readFileSync(`${__dirname}/.swcrc`, 'utf8'));
 
-/** @type {import('jest').Config} */
-module.exports = {
-  testMatch: ['<rootDir>/{apps,libs}/**/*.spec.ts', '<rootDir>/test/**/*.{e2e,fault}-spec.ts'],
+const project = {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.sandbox/'],
   transform: {
     // The compiler resolves the aliases, so that they hold in the global set-up too.
     '\\.ts$': ['@swc/jest', { ...swc, jsc: { ...swc.jsc, baseUrl: __dirname, paths: compilerOptions.paths } }],
   },
-  globalSetup: '<rootDir>/test/support/global-setup.ts',
-  globalTeardown: '<rootDir>/test/support/global-teardown.ts',
+  testTimeout: 30_000,
+};
+
+/** @type {import('jest').Config} */
+module.exports = {
+  projects: [
+    { ...project, displayName: 'unit', testMatch: ['<rootDir>/{apps,libs}/**/*.spec.ts'] },
+    {
+      ...project,
+      displayName: 'system',
+      testMatch: ['<rootDir>/test/**/*.{e2e,fault}-spec.ts'],
+      // Starts PostgreSQL, Kafka and the others, when one of these tests is to run.
+      globalSetup: '<rootDir>/test/support/global-setup.ts',
+      globalTeardown: '<rootDir>/test/support/global-teardown.ts',
+    },
+  ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
-  testTimeout: 30_000,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],
   // Where it stands without Kafka, when its tests are skipped; programs that run as processes of their own do not count.
