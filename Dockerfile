@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
-# Digests as public Dockerfiles have them beside these tags (github.com/enzovalley9/agile-project-ui for Node.js,
-# github.com/mechubsec/rustopnsmcp for distroless); Renovate moves both.
+# By digest, so that a tag that moves changes nothing unseen; Renovate updates both.
 ARG NODE_IMAGE=docker.io/library/node:24.21.0-trixie-slim@sha256:8ec5d7557396cfe32d21c3f9c13072355ceab22b584578ca4bb28af31120cffe
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:54df941ed0d06a1bd95ef5e0ce391fd8d9f94b64782dc9a60062727849ee3f97
 
-FROM ${NODE_IMAGE} AS build
+FROM ${NODE_IMAGE} AS node
+
+# What is compiled and installed is the same on every platform, so none of it is done under emulation.
+FROM --platform=${BUILDPLATFORM} ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 # No install scripts: none is needed to compile, and each would run unreviewed code.
@@ -12,15 +14,15 @@ RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no
 COPY . .
 RUN node node_modules/@nestjs/cli/bin/nest.js build
 
-FROM ${NODE_IMAGE} AS dependencies
+FROM --platform=${BUILDPLATFORM} ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 # Optional is what libraries have for others: TypeScript, Cloudflare's sockets.
 RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
-# Node.js is copied from the image that compiled, so that both run the very same version; there is no shell, no npm.
+# Node.js is copied from the image of the one that compiled, so that both are the very same version; there is no shell, no npm.
 FROM ${RUNTIME_IMAGE} AS runtime
-COPY --from=build /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 ENV NODE_ENV=production

@@ -8,7 +8,6 @@ const project = {
     // The compiler resolves the aliases, so that they hold in the global set-up too.
     '\\.ts$': ['@swc/jest', { ...swc, jsc: { ...swc.jsc, baseUrl: __dirname, paths: compilerOptions.paths } }],
   },
-  testTimeout: 30_000,
 };
 
 /** @type {import('jest').Config} */
@@ -26,6 +25,7 @@ module.exports = {
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
+  testTimeout: 30_000,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],
   // Where it stands without Kafka, when its tests are skipped; programs that run as processes of their own do not count.
