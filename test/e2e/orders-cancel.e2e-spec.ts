@@ -29,7 +29,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
       [orderId],
     );
   const known = async (orderId: string): Promise<Order> => {
-    const order = await service.app.get(OrderStore, { strict: false }).findAnyones(toOrderUuid(orderId));
+    const order = await service.app.get(OrderStore, { strict: false }).findForAnyTenant(toOrderUuid(orderId));
     if (!order) throw new Error('no such order');
     return order;
   };

@@ -93,7 +93,7 @@ class MistakesController {
   async make(@Query('kind') kind: string): Promise<unknown> {
     try {
       const store = this.modules.get(OrderStore, { strict: false });
-      if (kind === 'unguarded read') return await store.findAnyones(ID);
+      if (kind === 'unguarded read') return await store.findForAnyTenant(ID);
       if (kind === 'unguarded read of many') return await store.findWith(ID, DUE_PAYMENT);
       if (kind === 'unguarded effect') return await store.whilePending(ID, MARK_ASKED);
       const mistake = mistakes[kind];

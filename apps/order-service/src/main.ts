@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   await configureApp(app, config);
   if (config.usesKnownKeys) {
     new Logger('main').warn(
-      'Without NODE_ENV=production AUDIT_KEY and PSEUDONYM_KEY may be missing: everybody knows the ones in use',
+      'AUDIT_KEY and PSEUDONYM_KEY are missing: publicly known keys are in use, which NODE_ENV=production refuses',
     );
   }
   for (const name of inTheClear(config))

@@ -129,7 +129,7 @@ function describeRefusals(operation: OperationObject): void {
   }
   if (operation.security) {
     responses['401'] = refusal('No token, or not a good one', AUTHENTICATE);
-    responses['403'] = refusal('The token has not the scope', AUTHENTICATE);
+    responses['403'] = refusal('The token lacks the scope', AUTHENTICATE);
     responses['429'] = refusal('The client is over its limit of calls', { ...RATE_LIMIT, ...RETRY_AFTER });
   }
   responses['503'] = refusal('A dependency is down, or too much is asked at once', RETRY_AFTER);

@@ -20,7 +20,7 @@ async function main(): Promise<void> {
   try {
     const retention = app.get(RetentionService, { strict: false });
     const counts = values['dry-run'] ? await retention.count() : await retention.sweep();
-    if (!counts) throw new Error('A worker is at it at this moment; nothing more was done');
+    if (!counts) throw new Error('Another process is deleting at this moment; nothing more was done');
     for (const [table, count] of Object.entries(counts)) {
       console.log(`${table}: ${count} ${values['dry-run'] ? 'would be deleted' : 'deleted'}`);
     }

@@ -9,10 +9,7 @@ const LARGEST_BATCH = 64;
 const HEAVIEST_BATCH = 1_000;
 /** So many go as two batches when none is on its way: one half is answered while the other is on its way. */
 const WORTH_TWO_BATCHES = 16;
-/**
- * A backstop. Fewer wait where those who add are limited themselves: 384 requests are answered at once, and of each
- * consumer 200 events are under way.
- */
+/** Not reached where those who add are limited themselves, as are requests (384 at once) and events (200 per consumer). */
 const LONGEST_QUEUE = 1_000;
 
 /** So many of a batch may each wait, alone, for what another transaction has locked. A locked table would lock all of them. */

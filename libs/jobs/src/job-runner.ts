@@ -94,7 +94,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     this.checks.reported.set('jobs', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
     });
-    this.running = Promise.all([this.run(), this.lookAfter()]);
+    this.running = Promise.all([this.run(), this.maintain()]);
   }
 
   beforeApplicationShutdown(): void {
@@ -246,7 +246,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     }
   }
 
-  private async lookAfter(): Promise<void> {
+  private async maintain(): Promise<void> {
     while (!this.stop.signal.aborted) {
       await this.pause(LOOK_MS * (0.5 + Math.random()));
       if (this.stop.signal.aborted) return;

@@ -46,7 +46,7 @@ export class Inbox {
     const known = this.consumptions.get(consumer);
     if (known) return known;
     const batcher = new Batcher<Consumption, boolean>(
-      (events) => this.database.inTransaction((tx) => haveEffects(tx, consumer, events)),
+      (events) => this.database.inTransaction((tx) => applyEffects(tx, consumer, events)),
       ({ alone }) => (alone ? Infinity : 1),
     );
     this.consumptions.set(consumer, batcher);
@@ -55,7 +55,7 @@ export class Inbox {
 }
 
 /** @returns for each event whether it was new */
-async function haveEffects(
+async function applyEffects(
   tx: EntityManager,
   consumer: string,
   consumptions: readonly Consumption[],

@@ -10,9 +10,9 @@ let lastGroups = '';
 let groupsMoment = Number.NaN;
 
 /**
- * A UUIDv7 (RFC 9562 section 5.7), later than all that this process made before, unless the clock is set back by
- * more than 10 s: 12 bits count those of a millisecond
- * (section 6.2, method 1), 62 are random. A library takes five times as long, and every order needs three.
+ * A UUIDv7 (RFC 9562 section 5.7), greater than all that this process made before, unless the clock is set back by more
+ * than 10 s. 12 bits count those of one millisecond (section 6.2, method 1), 62 are random. A library takes five times as
+ * long, and every order needs three.
  */
 export function newTimeId(): string {
   const now = Date.now();

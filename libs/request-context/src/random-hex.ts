@@ -6,7 +6,7 @@ let drawn = '';
 let used = 0;
 
 /**
- * Digits that nobody can guess. They are drawn in advance: the system's generator takes 10 µs each time, however few are
+ * Digits that nobody can guess. They are drawn in advance: the system's generator takes 1.5 µs each time, however few are
  * asked of it, and every request needs five ids.
  * @param digits at most 4,096
  */

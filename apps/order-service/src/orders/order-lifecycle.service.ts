@@ -108,7 +108,7 @@ export class OrderLifecycleService {
   }
 
   /**
-   * Has an effect of another feature on an order that is pending, and is so until it is had.
+   * Runs another feature's statement while the order is locked as `PENDING`.
    * @param effect of all orders for which it is asked together
    * @returns the order; undefined when it is not pending, and there was no effect
    */
@@ -129,7 +129,7 @@ export class OrderLifecycleService {
 
   /** Reads the order only where it is another by now than the one that is known. */
   private changeKnown(known: Order, decide: (order: Order) => Change | undefined): Promise<Order> {
-    return this.change(() => this.store.findAnyones(known.id), decide, known);
+    return this.change(() => this.store.findForAnyTenant(known.id), decide, known);
   }
 
   /** @param decide what becomes of the order; undefined leaves it as it is */

@@ -164,7 +164,7 @@ const ordersOfTenants = (columns: string) => `
   SELECT found.* FROM unnest(${array('$1::uuid[]')}, ${array('$2::text[]')}) AS wanted (id, tenant_id)
   CROSS JOIN LATERAL ${theOrder(`${columns}, tenant_id`)}
   WHERE found.tenant_id = wanted.tenant_id`;
-const FIND_ANYONES = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
+const FIND_FOR_ANY_TENANT = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
 const CHANGES = new RowArrays({
   id: 'uuid',
@@ -221,7 +221,7 @@ export class OrderStore {
     pastLocks((locking) => this.updateAll(changes, locking)),
   );
   /** By the name of their statement. */
-  private readonly ownWork = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
+  private readonly batchers = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
 
   constructor(
     private readonly database: Database,
@@ -303,17 +303,17 @@ export class OrderStore {
   /**
    * For the service's own work, whoever the order belongs to; never for an id that a client gave.
    */
-  async findAnyones(uuid: string): Promise<Order | undefined> {
-    const [order] = await this.database.prepared<Order>('find-anyones-order', FIND_ANYONES, [uuid]);
+  async findForAnyTenant(uuid: string): Promise<Order | undefined> {
+    const [order] = await this.database.prepared<Order>('find-for-any-tenant', FIND_FOR_ANY_TENANT, [uuid]);
     return order;
   }
 
   /**
-   * The order and its companion as they were at one moment. For the service's own work, as {@link findAnyones}.
+   * The order and its companion as they were at one moment. For the service's own work, as {@link findForAnyTenant}.
    * @returns undefined when there is no order, or it has no companion
    */
   findWith<Row extends object>(uuid: string, { table, columns }: Companion): Promise<(Order & Row) | undefined> {
-    return this.doTogether<Order & Row>(
+    return this.inBatch<Order & Row>(
       uuid,
       `find-orders-with-${table}`,
       columns,
@@ -324,13 +324,13 @@ export class OrderStore {
   }
 
   /**
-   * Has an effect if the order is pending; nobody else changes it meanwhile. For the service's own work, as
-   * {@link findAnyones}.
+   * Runs another feature's statement while the order is locked as `PENDING`. For the service's own work, as
+   * {@link findForAnyTenant}.
    * @returns the order; undefined when it is not pending
    */
   whilePending(uuid: string, { name, statement }: Effect): Promise<Order | undefined> {
     // A limit of as many as there are has PostgreSQL expect few, so that the effect finds its rows by their keys too.
-    return this.doTogether<Order>(
+    return this.inBatch<Order>(
       uuid,
       `${name}-of-pending-orders`,
       statement,
@@ -349,14 +349,14 @@ export class OrderStore {
    * Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's.
    * @param own what differs between statements of one name, of which there may be but one
    */
-  private doTogether<Row extends Order>(
+  private inBatch<Row extends Order>(
     uuid: string,
     name: string,
     own: string,
     text: (locking: Locking) => string,
   ): Promise<Row | undefined> {
     if (currentContext()?.principal) throw new Error('A statement for any tenant was refused');
-    const known = this.ownWork.get(name);
+    const known = this.batchers.get(name);
     if (known && known.own !== own) throw new Error(`Two statements are named ${name}`);
     const batcher =
       known?.batcher ??
@@ -367,7 +367,7 @@ export class OrderStore {
           return uuids.map((uuid) => orders.get(uuid));
         }),
       );
-    if (!known) this.ownWork.set(name, { own, batcher });
+    if (!known) this.batchers.set(name, { own, batcher });
     return batcher.add(uuid) as Promise<Row | undefined>;
   }
 

@@ -51,7 +51,7 @@ export class PaymentsService {
     @InjectMetric('payments_stuck_total') private readonly stuck: Counter,
     runner: JobRunner,
   ) {
-    runner.handle<Job>(TASK, ({ orderId }, signals) => this.carryOn(orderId, signals));
+    runner.handle<Job>(TASK, ({ orderId }, signals) => this.advance(orderId, signals));
   }
 
   /**
@@ -69,7 +69,7 @@ export class PaymentsService {
     );
   }
 
-  private async carryOn(orderId: string, signals: JobSignals): Promise<void> {
+  private async advance(orderId: string, signals: JobSignals): Promise<void> {
     const context = currentContext();
     if (context) context.orderId = orderId;
     for (;;) {
