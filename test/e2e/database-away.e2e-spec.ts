@@ -19,6 +19,7 @@ describe('With PostgreSQL away', () => {
   const dataDir = path.join(mkdtempSync(path.join(tmpdir(), 'order-away-')), 'postgres');
   let port: number;
   let postgres: PostgresServer;
+  let env: NodeJS.ProcessEnv;
   let service: ServiceProcess;
   let orders: Api;
 
@@ -32,7 +33,7 @@ describe('With PostgreSQL away', () => {
     await start();
     await postgres.createDatabase('orders');
     await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
-    const env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
+    env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
     await migrate(loadConfig(environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
     // Long enough for the answer to `cust_slow`, which comes while the database is away.
     service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
@@ -139,6 +140,28 @@ describe('With PostgreSQL away', () => {
     expect((await orders('/v1/orders?customerId=cust_patient')).body.data).toHaveLength(1);
     await superuser.end();
   });
+
+  it('lets a process start, which says so until it is there, and then works', async () => {
+    await postgres.stop();
+    const late = await spawnService(env);
+    const call = api(late.url, await fetchToken('order-orchestrator'));
+    const { status, body } = await call('/health/ready');
+    expect([status, body.error.database.message]).toEqual([503, 'the database has not been reached since the start']);
+    expect((await call('/v1/orders', { body: anOrder() })).body.error.code).toBe('SERVICE_UNAVAILABLE');
+    await start();
+    await expectBack();
+    await service.end(); // so that nobody else pays
+    await until('readiness', async () => (await call('/health/ready')).status === 200);
+    const { body: order } = await call('/v1/orders', { body: anOrder() });
+    await until(
+      'the payment',
+      async () => (await call(`/v1/orders/${order.orderId}`)).body.status === 'CONFIRMED',
+      60_000,
+    );
+    expect(await late.end()).toBe(0);
+    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+  }, 150_000);
 
   it('carries on the payments whose answers came while it was stopped', async () => {
     const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });

@@ -1,4 +1,12 @@
-import { type DynamicModule, Global, Module, type OnModuleInit } from '@nestjs/common';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type BeforeApplicationShutdown,
+  type DynamicModule,
+  Global,
+  Logger,
+  Module,
+  type OnModuleInit,
+} from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
@@ -20,12 +28,17 @@ interface Schema extends Pick<DataSourceOptions, 'entities' | 'migrations'> {
 const CONNECT_TIMEOUT_MS = 700;
 const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
+/** Between attempts to connect while a process has not reached the database yet. */
+const RETRY_MS = 1_000;
 /** Far longer than our own statements hold a lock: who waits so long waits for something else. */
 const LOCK_TIMEOUT_MS = 500;
 
 @Global()
 @Module({})
-export class DatabaseModule implements OnModuleInit {
+export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly logger = new Logger(DatabaseModule.name);
+  private isClosing = false;
+
   constructor(
     private readonly dataSource: DataSource,
     private readonly checks: HealthChecks,
@@ -44,8 +57,7 @@ export class DatabaseModule implements OnModuleInit {
             poolSize: config.database.poolSize,
             connectTimeoutMS: CONNECT_TIMEOUT_MS,
             applicationName: 'order-service',
-            retryAttempts: 10,
-            retryDelay: 1_000,
+            manualInitialization: true, // by `onModuleInit`
             extra: {
               Client: WalledClient,
               tenantWall: new TenantWall(tenantTables),
@@ -63,13 +75,43 @@ export class DatabaseModule implements OnModuleInit {
     };
   }
 
-  onModuleInit(): void {
+  /** A database that is away keeps no process from its start: until it is there, whoever asks for it hears so. */
+  async onModuleInit(): Promise<void> {
     let migrated = false;
     this.checks.required.set('database', async () => {
+      if (!this.dataSource.isInitialized) throw new Error('the database has not been reached since the start');
       await this.dataSource.query('SELECT 1');
       migrated ||= await this.isMigrated();
       if (!migrated) throw new Error('migrations are missing: run `npm run migrate`');
     });
+    await this.connect().catch((error: unknown) => {
+      this.logger.warn({ err: error }, 'The database is away; the service starts without it');
+      void this.connectLater();
+    });
+  }
+
+  beforeApplicationShutdown(): void {
+    this.isClosing = true;
+  }
+
+  private async connect(): Promise<void> {
+    try {
+      await this.dataSource.initialize();
+    } catch (error) {
+      await this.dataSource.driver.disconnect().catch(() => undefined); // what it may have opened before it failed
+      throw error;
+    }
+  }
+
+  private async connectLater(): Promise<void> {
+    while (!this.dataSource.isInitialized) {
+      await delay(RETRY_MS, undefined, { ref: false });
+      if (this.isClosing) return;
+      await this.connect().then(
+        () => this.logger.log('The database is there'),
+        () => undefined,
+      );
+    }
   }
 
   private async isMigrated(): Promise<boolean> {
