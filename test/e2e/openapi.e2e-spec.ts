@@ -25,9 +25,12 @@ describe('The API description', () => {
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
     expect(body.paths['/v1/orders/{orderId}/cancel'].post.requestBody.required).toBe(false);
     expect(body.paths['/v1/orders'].post.security).toEqual([{ accessToken: ['orders:write'] }]);
-    expect(Object.keys(body.paths['/v1/orders'].post.responses)).toEqual([
-      ...['201', '401', '403', '429', '503', '4XX', '5XX'],
-    ]);
+    const answers = (route: string, method: string) => Object.keys(body.paths[route][method].responses).join(' ');
+    expect(answers('/v1/orders', 'post')).toBe('201 400 401 403 409 413 415 429 503 4XX 5XX');
+    expect(answers('/v1/orders', 'get')).toBe('200 400 401 403 429 503 4XX 5XX');
+    expect(answers('/v1/orders/{orderId}', 'get')).toBe('200 304 400 401 403 404 429 503 4XX 5XX');
+    expect(answers('/v1/orders/{orderId}/cancel', 'post')).toBe('200 400 401 403 404 409 412 413 415 429 503 4XX 5XX');
+    expect(answers('/v1/customers/{customerId}/erasure', 'post')).toBe('200 400 401 403 409 413 415 429 503 4XX 5XX');
     expect(body.paths['/v1/orders/{orderId}'].get.security).toEqual([{ accessToken: ['orders:read'] }]);
     expect(body.components.schemas.CreateOrderDto.required).toEqual(['customerId', 'items', 'totalAmount']);
     const { code } = body.components.schemas.ErrorFacts.properties;

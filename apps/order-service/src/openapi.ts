@@ -112,7 +112,7 @@ const RATE_LIMIT = {
 const RETRY_AFTER = { 'Retry-After': text('Seconds until a call may be let through again') };
 const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token, as RFC 6750 says it') };
 
-/** What every route may answer instead of what it describes itself. */
+/** What every route may answer instead of what it wants to; a route itself describes what it alone refuses. */
 function describeRefusals(operation: OperationObject): void {
   const refusal = (description: string, headers: object = {}) => ({
     description,
@@ -123,9 +123,15 @@ function describeRefusals(operation: OperationObject): void {
     },
   });
   const { responses } = operation;
-  for (const response of Object.values(responses)) {
+  for (const [status, response] of Object.entries(responses)) {
     if (!response || '$ref' in response) continue;
-    response.headers = { ...response.headers, ...REQUEST_ID, ...(operation.security && RATE_LIMIT) };
+    if (status.startsWith('4')) responses[status] = refusal(response.description);
+    else response.headers = { ...response.headers, ...REQUEST_ID, ...(operation.security && RATE_LIMIT) };
+  }
+  responses['400'] = refusal('A field, a parameter or a header is missing or wrong');
+  if (operation.requestBody) {
+    responses['413'] = refusal('The body is longer than 256 KiB');
+    responses['415'] = refusal('The body is not `application/json` in UTF-8');
   }
   if (operation.security) {
     responses['401'] = refusal('No token, or not a good one', AUTHENTICATE);
@@ -133,7 +139,7 @@ function describeRefusals(operation: OperationObject): void {
     responses['429'] = refusal('The client is over its limit of calls', { ...RATE_LIMIT, ...RETRY_AFTER });
   }
   responses['503'] = refusal('A dependency is down, or too much is asked at once', RETRY_AFTER);
-  responses['4XX'] = refusal('The request was refused');
+  responses['4XX'] = refusal('The request was refused for another reason');
   responses['5XX'] = refusal('The service failed');
 }
 

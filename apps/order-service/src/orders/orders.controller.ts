@@ -1,5 +1,15 @@
 import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
-import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
+import {
+  ApiBody,
+  ApiConflictResponse,
+  ApiHeader,
+  ApiNotFoundResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiPreconditionFailedResponse,
+  ApiResponse,
+  ApiTags,
+} from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { refusalOf } from '@platform/errors';
@@ -13,6 +23,8 @@ import { ListOrdersQuery } from './list-orders.query';
 import { NEW } from './order-store';
 import { OrderPage, OrderReceipt, OrderView } from './order.view';
 import { OrdersService } from './orders.service';
+
+const NO_SUCH_ORDER = 'There is no such order, or it is another tenant’s';
 
 @ApiTags('orders')
 @Controller({ path: 'orders', version: '1' })
@@ -36,6 +48,7 @@ export class OrdersController {
       'Idempotent-Replayed': { description: '`true` when this is the first answer again', schema: { type: 'string' } },
     },
   })
+  @ApiConflictResponse({ description: 'The key was used for another request' })
   async create(
     @CurrentPrincipal() principal: Principal,
     @Headers('idempotency-key') header: string | undefined,
@@ -56,6 +69,7 @@ export class OrdersController {
   @ApiHeader({ name: 'If-None-Match', required: false, description: 'An `ETag`; answers 304 while it is current.' })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
   @ApiResponse({ status: 304, description: 'The order is still as the `ETag` says' })
+  @ApiNotFoundResponse({ description: NO_SUCH_ORDER })
   async get(
     @CurrentPrincipal() principal: Principal,
     @Param('orderId') orderId: string,
@@ -81,6 +95,9 @@ export class OrdersController {
   @ApiBody({ type: CancelOrderDto, required: false })
   @ApiHeader({ name: 'If-Match', required: false, description: 'An `ETag`; answers 412 when the order has changed.' })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
+  @ApiNotFoundResponse({ description: NO_SUCH_ORDER })
+  @ApiConflictResponse({ description: 'The order is rejected' })
+  @ApiPreconditionFailedResponse({ description: 'The order is no longer as `If-Match` says' })
   async cancel(
     @CurrentPrincipal() principal: Principal,
     @Param('orderId') orderId: string,

@@ -1,5 +1,5 @@
 import { Body, Controller, HttpCode, Param, Post, Query } from '@nestjs/common';
-import { ApiBody, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiBody, ApiConflictResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { refusalOf, ServiceError } from '@platform/errors';
@@ -25,6 +25,7 @@ export class PrivacyController {
   })
   @ApiBody({ required: false, schema: { type: 'object', additionalProperties: false } })
   @ApiOkResponse({ type: ErasureView })
+  @ApiConflictResponse({ description: 'A payment of the customer is under way, or it is not known what became of it' })
   erase(
     @CurrentPrincipal() principal: Principal,
     @Param() { customerId }: ErasureParams,
