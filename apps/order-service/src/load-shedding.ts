@@ -33,91 +33,106 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   const start: RequestListener = (req, res) => {
     for (const listener of listeners) listener(req, res);
   };
-  const held = new HeldBytes();
+  const admission = new Admission(start, isDraining);
+  server.on('request', (req, res) =>
+    FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : admission.standInLine(req, res),
+  );
+}
+
+class Admission {
+  private readonly held = new HeldBytes();
   /** Of each connection: the last answer that was asked for, and how many requests wait for those before it. */
-  const lines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
-  const waiting: [IncomingMessage, ServerResponse][] = [];
-  let atWork = 0;
-  let lookingSince = 0;
-  let isScheduled = false;
+  private readonly lines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
+  private readonly waiting: [IncomingMessage, ServerResponse][] = [];
+  private atWork = 0;
+  private lookingSince = 0;
+  private isScheduled = false;
 
-  const takePlace = (res: ServerResponse) => {
-    if (res.destroyed) return; // nobody would say that it is done
-    atWork += 1;
-    // Done when the answer was made: how long the client takes to read it must not keep others out either.
-    let isDone = false;
-    const settle = () => {
-      if (!isDone) atWork -= 1;
-      isDone = true;
-    };
-    res.on('prefinish', () => {
-      settle();
-      if (res.writableLength > 0) held.hold(res, res.writableLength);
-    });
-    res.on('close', () => {
-      settle();
-      held.release(res);
-    });
-  };
-  const holdBody = (req: IncomingMessage, res: ServerResponse) => {
-    held.hold(res, Math.min(Number(req.headers['content-length'] ?? BODY_BYTES), BODY_BYTES));
-    const release = () => held.release(res);
-    req.once('end', release);
-    res.once('close', release);
-  };
-  const admitLate = (res: ServerResponse) => {
-    const hasPlace = atWork < MOST_AT_ONCE;
-    if (hasPlace) takePlace(res);
-    return hasPlace;
-  };
-  const takeTurn = () => {
-    lookingSince = performance.now();
-    for (const [req, res] of waiting.splice(0, MOST_IN_A_TURN)) {
-      if (res.destroyed) continue; // the client is gone
-      if (req.complete) takePlace(res);
-      // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
-      else {
-        holdBody(req, res);
-        lateAdmissions.set(req, () => admitLate(res));
-      }
-      start(req, res);
-    }
-  };
-  const takeTurns = () => {
-    takeTurn();
-    if (waiting.length > 0) setImmediate(takeTurns);
-    else isScheduled = false;
-  };
-
-  const arrive = (req: IncomingMessage, res: ServerResponse) => {
-    if (waiting.length > 0 && performance.now() - lookingSince > LONGEST_LOOK_MS) takeTurn();
-    if (waiting.length + atWork >= MOST_AT_ONCE) return refuse(req, res, isDraining());
-    waiting.push([req, res]);
-    if (isScheduled) return;
-    isScheduled = true;
-    setImmediate(takeTurns);
-  };
+  constructor(
+    private readonly start: RequestListener,
+    private readonly isDraining: () => boolean,
+  ) {}
 
   /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
-  const standInLine = (req: IncomingMessage, res: ServerResponse) => {
+  standInLine(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
-    const line = lines.get(socket);
+    const line = this.lines.get(socket);
     if (!line) {
-      lines.set(socket, { last: res, ahead: 0 });
-      return arrive(req, res);
+      this.lines.set(socket, { last: res, ahead: 0 });
+      return this.arrive(req, res);
     }
     const before = line.last;
     line.last = res;
-    if (before.closed) return arrive(req, res);
+    if (before.closed) return this.arrive(req, res);
     if (line.ahead >= MOST_AHEAD) return void socket.destroy();
     line.ahead += 1;
     before.once('close', () => {
       line.ahead -= 1;
-      if (!socket.destroyed) arrive(req, res);
+      if (!socket.destroyed) this.arrive(req, res);
     });
+  }
+
+  private arrive(req: IncomingMessage, res: ServerResponse): void {
+    const { waiting } = this;
+    if (waiting.length > 0 && performance.now() - this.lookingSince > LONGEST_LOOK_MS) this.takeTurn();
+    if (waiting.length + this.atWork >= MOST_AT_ONCE) return refuse(req, res, this.isDraining());
+    waiting.push([req, res]);
+    if (this.isScheduled) return;
+    this.isScheduled = true;
+    setImmediate(this.takeTurns);
+  }
+
+  private readonly takeTurns = (): void => {
+    this.takeTurn();
+    if (this.waiting.length > 0) setImmediate(this.takeTurns);
+    else this.isScheduled = false;
   };
 
-  server.on('request', (req, res) => (FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : standInLine(req, res)));
+  private takeTurn(): void {
+    this.lookingSince = performance.now();
+    for (const [req, res] of this.waiting.splice(0, MOST_IN_A_TURN)) {
+      if (res.destroyed) continue; // the client is gone
+      if (req.complete) this.takePlace(res);
+      // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
+      else {
+        this.holdBody(req, res);
+        lateAdmissions.set(req, () => this.admitLate(res));
+      }
+      this.start(req, res);
+    }
+  }
+
+  private admitLate(res: ServerResponse): boolean {
+    const hasPlace = this.atWork < MOST_AT_ONCE;
+    if (hasPlace) this.takePlace(res);
+    return hasPlace;
+  }
+
+  private takePlace(res: ServerResponse): void {
+    if (res.destroyed) return; // nobody would say that it is done
+    this.atWork += 1;
+    // Done when the answer was made: how long the client takes to read it must not keep others out either.
+    let isDone = false;
+    const settle = () => {
+      if (!isDone) this.atWork -= 1;
+      isDone = true;
+    };
+    res.on('prefinish', () => {
+      settle();
+      if (res.writableLength > 0) this.held.hold(res, res.writableLength);
+    });
+    res.on('close', () => {
+      settle();
+      this.held.release(res);
+    });
+  }
+
+  private holdBody(req: IncomingMessage, res: ServerResponse): void {
+    this.held.hold(res, Math.min(Number(req.headers['content-length'] ?? BODY_BYTES), BODY_BYTES));
+    const release = () => this.held.release(res);
+    req.once('end', release);
+    res.once('close', release);
+  }
 }
 
 const logger = new Logger('http');
