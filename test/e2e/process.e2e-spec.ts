@@ -259,9 +259,11 @@ describe('A database that is away at the start', () => {
     });
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    await until('the first retry', () => output.includes('Unable to connect'), 10_000);
-    program.kill('SIGKILL');
-    await once(program, 'close');
+    const isStarted = () => output.includes('The database is away') && output.includes('"listening on ');
+    await until('its start', isStarted, 20_000);
+    program.kill();
+    const [code] = (await once(program, 'close')) as [number];
+    expect(code).toBe(0);
     for (const line of output.trim().split('\n')) expect(JSON.parse(line)).toHaveProperty('level');
     expect(output).not.toContain('canary');
   });
