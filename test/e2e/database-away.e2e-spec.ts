@@ -146,7 +146,7 @@ describe('With PostgreSQL away', () => {
     const late = await spawnService(env);
     const call = api(late.url, await fetchToken('order-orchestrator'));
     const { status, body } = await call('/health/ready');
-    expect([status, body.error.database.message]).toEqual([503, 'the database has not been reached since the start']);
+    expect([status, body.error.database.message]).toEqual([503, expect.stringContaining('ECONNREFUSED')]);
     expect((await call('/v1/orders', { body: anOrder() })).body.error.code).toBe('SERVICE_UNAVAILABLE');
     await start();
     await expectBack();

@@ -415,17 +415,17 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
 });
 
 describe('PAYMENT_API_TOKEN_URL', () => {
-  let guarded: Server;
+  let guarded: Server | undefined;
   afterEach(() => {
-    guarded.closeAllConnections();
-    guarded.close();
+    guarded?.closeAllConnections();
+    guarded?.close();
   });
 
   it('has the payment API called with a token of its own', async () => {
     const { issuer } = pieces();
     const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`));
     const callers: unknown[] = [];
-    guarded = createServer((req, res) => {
+    const server = createServer((req, res) => {
       const given = req.headers.authorization?.replace(/^Bearer /, '') ?? '';
       jwtVerify(given, keys, { issuer, audience: AUDIENCE }).then(
         ({ payload }) => {
@@ -435,9 +435,10 @@ describe('PAYMENT_API_TOKEN_URL', () => {
         () => res.writeHead(401).end(),
       );
     });
-    await new Promise<void>((resolve) => guarded.listen(0, '127.0.0.1', resolve));
+    guarded = server;
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const scene = await ownScene({
-      PAYMENT_API_URL: `http://127.0.0.1:${(guarded.address() as AddressInfo).port}`,
+      PAYMENT_API_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
       PAYMENT_API_TOKEN_URL: `${issuer}/token`,
       PAYMENT_API_CLIENT_ID: 'reporting',
       PAYMENT_API_CLIENT_SECRET: CLIENT_SECRET,

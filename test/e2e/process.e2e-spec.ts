@@ -260,8 +260,7 @@ describe('A database that is away at the start', () => {
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     const isStarted = () => output.includes('The database is away') && output.includes('"listening on ');
-    await until('its start', isStarted, 20_000);
-    program.kill();
+    await until('its start', isStarted, 20_000).finally(() => program.kill());
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(0);
     for (const line of output.trim().split('\n')) expect(JSON.parse(line)).toHaveProperty('level');

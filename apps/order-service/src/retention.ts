@@ -16,7 +16,10 @@ class RetentionProgram {}
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } });
   const imports = [ConfigModule.forRoot(loadConfig()), HealthModule, DatabaseModule.forRoot(schema), RetentionModule];
-  const app = await NestFactory.createApplicationContext({ module: RetentionProgram, imports }, { logger: ['error'] });
+  const app = await NestFactory.createApplicationContext(
+    { module: RetentionProgram, imports },
+    { logger: ['error', 'warn'] },
+  );
   try {
     const retention = app.get(RetentionService, { strict: false });
     const counts = values['dry-run'] ? await retention.count() : await retention.sweep();

@@ -167,6 +167,15 @@ describe('Batcher', () => {
     expect(writes.batches.slice(-2)).toEqual([[5], [6]]);
   });
 
+  it('tells all that wait when everything is locked, and keeps nobody waiting for one after the other', async () => {
+    writes.fault = () => ServiceError.unavailable(Object.assign(new Error('locked'), { code: '55P03' }));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 400));
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 402).map(() => 'SERVICE_UNAVAILABLE'));
+    // Two alone, and of two batches all, one, another.
+    expect(writes.batches.length).toBeLessThanOrEqual(8);
+  });
+
   it('ends a batch before the item that would make it too heavy', async () => {
     const results = range(9_998, 10).map((item) => commits.add(item));
     await turn();

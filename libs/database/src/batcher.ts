@@ -15,9 +15,6 @@ const LONGEST_QUEUE = 1_000;
 /** So many of a batch may each wait, alone, for what another transaction has locked. A locked table would lock all of them. */
 const MOST_LOCKED = 1;
 
-/** What became of a batch: the database was away, or an item that was sent alone met a lock that was held for too long. */
-type Fate = 'settled' | 'locked' | 'away';
-
 interface Waiting<Item, Result> {
   readonly item: Item;
   readonly resolve: (result: Result) => void;
@@ -78,7 +75,31 @@ export class Batcher<Item, Result> {
     return this.inFlight === 0 && length >= WORTH_TWO_BATCHES ? Math.ceil(length / 2) : length;
   }
 
-  private async settle(batch: readonly Waiting<Item, Result>[]): Promise<Fate> {
+  private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    const fault = await this.trySend(batch);
+    if (!fault) return;
+    const isAway = ServiceError.isUnavailable(fault) && !isLocked(fault);
+    if (isAway) return this.giveUp(batch, fault);
+    // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
+    if (batch.length === 1) return batch[0]!.reject(fault);
+    let locked = 0;
+    for (const [index, one] of batch.entries()) {
+      const own = await this.trySend([one]);
+      if (!own) continue;
+      one.reject(own);
+      if (!ServiceError.isUnavailable(own)) continue;
+      if (isLocked(own)) locked += 1;
+      if (!isLocked(own) || locked > MOST_LOCKED) return this.giveUp(batch.slice(index + 1), own);
+    }
+  }
+
+  /** Those who wait would hear the same, each after as long a wait. */
+  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error): void {
+    for (const { reject } of [...batch, ...this.waiting.splice(0)]) reject(fault);
+  }
+
+  /** @returns what kept all of the batch from being done */
+  private async trySend(batch: readonly Waiting<Item, Result>[]): Promise<Error | undefined> {
     try {
       const results = await this.send(batch.map(({ item }) => item));
       for (const [index, { resolve, reject }] of batch.entries()) {
@@ -86,26 +107,9 @@ export class Batcher<Item, Result> {
         if (result instanceof Error) reject(result);
         else resolve(result);
       }
-      return 'settled';
+      return undefined;
     } catch (error) {
-      const isUnavailable = ServiceError.isUnavailable(error);
-      const isAway = isUnavailable && !isLocked(error);
-      if (batch.length === 1 || isAway) {
-        // Those who wait would hear the same, each after as long a wait.
-        for (const { reject } of [...batch, ...(isAway ? this.waiting.splice(0) : [])]) reject(error);
-        if (isAway) return 'away';
-        return isUnavailable ? 'locked' : 'settled';
-      }
-      // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
-      let locked = 0;
-      for (const [index, one] of batch.entries()) {
-        const fate = await this.settle([one]);
-        if (fate === 'locked') locked += 1;
-        if (fate !== 'away' && locked <= MOST_LOCKED) continue;
-        for (const { reject } of batch.slice(index + 1)) reject(ServiceError.unavailable(error));
-        return fate;
-      }
-      return 'settled';
+      return error as Error;
     }
   }
 }

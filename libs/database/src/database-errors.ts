@@ -18,7 +18,7 @@ const UNAVAILABLE = new Set([
 /** Of a connection that was made; whatever keeps it from being made is of class 08 (see `FailFastClient`). */
 const SOCKET_FAILURES = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
-/** node-postgres and TypeORM throw these without a code, the last two when we have closed the pool ourselves, at the end. */
+/** node-postgres and TypeORM throw these without a code, the last two while there is no pool: at the start, or at the end. */
 const DRIVER_FAILURES =
   /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Driver not Connected|Cannot use a pool after calling end)/;
 

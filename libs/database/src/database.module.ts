@@ -12,6 +12,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { Database } from './database';
+import { isUnavailable } from './database-errors';
 import { TenantWall } from './tenant-wall';
 import { WalledClient } from './walled-client';
 
@@ -37,7 +38,10 @@ const LOCK_TIMEOUT_MS = 500;
 @Module({})
 export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   private readonly logger = new Logger(DatabaseModule.name);
-  private isClosing = false;
+  private readonly closing = new AbortController();
+  private connecting: Promise<void> | undefined;
+  /** Why the database was not reached when this was last tried. */
+  private failure: Error | undefined;
 
   constructor(
     private readonly dataSource: DataSource,
@@ -75,42 +79,46 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     };
   }
 
-  /** A database that is away keeps no process from its start: until it is there, whoever asks for it hears so. */
+  /**
+   * A database that is away keeps no process from its start: until it is there, whoever asks for it hears so.
+   * @throws {Error} what keeps it from being used once it is reached, as an entity that is wrong
+   */
   async onModuleInit(): Promise<void> {
     let migrated = false;
     this.checks.required.set('database', async () => {
-      if (!this.dataSource.isInitialized) throw new Error('the database has not been reached since the start');
+      if (this.failure && !this.dataSource.isInitialized) throw this.failure;
       await this.dataSource.query('SELECT 1');
       migrated ||= await this.isMigrated();
       if (!migrated) throw new Error('migrations are missing: run `npm run migrate`');
     });
-    await this.connect().catch((error: unknown) => {
-      this.logger.warn({ err: error }, 'The database is away; the service starts without it');
-      void this.connectLater();
-    });
+    await this.connect();
+    if (this.failure && !isUnavailable(this.failure)) throw this.failure;
+    if (this.failure) this.connecting = this.connectLater();
   }
 
-  beforeApplicationShutdown(): void {
-    this.isClosing = true;
+  /** Connections that come about while the application closes would stay open. */
+  async beforeApplicationShutdown(): Promise<void> {
+    this.closing.abort();
+    await this.connecting;
   }
 
   private async connect(): Promise<void> {
     try {
       await this.dataSource.initialize();
+      if (this.failure) this.logger.log('The database is there');
     } catch (error) {
       await this.dataSource.driver.disconnect().catch(() => undefined); // what it may have opened before it failed
-      throw error;
+      if ((error as Error).message !== this.failure?.message)
+        this.logger.warn({ err: error }, 'The database is away; the service waits for it');
+      this.failure = error as Error;
     }
   }
 
   private async connectLater(): Promise<void> {
     while (!this.dataSource.isInitialized) {
-      await delay(RETRY_MS, undefined, { ref: false });
-      if (this.isClosing) return;
-      await this.connect().then(
-        () => this.logger.log('The database is there'),
-        () => undefined,
-      );
+      await delay(RETRY_MS, undefined, { signal: this.closing.signal, ref: false }).catch(() => undefined);
+      if (this.closing.signal.aborted) return;
+      await this.connect();
     }
   }
 

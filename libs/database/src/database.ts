@@ -34,7 +34,7 @@ export class Database {
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
     return this.run(async () => {
       const { master } = this.dataSource.driver as unknown as { master: Pool | undefined };
-      if (!master) throw ServiceError.unavailable(new Error('The connections are closed'));
+      if (!master) throw ServiceError.unavailable(new Error('There are no connections yet, or no longer'));
       // Awaited, and not left to the pool's own `query`: that sends the statement in the context of whoever gave the
       // connection back, and so as another client.
       const client = await master.connect();

@@ -172,7 +172,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       max: CONNECTIONS,
     });
     pool.on('error', () => undefined); // whoever needs a connection next hears of it
-    pool.on('connect', (client) => client.on('error', () => undefined)); // and whoever has one, by its query
+    pool.on('connect', () => undefined); // Graphile Worker wants it for what `FailFastClient` does itself
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       const presence = await pool.connect();

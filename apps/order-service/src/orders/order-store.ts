@@ -149,7 +149,11 @@ async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>)
   } catch (error) {
     if (!isLocked(error)) throw error;
     // Nobody knows of those without an effect whether they were locked or are no longer what they were.
-    return (await write('SKIP LOCKED')).map((result) => result || ServiceError.unavailable(error));
+    const results = await write('SKIP LOCKED').catch((again: unknown) => {
+      // It is the table that is locked, and for no order there is a way past.
+      throw isLocked(again) ? ServiceError.unavailable(new Error('The table is locked', { cause: again })) : again;
+    });
+    return results.map((result) => result || ServiceError.unavailable(error));
   }
 }
 

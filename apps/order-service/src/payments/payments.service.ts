@@ -24,7 +24,10 @@ const FIRST_BACKOFF_MS = 1_000;
 const LONGEST_BACKOFF_MS = 300_000;
 /** The most that the payment API can ask for with `Retry-After`. */
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
-/** From here on, after about 13 minutes of attempts, somebody has to look: a void that is refused has no end by itself. */
+/**
+ * From here on, after about 13 minutes of attempts, somebody has to look: a void, and the question about a payment of an
+ * order that has ended, have no end by themselves.
+ */
 const STUCK_ATTEMPTS = 10;
 /** An API that is merely slow is given more time from run to run, up to this. */
 const LONGEST_PATIENCE_MS = 30_000;
@@ -135,7 +138,8 @@ export class PaymentsService {
     const isStuck = attempts + 1 >= STUCK_ATTEMPTS;
     if (isStuck) this.stuck.inc();
     const details = { err: answer, step, attempts: attempts + 1 };
-    this.logger[isStuck ? 'error' : 'warn'](details, 'The payment is unknown; it is asked for again');
+    const message = step === 'void' ? 'The payment is not voided' : 'The payment is unknown';
+    this.logger[isStuck ? 'error' : 'warn'](details, `${message}; it is asked for again`);
     const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
     await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, LONGEST_RETRY_AFTER_MS)), (tx) =>
