@@ -66,7 +66,7 @@ describe('Offered three times what it can take', () => {
 
   it('goes on accepting orders as before', () => {
     expect(middle(({ kept }) => kept)).toBeGreaterThan(0.2);
-    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(1_000);
+    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(2_000); // as clients are told
   });
 
   it('answers the others with SERVICE_UNAVAILABLE and Retry-After, soon', () => {
