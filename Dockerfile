@@ -20,7 +20,8 @@ COPY package.json package-lock.json ./
 # Optional is what libraries have for others: TypeScript, Cloudflare's sockets.
 RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
-# Node.js is copied from the image that compiles, for the target platform, so that both are the very same version; there is no shell, no npm.
+# Node.js is copied from the image that compiles, for the target platform, so that both are the very same version; there
+# is no shell, no npm.
 FROM ${RUNTIME_IMAGE} AS runtime
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /app

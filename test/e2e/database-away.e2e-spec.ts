@@ -27,6 +27,12 @@ describe('With PostgreSQL away', () => {
     postgres = await startPostgres({ dataDir, port });
   };
 
+  const serve = async () => {
+    // Long enough for the answer to `cust_slow`, which comes while the database is away.
+    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
+    orders = api(service.url, await fetchToken('order-orchestrator'));
+  };
+
   beforeAll(async () => {
     chmodSync(path.dirname(dataDir), 0o755);
     port = await freePort();
@@ -35,9 +41,7 @@ describe('With PostgreSQL away', () => {
     await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
     env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
     await migrate(loadConfig(environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
-    // Long enough for the answer to `cust_slow`, which comes while the database is away.
-    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
-    orders = api(service.url, await fetchToken('order-orchestrator'));
+    await serve();
     expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
   });
   afterAll(async () => {
@@ -159,8 +163,7 @@ describe('With PostgreSQL away', () => {
       60_000,
     );
     expect(await late.end()).toBe(0);
-    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
-    orders = api(service.url, await fetchToken('order-orchestrator'));
+    await serve();
   }, 150_000);
 
   it('carries on the payments whose answers came while it was stopped', async () => {

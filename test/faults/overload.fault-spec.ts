@@ -24,8 +24,8 @@ interface Round {
  * The bounds are wide, because what offers the load takes its processor time from the same machine; by how much they are
  * kept is printed. This test begins last (`test/support/test-sequencer.js`); without the whole suite, `-i` keeps others
  * away. Measurements of one round lie close together in time, and the middle one of the rounds counts: the first is always
- * slow, because its connections are new, of which Node takes one in each turn of its event loop; and a hiccup is to decide
- * nothing.
+ * slow, because its connections are new, of which Node takes one in each turn of its event loop; others may
+ * still run beside the next, and a hiccup is to decide nothing.
  */
 describe('Offered three times what it can take', () => {
   let database: TestDatabase;
@@ -39,7 +39,7 @@ describe('Offered three times what it can take', () => {
     const load = spawn(
       process.execPath,
       [
-        ...[path.resolve('test/load/overload.mjs'), '--json', '--rounds', '5', '--target', service.url],
+        ...[path.resolve('test/load/overload.mjs'), '--json', '--rounds', '7', '--target', service.url],
         ...['--token-url', `${pieces().issuer}/token`, '--client', `order-orchestrator:${CLIENT_SECRET}`],
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
@@ -65,8 +65,8 @@ describe('Offered three times what it can take', () => {
   });
 
   it('goes on accepting orders as before', () => {
-    expect(middle(({ kept }) => kept)).toBeGreaterThan(0.2);
-    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(2_000); // as clients are told
+    expect(middle(({ kept }) => kept)).toBeGreaterThan(0.3);
+    expect(middle(({ acceptedP99 }) => acceptedP99)).toBeLessThan(1_000);
   });
 
   it('answers the others with SERVICE_UNAVAILABLE and Retry-After, soon', () => {

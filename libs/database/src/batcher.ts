@@ -88,8 +88,8 @@ export class Batcher<Item, Result> {
       if (!own) continue;
       one.reject(own);
       if (!ServiceError.isUnavailable(own)) continue;
-      if (isLocked(own)) locked += 1;
-      if (!isLocked(own) || locked > MOST_LOCKED) return this.giveUp(batch.slice(index + 1), own);
+      if (isLocked(own) && (locked += 1) <= MOST_LOCKED) continue;
+      return this.giveUp(batch.slice(index + 1), own);
     }
   }
 

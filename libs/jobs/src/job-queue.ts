@@ -38,7 +38,7 @@ export class JobQueue {
    * @param delayMs how long to wait before it is run, in milliseconds
    */
   async enqueue(tx: Transaction, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
-    await add(tx, task, { payload, context: currentContext() }, delayMs);
+    await addPayload(tx, task, toPayload({ payload, context: currentContext() }), delayMs);
   }
 
   /**
@@ -49,12 +49,8 @@ export class JobQueue {
     const context = currentContext();
     const { parentSpanId: spanId } = context?.trace ?? {};
     const before = context && spanId !== undefined ? { ...context, trace: { ...context.trace, spanId } } : context;
-    await add(tx, task, { payload, context: before }, delayMs);
+    await addPayload(tx, task, toPayload({ payload, context: before }), delayMs);
   }
-}
-
-async function add(tx: Transaction, task: string, job: NewJob, delayMs: number): Promise<void> {
-  await addPayload(tx, task, toPayload(job), delayMs);
 }
 
 /**
