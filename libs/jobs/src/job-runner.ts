@@ -40,6 +40,15 @@ const LONGEST_PAUSE_MS = 300_000;
 /** Until a job is run again that the database or another dependency kept from its end. */
 const UNAVAILABLE_PAUSE_MS = 5_000;
 
+const WORKER_OPTIONS = {
+  gracefulShutdownAbortTimeout: GRACE_MS,
+  // At any delay, also none, its failures are handled; without one they end the process.
+  completeJobBatchDelay: 0,
+  failJobBatchDelay: 0,
+  localQueue: { size: 100, ttl: 5_000 },
+  preparedStatements: false,
+} satisfies GraphileConfig.WorkerOptions;
+
 const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
 
 /** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
@@ -160,19 +169,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
    */
   private async runUntilFailure(onProgress: () => void): Promise<void> {
     const lost = new AbortController();
-    const direct = directOptions(this.config, 'order-service jobs', ANSWER_TIMEOUT_MS);
-    const pool = new Pool({
-      ...direct,
-      Client: class extends FailFastClient {
-        protected override answerIsLost(cause: Error): void {
-          lost.abort(cause);
-        }
-      },
-      options: `${direct.options} -c enable_sort=off`, // as in `OutboxSession`: jobs are taken from the beginning of an index
-      max: CONNECTIONS,
-    });
-    pool.on('error', () => undefined); // whoever needs a connection next hears of it
-    pool.on('connect', () => undefined); // Graphile Worker wants it for what `FailFastClient` does itself
+    const pool = this.openPool((cause) => lost.abort(cause));
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       const presence = await pool.connect();
@@ -191,16 +188,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           logger: new WorkerLogger(
             () => (level, message, meta) => this.log(level, message, meta?.['failure'] === true),
           ),
-          preset: {
-            worker: {
-              gracefulShutdownAbortTimeout: GRACE_MS,
-              // At any delay, also none, its failures are handled; without one they end the process.
-              completeJobBatchDelay: 0,
-              failJobBatchDelay: 0,
-              localQueue: { size: 100, ttl: 5_000 },
-              preparedStatements: false,
-            },
-          },
+          preset: { worker: WORKER_OPTIONS },
         },
         this.tasks,
         pool,
@@ -244,6 +232,24 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       // It waits for connections that are in use, and a runner that failed may keep one.
       await Promise.race([pool.end(), delay(2_000)]);
     }
+  }
+
+  /** @param onLost is told when an answer of the server is lost */
+  private openPool(onLost: (cause: Error) => void): Pool {
+    const direct = directOptions(this.config, 'order-service jobs', ANSWER_TIMEOUT_MS);
+    const pool = new Pool({
+      ...direct,
+      Client: class extends FailFastClient {
+        protected override answerIsLost(cause: Error): void {
+          onLost(cause);
+        }
+      },
+      options: `${direct.options} -c enable_sort=off`, // as in `OutboxSession`: jobs are taken from the beginning of an index
+      max: CONNECTIONS,
+    });
+    pool.on('error', () => undefined); // whoever needs a connection next hears of it
+    pool.on('connect', () => undefined); // Graphile Worker wants it for what `FailFastClient` does itself
+    return pool;
   }
 
   private async maintain(): Promise<void> {

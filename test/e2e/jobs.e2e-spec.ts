@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { Injectable, Module } from '@nestjs/common';
+import { Database } from '@platform/database';
+import { ServiceError } from '@platform/errors';
+import { JobQueue, JobRunner, JobsModule } from '@platform/jobs';
+import { currentContext, newContext, runInContext } from '@platform/request-context';
+import { api } from '../support/client';
+import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
+
+interface Note {
+  readonly name: string;
+}
+
+@Injectable()
+class Notes {
+  /** With which each run of a job ends, in this order. */
+  readonly ends = new Map<string, (Error | undefined)[]>();
+  readonly runs: { readonly payload: Note; readonly requestId: string | undefined }[] = [];
+
+  constructor(jobs: JobRunner) {
+    jobs.handle<Note>('note', async (payload) => {
+      this.runs.push({ payload, requestId: currentContext()?.requestId });
+      const error = this.ends.get(payload.name)?.shift();
+      if (error) throw error;
+    });
+  }
+}
+
+@Module({ imports: [JobsModule], providers: [Notes] })
+class NotesModule {}
+
+describe('A job whose handler throws', () => {
+  let service: TestService;
+  let notes: Notes;
+
+  beforeAll(async () => {
+    service = await startService({}, (appModule) => {
+      @Module({ imports: [appModule as never, NotesModule] })
+      class WithNotes {}
+      return WithNotes;
+    });
+    notes = service.app.get(Notes, { strict: false });
+  }, 60_000);
+  afterAll(() => service.stop());
+
+  /** @returns its name */
+  async function enqueue(...ends: (Error | undefined)[]): Promise<string> {
+    const name = randomUUID();
+    notes.ends.set(name, ends);
+    const queue = service.app.get(JobQueue, { strict: false });
+    await runInContext(newContext({ requestId: `req-${name}` }), () =>
+      service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'note', { name })),
+    );
+    return name;
+  }
+
+  const runsOf = (name: string) => notes.runs.filter(({ payload }) => payload.name === name);
+
+  /** How long the job waits for its next run, in milliseconds. */
+  async function pauseAfter(run: number, name: string): Promise<number> {
+    const jobs = await until(`the end of run ${run}`, async () => {
+      if (runsOf(name).length !== run) return;
+      const waiting = await service.database.query<{ pause: number }>(
+        `SELECT extract(epoch FROM run_at - created_at)::float * 1000 AS pause
+         FROM graphile_worker._private_jobs WHERE locked_at IS NULL AND payload ->> 'name' = $1`,
+        [name],
+      );
+      return waiting.length === 1 && waiting;
+    });
+    return jobs[0]?.pause ?? NaN;
+  }
+
+  const runNow = (name: string) =>
+    service.database.query(`UPDATE graphile_worker._private_jobs SET run_at = now() WHERE payload ->> 'name' = $1`, [
+      name,
+    ]);
+
+  async function outcomes(): Promise<string[]> {
+    const { text } = await api(service.url)('/metrics');
+    return text.split('\n').filter((line) => line.startsWith('jobs_total{task="note"'));
+  }
+
+  it('is run again with the same payload after a pause that grows, until it does not', async () => {
+    const name = await enqueue(new Error('first'), new Error('second'), undefined);
+    const pauses: number[] = [];
+    for (const run of [1, 2]) {
+      pauses.push(await pauseAfter(run, name));
+      await runNow(name);
+    }
+    await until('the third run', () => runsOf(name).length === 3);
+    expect(pauses[0]).toBeGreaterThanOrEqual(500);
+    expect(pauses[0]).toBeLessThanOrEqual(1_000);
+    expect(pauses[1]).toBeGreaterThanOrEqual(1_000);
+    expect(pauses[1]).toBeLessThanOrEqual(2_000);
+    const run = { payload: { name }, requestId: `req-${name}` };
+    expect(runsOf(name)).toEqual([run, run, run]);
+    await until('an empty queue', async () => {
+      return (await service.database.query('SELECT FROM graphile_worker._private_jobs')).length === 0;
+    });
+    expect(await outcomes()).toEqual([
+      'jobs_total{task="note",outcome="failed"} 2',
+      'jobs_total{task="note",outcome="completed"} 1',
+    ]);
+  });
+
+  it('is not held back for longer each time when it is a dependency that is away', async () => {
+    const away = () => ServiceError.unavailable(new Error('away'));
+    const name = await enqueue(away(), away(), away(), new Error('its own'), undefined);
+    for (const run of [1, 2, 3]) {
+      const pause = await pauseAfter(run, name);
+      expect(pause).toBeGreaterThanOrEqual(2_500);
+      expect(pause).toBeLessThanOrEqual(5_000);
+      await runNow(name);
+    }
+    expect(await pauseAfter(4, name)).toBeLessThanOrEqual(1_000);
+    await runNow(name);
+    await until('the last run', () => runsOf(name).length === 5);
+  });
+});
