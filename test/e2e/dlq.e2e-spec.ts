@@ -8,7 +8,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
-import { type DeadLetter, DeadLetterBox, KafkaDeadLetters } from '@platform/messaging';
+import { type DeadLetter, DeadLetterBox, KafkaDeadLetters, type Letter } from '@platform/messaging';
 import {
   type Admin,
   ConfigResourceTypes,
@@ -155,10 +155,11 @@ describeWithOwnBroker('Dead letters', () => {
     return new Map(offsets.map(({ partition, high }) => [partition, Number(high)]));
   }
 
-  async function open() {
-    const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+  async function open(): Promise<Letter[]> {
+    const letters = new Map<string, Letter>();
+    const box = await DeadLetterBox.open(settings(broker.address), DLQ, (each) => letters.set(each.id, each));
     await box.close();
-    return box.letters;
+    return box.ids.flatMap((id) => letters.get(id) ?? []);
   }
 
   const openIds = async () => (await open()).map(({ id }) => id);
@@ -294,6 +295,27 @@ describeWithOwnBroker('Dead letters', () => {
         .map((line) => (JSON.parse(line) as { key: string }).key);
       expect(new Set(keys)).toEqual(new Set(messages.map(({ key }) => key)));
       expect(keys).toHaveLength(3_000);
+    });
+
+    it('needs no memory for what the letters say', async () => {
+      const headers = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`ce_${i}`, 'x'.repeat(40)]));
+      const messages = Array.from({ length: 1_000 }, () => ({ value: 'x', headers }));
+      for (let i = 0; i < 30; i += 1) await producer.send({ topic: DLQ, messages });
+      const NODE_OPTIONS = '--max-old-space-size=96';
+      const { code, out } = await run('dlq', broker.address, ['list'], { NODE_OPTIONS });
+      expect(code).toBe(0);
+      expect(out.trim().split('\n')).toHaveLength(30_000);
+    });
+
+    it('takes no notice of a marker that names no letter of its partition', async () => {
+      const id = await bury();
+      const partition = Number(id.split(':')[0]);
+      const markers = ['', 'nonsense', `${partition}:-1`, `${(partition + 1) % 3}:${id.split(':')[1]}`];
+      await producer.send({
+        topic: DLQ,
+        messages: markers.map((marker) => ({ partition, value: null, headers: { 'dlq-resolves': marker } })),
+      });
+      expect(await openIds()).toEqual([id]);
     });
 
     it('reads a letter that is larger than what a fetch asks for', async () => {
@@ -459,6 +481,39 @@ value, 46 bytes:
       expect(arrivedWith(key)).toEqual([]);
     });
 
+    it('goes on for longer than a fetch, and ends with what cannot be published', async () => {
+      const key = Buffer.from(randomUUID());
+      const message = (n: number) => ({ key, value: `${n} ${'x'.repeat(9_000)}`, headers: { 'dlq-topic': ORIGIN } });
+      const messages = Array.from({ length: 300 }, (_, n) => message(n));
+      await producer.send({ topic: DLQ, messages: messages.slice(0, 90) });
+      await producer.send({ topic: DLQ, messages: messages.slice(90, 180) });
+      await producer.send({ topic: DLQ, messages: messages.slice(180, 299) });
+      await producer.send({ topic: DLQ, messages: [{ key, value: 'x', headers: { 'dlq-topic': 'no-such-topic' } }] });
+      await producer.send({ topic: DLQ, messages: messages.slice(299) });
+      const ids = await openIds();
+      const { code, out, err } = await dlq('replay', '--all');
+      expect(code).toBe(1);
+      expect(err).toMatch(new RegExp(`^${ids[299]} is still open: `));
+      expect(out.trim().split('\n')).toHaveLength(299);
+      await until('the messages', () => arrivedWith(key).length === 299);
+      expect(arrivedWith(key).map(({ value }) => parseInt(String(value)))).toEqual(
+        Array.from({ length: 299 }, (_, n) => n),
+      );
+      expect(await openIds()).toEqual(ids.slice(299));
+    });
+
+    it('says which are no longer there', async () => {
+      const key = Buffer.from(randomUUID());
+      await bury({ key });
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+      await empty();
+      await expect(box.each(box.ids, (letter) => box.replay(letter))).rejects.toThrow(
+        `${box.ids[0]} is no longer in ${DLQ}`,
+      );
+      await box.close();
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
     it('says that there is none', async () => {
       expect(await dlq('replay', '--all')).toEqual({ code: 0, out: NONE, err: '' });
     });
@@ -482,7 +537,7 @@ value, 46 bytes:
       const key = Buffer.from(randomUUID());
       const drop = async (id: string) => {
         const box = await DeadLetterBox.open(settings(broker.address), DLQ);
-        for (const letter of box.letters.filter((each) => each.id === id)) await box.drop(letter);
+        await box.drop(id);
         await box.deleteResolved();
         await box.close();
       };
@@ -505,7 +560,7 @@ value, 46 bytes:
       const first = await bury({ key });
       const box = await DeadLetterBox.open(settings(broker.address), DLQ);
       const meanwhile = await bury({ key });
-      for (const letter of box.letters) await box.drop(letter);
+      for (const id of box.ids) await box.drop(id);
       await box.deleteResolved();
       await box.close();
       expect(await openIds()).toEqual([meanwhile]);
@@ -515,7 +570,7 @@ value, 46 bytes:
     it('finds resolved what a run resolved that was killed before it deleted', async () => {
       const id = await bury();
       const box = await DeadLetterBox.open(settings(broker.address), DLQ);
-      for (const letter of box.letters) await box.replay(letter);
+      await box.each(box.ids, (letter) => box.replay(letter));
       await box.close();
       expect(await held(id)).toBe(2);
       expect(await openIds()).toEqual([]);
@@ -614,6 +669,37 @@ value, 46 bytes:
       await fresh.onApplicationShutdown();
       const reasons = (await open()).map(({ headers }) => String(headers['dlq-reason']));
       expect(reasons.toSorted()).toEqual(['a', 'b', 'c', 'd']);
+    });
+  });
+
+  describe('rewrite', () => {
+    it('leaves nothing of what letters said, open or resolved, and the others in their order', async () => {
+      const key = Buffer.from(randomUUID());
+      const say = (text: string) => bury({ key, value: Buffer.from(text) });
+      const change = ({ value }: Letter) => (String(value).startsWith('secret') ? Buffer.from('changed') : undefined);
+      const first = await say('one');
+      await dlq('drop', await say('secret, and dropped'));
+      await say('secret');
+      await say('two');
+      const partition = Number(first.split(':')[0]);
+      await producer.send({ topic: DLQ, messages: [{ partition: (partition + 1) % 3, value: 'elsewhere' }] });
+      const [other] = (await openIds()).filter((id) => !id.startsWith(`${partition}:`));
+      const touched = new Set<number>();
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ, (letter) => {
+        if (change(letter)) touched.add(letter.partition);
+      });
+      expect([...touched]).toEqual([partition]);
+      expect(await box.rewrite(touched, change)).toBe(1);
+      await box.close();
+      const said = (await open()).filter((letter) => letter.key?.equals(key)).map(({ value }) => String(value));
+      expect(said).toEqual(['one', 'changed', 'two']);
+      expect(await openIds()).toContain(other);
+      const records: string[] = [];
+      const reading = await DeadLetterBox.open(settings(broker.address), DLQ, ({ value }) =>
+        records.push(String(value)),
+      );
+      await reading.close();
+      expect(records.filter((text) => text.includes('secret'))).toEqual([]);
     });
   });
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
-import { DeadLetterBox, deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
+import { DeadLetterBox, deadLetterTopicOf, KafkaDeadLetters, type Letter, ORDERS_TOPIC } from '@platform/messaging';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
@@ -364,9 +364,12 @@ describeWithKafka('Erasure, with Kafka,', () => {
 
     const { body } = await erase(compliance, customerId);
     const read = async () => {
-      const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC));
+      const letters = new Map<string, Letter>();
+      const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), (each) =>
+        letters.set(each.id, each),
+      );
       await box.close();
-      return box.letters;
+      return box.ids.flatMap((id) => letters.get(id) ?? []);
     };
     const ours = await until(
       'the dead letters to be rewritten',

@@ -1,14 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { parseArgs } from 'node:util';
 import { loadConfig } from '@platform/config';
-import {
-  DeadLetterBox,
-  deadLetterTopicOf,
-  headerText,
-  type OpenLetter,
-  oneLine,
-  ORDERS_TOPIC,
-} from '@platform/messaging';
+import { DeadLetterBox, deadLetterTopicOf, headerText, type Letter, oneLine, ORDERS_TOPIC } from '@platform/messaging';
 
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
@@ -18,22 +11,19 @@ const NONE = `There are no open letters in ${TOPIC}`;
 
 type Command =
   | { readonly name: 'list'; readonly json: boolean }
-  | { readonly name: 'show' | 'replay' | 'drop'; readonly ids: readonly string[] | 'all' };
+  | { readonly name: 'show'; readonly id: string }
+  | { readonly name: 'replay' | 'drop'; readonly ids: readonly string[] | 'all' };
+type Resolution = Extract<Command, { ids: unknown }>;
+type Settings = NonNullable<ReturnType<typeof loadConfig>['kafka']>;
 
 /** Shows and resolves what the consumers of the orders topic gave up on. `docs/runbooks/dead-letters.md` says how. */
 async function main(): Promise<void> {
   const command = parse();
   const { kafka } = loadConfig();
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
-  const box = await DeadLetterBox.open(kafka, TOPIC);
-  try {
-    if (command.name === 'list') return list(box.letters, command.json);
-    const letters = choose(box.letters, command.ids);
-    if (command.name === 'show') return letters.forEach(show);
-    await resolve(box, letters, command.name);
-  } finally {
-    await box.close();
-  }
+  if (command.name === 'list') return list(kafka, command.json);
+  if (command.name === 'show') return show(kafka, command.id);
+  return resolve(kafka, command);
 }
 
 function parse(): Command {
@@ -48,29 +38,50 @@ function parse(): Command {
   const [name, ...ids] = parsed.positionals;
   if (name === 'list' && ids.length === 0 && !all) return { name, json };
   if (json || !ids.every((id) => /^\d+:\d+$/.test(id))) throw wrong;
-  if (name === 'show' && ids.length === 1 && !all) return { name, ids };
+  const [id] = ids;
+  if (name === 'show' && id !== undefined && ids.length === 1 && !all) return { name, id };
   if ((name === 'replay' || name === 'drop') && all === (ids.length === 0)) return { name, ids: all ? 'all' : ids };
   throw wrong;
 }
 
+async function withBox(
+  settings: Settings,
+  look: (letter: Letter) => void,
+  work: (box: DeadLetterBox) => void | Promise<void>,
+): Promise<void> {
+  const box = await DeadLetterBox.open(settings, TOPIC, look);
+  try {
+    await work(box);
+  } finally {
+    await box.close();
+  }
+}
+
 /** In the order of the topic, whatever the order of the ids. @throws {Error} when one is not there */
-function choose(letters: OpenLetter[], ids: readonly string[] | 'all'): OpenLetter[] {
-  if (ids === 'all') return letters;
-  const unknown = new Set(ids).difference(new Set(letters.map(({ id }) => id)));
+function choose(open: readonly string[], ids: readonly string[] | 'all'): readonly string[] {
+  if (ids === 'all') return open;
+  const chosen = new Set(ids);
+  const unknown = chosen.difference(new Set(open));
   if (unknown.size > 0) {
     throw new Error(`There is no open letter ${[...unknown].join(', ')} in ${TOPIC}; nothing was done`);
   }
-  return letters.filter(({ id }) => ids.includes(id));
+  return open.filter((id) => chosen.has(id));
 }
 
-function list(letters: OpenLetter[], json: boolean): void {
-  // With --json the output is for programs, and is empty then.
-  if (letters.length === 0) return json ? console.error(NONE) : console.log(NONE);
-  const byTime = letters.toSorted((a, b) => a.time.getTime() - b.time.getTime());
-  console.log(byTime.map((letter) => (json ? JSON.stringify(summary(letter)) : line(letter))).join('\n'));
+async function list(settings: Settings, json: boolean): Promise<void> {
+  const lines = new Map<string, { readonly time: Date; readonly text: string }>();
+  const look = (letter: Letter) =>
+    lines.set(letter.id, { time: letter.time, text: json ? JSON.stringify(summary(letter)) : line(letter) });
+  await withBox(settings, look, ({ ids }) => {
+    // With --json the output is for programs, and is empty then.
+    if (ids.length === 0) return json ? console.error(NONE) : console.log(NONE);
+    const open = ids.flatMap((id) => lines.get(id) ?? []);
+    open.sort((a, b) => a.time.getTime() - b.time.getTime());
+    console.log(open.map(({ text }) => text).join('\n'));
+  });
 }
 
-function summary({ id, time, key, headers, origin }: OpenLetter) {
+function summary({ id, time, key, headers, origin }: Letter) {
   const text = (name: string) => headerText(headers, name) ?? null;
   const number = (name: string) => (text(name) === null ? null : Number(text(name)));
   return {
@@ -87,13 +98,24 @@ function summary({ id, time, key, headers, origin }: OpenLetter) {
   };
 }
 
-function line(letter: OpenLetter): string {
+function line(letter: Letter): string {
   const { id, time, type, key, consumer, attempts, reason } = summary(letter);
   const tried = `attempts=${attempts ?? '-'}`;
   return [id, time, type, key, consumer, tried, reason].map((field) => oneLine(field ?? '-')).join('  ');
 }
 
-function show({ id, time, key, value, headers }: OpenLetter): void {
+async function show(settings: Settings, id: string): Promise<void> {
+  let letter: Letter | undefined;
+  const look = (each: Letter) => {
+    if (each.id === id) letter = each;
+  };
+  await withBox(settings, look, ({ ids }) => {
+    choose(ids, [id]);
+    if (letter) print(letter);
+  });
+}
+
+function print({ id, time, key, value, headers }: Letter): void {
   console.log(`letter ${id} of ${time.toISOString()}\nkey: ${key ? oneLine(toText(key)) : 'none'}`);
   for (const [name, values] of Object.entries(headers)) {
     // A header may come more than once.
@@ -116,21 +138,38 @@ function indented(value: Buffer): Buffer {
   }
 }
 
-async function resolve(box: DeadLetterBox, letters: OpenLetter[], name: 'replay' | 'drop'): Promise<void> {
-  if (letters.length === 0) return console.log(NONE);
-  const lost = name === 'replay' && letters.find(({ origin }) => origin === undefined);
-  if (lost) throw new Error(`${lost.id} does not say where it came from (dlq-topic), so drop it; nothing was done`);
-  for (const letter of letters) {
-    try {
-      await box[name](letter);
-    } catch (error) {
-      throw new Error(`${letter.id} is still open: ${String(error)}`, { cause: error });
-    }
-    console.log(name === 'replay' ? `${letter.id} replayed to ${letter.origin}` : `${letter.id} dropped`);
-  }
-  await box.deleteResolved().catch((error: unknown) => {
-    console.warn(`They are resolved, but ${TOPIC} still holds them; the next time is another try: ${String(error)}`);
+async function resolve(settings: Settings, { name, ids }: Resolution): Promise<void> {
+  const lost = new Set<string>();
+  const look = ({ id, origin }: Letter) => {
+    if (origin === undefined) lost.add(id);
+  };
+  await withBox(settings, look, async (box) => {
+    const chosen = choose(box.ids, ids);
+    if (chosen.length === 0) return console.log(NONE);
+    const orphan = name === 'replay' && chosen.find((id) => lost.has(id));
+    if (orphan) throw new Error(`${orphan} does not say where it came from (dlq-topic), so drop it; nothing was done`);
+    if (name === 'replay') await box.each(chosen, (letter) => replay(box, letter));
+    else for (const id of chosen) await drop(box, id);
+    await box.deleteResolved().catch((error: unknown) => {
+      console.warn(`They are resolved, but ${TOPIC} still holds them; the next time is another try: ${String(error)}`);
+    });
   });
+}
+
+async function replay(box: DeadLetterBox, letter: Letter): Promise<void> {
+  await box.replay(letter).catch(stillOpen(letter.id));
+  console.log(`${letter.id} replayed to ${letter.origin}`);
+}
+
+async function drop(box: DeadLetterBox, id: string): Promise<void> {
+  await box.drop(id).catch(stillOpen(id));
+  console.log(`${id} dropped`);
+}
+
+function stillOpen(id: string): (error: unknown) => never {
+  return (error) => {
+    throw new Error(`${id} is still open: ${String(error)}`, { cause: error });
+  };
 }
 
 main().catch((error: unknown) => {

@@ -2,7 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, directConnection, endConnection } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
-import { DeadLetterBox, deadLetterTopicOf, type OpenLetter, ORDERS_TOPIC } from '@platform/messaging';
+import { DeadLetterBox, deadLetterTopicOf, type Letter, ORDERS_TOPIC } from '@platform/messaging';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ErasureStore } from './erasure-store';
 
 /** Held by the one that rewrites dead letters. Chosen at random, and never changed. */
@@ -43,11 +43,14 @@ export class DeadLetterEraser {
   private async erase(kafka: NonNullable<Config['kafka']>, job: EraseDeadLetters): Promise<void> {
     const orders = await this.store.ordersOf(job);
     if (orders.size === 0) return;
-    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC));
+    const change = (letter: Letter) =>
+      orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, job.pseudonym) : undefined;
+    const partitions = new Set<number>();
+    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), (letter) => {
+      if (change(letter) !== undefined) partitions.add(letter.partition);
+    });
     try {
-      const changed = await box.rewrite((letter) =>
-        orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, job.pseudonym) : undefined,
-      );
+      const changed = await box.rewrite(partitions, change);
       if (changed > 0) this.logger.log({ changed }, 'An erased customer was taken out of the dead letters');
     } finally {
       await box.close().catch(() => undefined);
@@ -56,7 +59,7 @@ export class DeadLetterEraser {
 }
 
 /** @returns undefined where the pseudonym stands already, null for a value that cannot be read */
-function withPseudonym({ value }: OpenLetter, pseudonym: string): Buffer | null | undefined {
+function withPseudonym({ value }: Letter, pseudonym: string): Buffer | null | undefined {
   if (value === null) return undefined;
   try {
     const { metadata, reason, ...data } = JSON.parse(value.toString()) as Record<string, unknown>;
