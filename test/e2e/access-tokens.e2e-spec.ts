@@ -91,6 +91,7 @@ describe('Access tokens', () => {
     ['a binding that we cannot prove', 'claims', () => issuer.sign('RS256', { cnf: { 'x5t#S256': 'a', jkt: 'b' } })],
     ['a tenant that is a number', 'claims', () => issuer.sign('RS256', { org: 42 })],
     ['an empty tenant', 'claims', () => issuer.sign('RS256', { org: '' })],
+    ['the tenant of a client that has none', 'claims', () => issuer.sign('RS256', { org: 'client:another' })],
     ['NUL in the tenant', 'claims', () => issuer.sign('RS256', { org: 'a\0' })],
     ['a client that is a number', 'claims', () => issuer.sign('RS256', { client_id: 42 })],
     ['rubbish', 'malformed', async () => 'rubbish'],

@@ -293,3 +293,29 @@ describe('prune_audit_events', () => {
     for (const days of [0, 45]) expect((await verify({ days })).faults).toHaveLength(Number(gone));
   });
 });
+
+describe('The audit trail while somebody keeps it from being sealed', () => {
+  it('says how much is not sealed', async () => {
+    const own = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
+    try {
+      const unsealed = async () => {
+        const { text } = await api(own.url)('/metrics');
+        return /^audit_unsealed_events (\d+)$/m.exec(text)?.[1];
+      };
+      // Any role of the database can do that.
+      await until('the lock', async () => {
+        const [lock] = await own.database.query<{ held: boolean }>(
+          'SELECT pg_try_advisory_lock(4911302857116) AS held',
+        );
+        return lock?.held;
+      });
+      await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: anOrder() });
+      await until('its event', async () => Number(await unsealed()) > 0);
+      await own.database.query('SELECT pg_advisory_unlock_all()');
+      await until('the seal', async () => (await unsealed()) === '0');
+    } finally {
+      await own.app.close();
+      await own.database.drop();
+    }
+  });
+});

@@ -66,6 +66,21 @@ describe('The role of the service', () => {
     expect(rows.map(({ name }) => name)).toEqual(['transaction', 'position']);
   });
 
+  it('may add only blocks that follow the trail, whatever tables of its own it makes', async () => {
+    const block = `INSERT INTO public.audit_blocks
+                   VALUES (1, now(), 9000000000000000000, '{}', '', '', '')`;
+    await service.query('BEGIN');
+    try {
+      await expect(service.query(`SAVEPOINT mine; ${block}`)).rejects.toMatchObject({ code: '23514' });
+      await service.query(`ROLLBACK TO mine;
+        CREATE TEMP TABLE audit_events AS SELECT 9000000000000000000 AS position;
+        CREATE TEMP TABLE audit_blocks (LIKE public.audit_blocks)`);
+      await expect(service.query(block)).rejects.toMatchObject({ code: '23514' });
+    } finally {
+      await service.query('ROLLBACK');
+    }
+  });
+
   it('has no right beyond its tables', async () => {
     const [role] = await database.query(
       `SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin,

@@ -44,6 +44,16 @@ describe('Errors', () => {
       () => call('/v1/orders', { body: 'a=b', headers: { 'content-type': 'text/plain' } }),
     ],
     [
+      'UTF-16, which JSON once could be',
+      415,
+      'UNSUPPORTED_MEDIA_TYPE',
+      () =>
+        call('/v1/orders', {
+          body: '{\0}\0',
+          headers: { 'content-type': 'application/json; charset=utf-16le' },
+        }),
+    ],
+    [
       'another charset',
       415,
       'UNSUPPORTED_MEDIA_TYPE',

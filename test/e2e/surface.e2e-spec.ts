@@ -148,6 +148,8 @@ describe('The HTTP surface', () => {
       ['a length and chunks', 'Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
       ['a header that is folded', 'X: a\r\n b\r\n\r\n'],
       ['two hosts', 'host: b\r\nContent-Length: 0\r\n\r\n'],
+      ['two tokens', 'Authorization: Bearer a.b.c\r\nauthorization: Bearer d.e.f\r\nContent-Length: 0\r\n\r\n'],
+      ['two types', 'Content-Type: application/json\r\ncontent-type: text/plain\r\nContent-Length: 0\r\n\r\n'],
       ['no host', undefined],
     ])('a request that proxies may read in another way: %s', async (_, rest) => {
       const request = rest === undefined ? 'GET / HTTP/1.1\r\n\r\n' : `POST /v1/orders HTTP/1.1\r\nHost: a\r\n${rest}`;

@@ -62,20 +62,26 @@ function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): vo
   next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MOST_HEADERS} request headers`));
 }
 
-/** RFC 9112 section 3.2. Node takes the first of several; whoever stands before us may have taken the last. */
-function refuseUnlessOneHost({ rawHeaders, httpVersion }: Request, _res: Response, next: NextFunction): void {
-  let hosts = 0;
+/** Of several of these Node takes the first; whoever stands before us may have judged the last. */
+const ONCE = ['Host', 'Authorization', 'Content-Type'];
+
+/** RFC 9112 section 3.2, RFC 9110 section 5.3. */
+function refuseAmbiguous({ rawHeaders, httpVersion }: Request, _res: Response, next: NextFunction): void {
+  const counts = [0, 0, 0];
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!;
-    if (name.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+    for (let n = 0; n < ONCE.length; n += 1) {
+      if (name.length === ONCE[n]!.length && name.toLowerCase() === ONCE[n]!.toLowerCase()) counts[n]! += 1;
+    }
   }
-  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return next();
-  const message = `The request has ${hosts === 0 ? 'no' : 'more than one'} Host header`;
+  const twice = ONCE.find((_, n) => counts[n]! > 1);
+  if (twice === undefined && (counts[0] === 1 || httpVersion === '1.0')) return next();
+  const message = `The request has ${twice === undefined ? 'no Host' : `more than one ${twice}`} header`;
   next(new ServiceError('MALFORMED_REQUEST', message, { headers: { Connection: 'close' } }));
 }
 
 /** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
-export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseUnlessOneHost];
+export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseAmbiguous];
 
 /** Stands after {@link httpSurface}, on the path of the Swagger page. */
 export const docsSurface: RequestHandler = docsPolicy;

@@ -18,8 +18,10 @@ export const lateAdmissions = new WeakMap<IncomingMessage, () => boolean>();
 const parse = json({
   limit: BODY_BYTES,
   type: () => true,
-  // The decoder would put U+FFFD in the place of what is no UTF-8.
-  verify: (_req, _res, bytes) => {
+  verify: (_req, _res, bytes, encoding) => {
+    // body-parser takes UTF-16 and UTF-32 too, which whoever looks at requests before us may read as something else.
+    if (encoding !== 'utf-8') throw Object.assign(new Error('Not UTF-8'), { type: 'charset.unsupported' });
+    // The decoder would put U+FFFD in the place of what is no UTF-8.
     if (!isUtf8(bytes)) throw new Error('The request body is not UTF-8');
   },
 });

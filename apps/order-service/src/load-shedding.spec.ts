@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { lateAdmissions } from './json-body.guard';
 import { shedLoad } from './load-shedding';
@@ -19,8 +20,9 @@ describe('shedLoad', () => {
     held = [];
     isDraining = false;
     server = http.createServer((req, res) => {
-      if (req.url === '/health/live' || req.url === '/metrics') res.end('fine');
+      if (req.url === '/health/live' || req.url?.startsWith('/metrics')) res.end('fine');
       else if (req.url === '/large') res.end(Buffer.alloc(LARGE));
+      else if (req.url === '/file') Readable.from(Array<Buffer>(64).fill(Buffer.alloc(65_536))).pipe(res);
       else if (req.url === '/unread') {
         Object.assign(req.socket, { write: () => false });
         res.end('not taken');
@@ -53,11 +55,19 @@ describe('shedLoad', () => {
     return { status: res.statusCode, headers: res.headers, text };
   };
   /** Reads nothing of its answer, which is more than the kernel takes for it. */
-  const askDeaf = () => {
+  const askDeaf = (path = '/large') => {
     const socket = connect(port, '127.0.0.1');
     socket.on('error', () => undefined).pause();
-    socket.write('GET /large HTTP/1.1\r\nHost: a\r\n\r\n');
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
     return socket;
+  };
+  /** @returns how many bytes of the answer there are */
+  const read = async (socket: Socket | undefined) => {
+    let bytes = 0;
+    if (!socket) return bytes;
+    socket.on('data', (chunk) => (bytes += chunk.length)).resume();
+    await Promise.race([once(socket, 'close'), delay(500)]);
+    return bytes;
   };
   const until = async (condition: () => boolean) => {
     for (let round = 0; round < 1_000 && !condition(); round += 1) await delay(5);
@@ -231,6 +241,45 @@ describe('shedLoad', () => {
     for (const one of [...silent, ...deaf]) one.destroy();
   });
 
+  it('lets nobody be kept out by files that are not read, and cuts off the oldest when they become too many', async () => {
+    const deaf = Array.from({ length: MOST }, () => askDeaf('/file'));
+    let asked = 0;
+    server.on('request', () => (asked += 1));
+    await until(() => asked === MOST);
+    await delay(50);
+    await fill();
+    expect((await ask()).status).toBe(503);
+    for (const res of held.splice(0)) res.end();
+    await delay(2_100); // nobody is cut off before
+    const others = Array.from({ length: 200 }, () => askDeaf('/file'));
+    await until(() => asked === 2 * MOST + 201);
+    await delay(50);
+    expect(await read(deaf[0])).toBeLessThan(LARGE);
+    expect(await read(others.at(-1))).toBeGreaterThan(LARGE);
+    for (const one of [...deaf, ...others]) one.destroy();
+  });
+
+  it('lets no probe be sent ahead without an end', async () => {
+    const greedy = connect(port, '127.0.0.1');
+    greedy.on('error', () => undefined).pause();
+    let asked = 0;
+    server.on('request', () => (asked += 1));
+    const answered = new Set<ServerResponse>();
+    server.on('request', (_req, res: ServerResponse) => res.once('finish', () => answered.add(res)));
+    greedy.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
+    await until(() => asked > 16);
+    await delay(100);
+    greedy.resume();
+    await until(() => greedy.closed);
+    expect(answered.size).toBeLessThanOrEqual(17);
+  });
+
+  it('takes for a probe only what is one', async () => {
+    await fill();
+    expect((await ask('/health/other')).status).toBe(503);
+    expect((await ask('/metrics?name=up')).status).not.toBe(503);
+  });
+
   it('cuts off those that have not read for the longest, when what they leave becomes too much', async () => {
     const oldest = askDeaf();
     await delay(100);
@@ -239,12 +288,6 @@ describe('shedLoad', () => {
     expect(await ask('/large')).toMatchObject({ status: 200 });
     const newest = askDeaf();
     await delay(100);
-    const read = async (socket: Socket) => {
-      let bytes = 0;
-      socket.on('data', (chunk) => (bytes += chunk.length)).resume();
-      await Promise.race([once(socket, 'close'), delay(500)]);
-      return bytes;
-    };
     expect(await read(oldest)).toBeLessThan(LARGE);
     expect(await read(newest)).toBeGreaterThan(LARGE);
     for (const one of [...others, newest]) one.destroy();

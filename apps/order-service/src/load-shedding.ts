@@ -20,11 +20,14 @@ const LONGEST_LOOK_MS = 20;
 /** Requests that a client may send ahead on one connection; who sends more is cut off. */
 const MOST_AHEAD = 16;
 const REPORT_EVERY_MS = 1_000;
+/** What Node holds of a file for a client that does not read. */
+const STREAM_BYTES = 128 * 1024;
 
 /**
  * Refuses requests while as many as can be answered in time are under way, before anything is spent on them: with
  * `SERVICE_UNAVAILABLE` and `Retry-After`. What comes in together begins in turns, because to answer a request takes
- * ten times as long as to see that there is one, and to refuse it. Probes and metrics neither wait nor are refused.
+ * ten times as long as to see that there is one, and to refuse it. Probes and metrics wait for nothing but the answers
+ * before them on their connection, and are not refused.
  * @param isDraining whether clients should take their connections elsewhere
  */
 export function shedLoad(server: Server, isDraining: () => boolean): void {
@@ -34,9 +37,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     for (const listener of listeners) listener(req, res);
   };
   const admission = new Admission(start, isDraining);
-  server.on('request', (req, res) =>
-    FOR_OPERATORS.test(req.url ?? '') ? start(req, res) : admission.standInLine(req, res),
-  );
+  server.on('request', (req, res) => admission.standInLine(req, res));
 }
 
 class Admission {
@@ -73,6 +74,7 @@ class Admission {
   }
 
   private arrive(req: IncomingMessage, res: ServerResponse): void {
+    if (FOR_OPERATORS.test(req.url ?? '')) return this.start(req, res);
     const { waiting } = this;
     if (waiting.length > 0 && performance.now() - this.lookingSince > LONGEST_LOOK_MS) this.takeTurn();
     if (waiting.length + this.atWork >= MOST_AT_ONCE) return refuse(req, res, this.isDraining());
@@ -117,6 +119,11 @@ class Admission {
       if (!isDone) this.atWork -= 1;
       isDone = true;
     };
+    // A file is read as fast as the client takes it, which may be never.
+    res.on('pipe', () => {
+      settle();
+      this.held.hold(res, STREAM_BYTES);
+    });
     res.on('prefinish', () => {
       settle();
       if (res.writableLength > 0) this.held.hold(res, res.writableLength);

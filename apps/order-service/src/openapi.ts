@@ -93,7 +93,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
   const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody, Problem] });
   for (const operation of operationsOf(document)) describeRefusals(operation);
   closeRequests(document);
-  SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json' });
+  SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json', raw: ['json'] });
 }
 
 type OperationObject = NonNullable<OpenAPIObject['paths'][string]['get']>;

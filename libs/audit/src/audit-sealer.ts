@@ -83,6 +83,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
 
   /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */
   private async seal(tx: EntityManager): Promise<boolean> {
+    await this.measure(tx); // also while another seals, or pretends to
     const [lock] = await tx.query<{ held: boolean; now: Date }[]>(
       "SELECT pg_try_advisory_xact_lock($1) AS held, date_trunc('milliseconds', now()) AS now",
       [SEALER_LOCK],
@@ -94,7 +95,6 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     const [head] = await tx.query<Block[]>('SELECT * FROM audit_blocks ORDER BY number DESC LIMIT 1');
     const sealedTo = head?.last_position ?? '0';
     const end = await this.settledEnd(tx, sealedTo);
-    this.sealedBlock.set(Number(head?.number ?? 0));
     if (end === undefined) return false;
 
     const rows = await tx.query<SealedRow[]>(
@@ -119,6 +119,16 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     return true;
   }
 
+  private async measure(tx: EntityManager): Promise<void> {
+    const [trail] = await tx.query<{ block: string; unsealed: string }[]>(
+      `SELECT coalesce(max(number), 0) AS block,
+              (SELECT coalesce(max(position), 0) FROM audit_events) - coalesce(max(last_position), 0) AS unsealed
+       FROM audit_blocks`,
+    );
+    this.sealedBlock.set(Number(trail?.block));
+    this.unsealed.set(Math.max(0, Number(trail?.unsealed)));
+  }
+
   /** The position up to which nothing more can appear, if it is beyond what is sealed. */
   private async settledEnd(tx: EntityManager, sealedTo: string): Promise<string | undefined> {
     const { mark } = this;
@@ -131,7 +141,6 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     if (!now) return undefined;
     const isAnotherServer =
       mark && (BigInt(now.horizon) < BigInt(mark.horizon) || BigInt(now.newest) < BigInt(mark.newest));
-    this.unsealed.set(Math.max(0, Number(BigInt(now.newest) - BigInt(sealedTo))));
     if (mark && !isAnotherServer) {
       if (!now.settled) return undefined;
       if (BigInt(mark.newest) > BigInt(sealedTo)) return mark.newest;

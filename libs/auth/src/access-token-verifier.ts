@@ -94,16 +94,22 @@ export class AccessTokenVerifier {
     const { tenantClaim } = this.config.oidc;
     const tenant = tenantClaim === undefined ? undefined : claims[tenantClaim];
     if (!isName(clientId) || (tenant !== undefined && !isName(tenant))) throw new InvalidToken('claims');
+    if (tenant?.startsWith(OWN_TENANT)) throw new InvalidToken('claims');
     // Frozen, because every request with this token gets the same object.
     return Object.freeze({
       clientId,
-      // The prefix keeps a client from choosing an id that is another tenant's name.
-      tenantId: tenant ?? `client:${clientId}`,
+      tenantId: tenant ?? `${OWN_TENANT}${clientId}`,
       scopes: new Set(scopesOf(claims)),
       boundTo: confirmationOf(claims),
     });
   }
 }
+
+/**
+ * Before the id of a client whose tokens name no tenant. It keeps a client from choosing an id that is another tenant's
+ * name, and no tenant may be called so.
+ */
+const OWN_TENANT = 'client:';
 
 /** 1 to 255 characters, none of them a control character or half of one. */
 const isName = (value: unknown): value is string =>

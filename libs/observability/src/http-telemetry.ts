@@ -13,7 +13,7 @@ const CLIENT_CLOSED_REQUEST = 499;
 const UNMATCHED = 'unmatched';
 
 /** The paths of probes and metrics: they come all the time, and are needed most when there is too much to do. */
-export const FOR_OPERATORS = /^\/(health\/|metrics\/?$)/;
+export const FOR_OPERATORS = /^\/(health\/(live|ready)|metrics)\/?(\?|$)/;
 
 const requests = new Counter({ name: 'http_requests_total', help: 'HTTP requests answered', labelNames: LABELS });
 const duration = new Histogram({

@@ -6,6 +6,7 @@ import { FindWhatIsToBeDeleted1764200000000 } from './migrations/1764200000000-f
 import { FindEventsOfAnOrder1764300000000 } from './migrations/1764300000000-find-events-of-an-order';
 import { FindWhatAClientDid1764400000000 } from './migrations/1764400000000-find-what-a-client-did';
 import { FindJobsOfDeadRunners1764500000000 } from './migrations/1764500000000-find-jobs-of-dead-runners';
+import { JudgeBlocksByTheTrail1764600000000 } from './migrations/1764600000000-judge-blocks-by-the-trail';
 
 /**
  * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
@@ -21,6 +22,7 @@ export const schema = {
     FindEventsOfAnOrder1764300000000,
     FindWhatAClientDid1764400000000,
     FindJobsOfDeadRunners1764500000000,
+    JudgeBlocksByTheTrail1764600000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };

@@ -67,6 +67,16 @@ describe('METADATA_RULE', () => {
     expect(METADATA_RULE.isValid(value)).toBe(false);
   });
 
+  it('does not look at more than 16 KiB can hold', () => {
+    const trap = Object.defineProperty(Array<unknown>(20_000).fill([]), 16_384, {
+      get: () => {
+        throw new Error('looked at');
+      },
+    });
+    expect(METADATA_RULE.isValid({ a: trap })).toBe(false);
+    expect(METADATA_RULE.isValid({ a: 'x'.repeat(KIB_16), b: trap })).toBe(false);
+  });
+
   it('says what is asked for', () => {
     expect(`metadata ${METADATA_RULE.message}`).toBe(
       'metadata must be an object of at most 16 KiB as JSON, at most 5 levels deep, without NUL, lone surrogates or integers from 2^53',

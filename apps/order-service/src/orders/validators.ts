@@ -30,7 +30,7 @@ export const METADATA_RULE: FreeFormRule = {
     typeof value === 'object' &&
     value !== null &&
     !Array.isArray(value) &&
-    isStorableJson(value, METADATA_DEPTH) &&
+    isStorableJson(value, METADATA_DEPTH, { left: METADATA_BYTES }) &&
     bytesOf(value) <= METADATA_BYTES,
 };
 
@@ -48,11 +48,18 @@ function writtenOut(_key: string, value: unknown): unknown {
   return exponent === undefined ? value : digits.padStart(digits.length + Number(exponent) - 1, '0');
 }
 
-function isStorableJson(value: unknown, levels: number): boolean {
+/** @param budget no more is looked at than fits in so many bytes: each value takes one at least, and each character */
+function isStorableJson(value: unknown, levels: number, budget: { left: number }): boolean {
+  budget.left -= typeof value === 'string' ? value.length + 1 : 1;
+  if (budget.left < 0) return false;
   if (typeof value === 'string') return isStorable(value);
   // JSON.parse has rounded larger integers already.
   if (typeof value === 'number') return Number.isInteger(value) ? Number.isSafeInteger(value) : Number.isFinite(value);
   if (typeof value !== 'object' || value === null) return true;
   if (levels === 0) return false;
-  return Object.entries(value).every(([key, child]) => isStorable(key) && isStorableJson(child, levels - 1));
+  if (Array.isArray(value)) return value.every((child) => isStorableJson(child, levels - 1, budget));
+  return Object.keys(value).every((key) => {
+    budget.left -= key.length;
+    return isStorable(key) && isStorableJson((value as Record<string, unknown>)[key], levels - 1, budget);
+  });
 }
