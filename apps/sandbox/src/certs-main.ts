@@ -25,6 +25,8 @@ function readArguments() {
 }
 
 function usageOf(directory: string): string {
+  const { identityProviderTls, servicePort } = readSettings();
+  const idp = `https://127.0.0.1:${identityProviderTls?.value ?? 4443}`;
   const [ca, server, client] = ['ca', 'server', 'order-orchestrator'].map((name) => certificateFiles(directory, name));
   return [
     `Written to ${directory}: a CA (ca), a server certificate for localhost, 127.0.0.1 and ::1 (server), and a`,
@@ -36,8 +38,8 @@ function usageOf(directory: string): string {
     '',
     '  A token that is good only with the certificate of order-orchestrator, and a call with both:',
     '',
-    `TOKEN=$(curl -s --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -d grant_type=client_credentials -d client_id=order-orchestrator https://127.0.0.1:4443/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
-    `curl -i --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -H "Authorization: Bearer $TOKEN" https://127.0.0.1:3000/v1/orders`,
+    `TOKEN=$(curl -s --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -d grant_type=client_credentials -d client_id=order-orchestrator ${idp}/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
+    `curl -i --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -H "Authorization: Bearer $TOKEN" https://127.0.0.1:${servicePort.value}/v1/orders`,
   ].join('\n');
 }
 

@@ -24,7 +24,7 @@ interface KafkaOptions {
   readonly port: number;
   /** Used by the JVM for Raft between controllers, of which there is one. */
   readonly controllerPort: number;
-  /** Log segments; kept between starts. */
+  /** Kafka's output and, on the JVM, its log segments, which are kept between starts. With Docker it begins empty. */
   readonly dataDir: string;
   /** Where Kafka's jars are kept once Maven has brought them. */
   readonly libDir: string;

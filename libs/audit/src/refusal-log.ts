@@ -9,7 +9,7 @@ import { AuditTrail } from './audit-trail';
 const MOST_WAITING = 5_000;
 /**
  * Of calls by nobody known or beyond a limit: so many at once, and a second from then on. Who never stops fills 0.4 GB of
- * the disk in a day. Others have limits.
+ * the disk in a day, for each process. Others have limits.
  */
 const MOST_UNLIMITED = 600;
 const UNLIMITED_A_SECOND = 10;
