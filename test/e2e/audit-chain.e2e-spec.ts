@@ -314,8 +314,7 @@ describe('The audit trail while somebody keeps it from being sealed', () => {
       await own.database.query('SELECT pg_advisory_unlock_all()');
       await until('the seal', async () => (await unsealed()) === '0');
     } finally {
-      await own.app.close();
-      await own.database.drop();
+      await own.stop();
     }
   });
 });

@@ -22,6 +22,7 @@ import {
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { environment } from '../support/environment';
+import { openLetters } from '../support/open-letters';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
 
@@ -155,13 +156,7 @@ describeWithOwnBroker('Dead letters', () => {
     return new Map(offsets.map(({ partition, high }) => [partition, Number(high)]));
   }
 
-  async function open(): Promise<Letter[]> {
-    const letters = new Map<string, Letter>();
-    const box = await DeadLetterBox.open(settings(broker.address), DLQ, (each) => letters.set(each.id, each));
-    await box.close();
-    return box.ids.flatMap((id) => letters.get(id) ?? []);
-  }
-
+  const open = () => openLetters(settings(broker.address), DLQ);
   const openIds = async () => (await open()).map(({ id }) => id);
 
   /** Records that the partition of a letter still holds. */

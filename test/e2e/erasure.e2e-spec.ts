@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
-import { DeadLetterBox, deadLetterTopicOf, KafkaDeadLetters, type Letter, ORDERS_TOPIC } from '@platform/messaging';
+import { deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
 import { describeWithKafka, Topic } from '../support/topic';
@@ -363,14 +364,7 @@ describeWithKafka('Erasure, with Kafka,', () => {
     await letter(bystander, { customerId: bystander });
 
     const { body } = await erase(compliance, customerId);
-    const read = async () => {
-      const letters = new Map<string, Letter>();
-      const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), (each) =>
-        letters.set(each.id, each),
-      );
-      await box.close();
-      return box.ids.flatMap((id) => letters.get(id) ?? []);
-    };
+    const read = () => openLetters(kafka, deadLetterTopicOf(ORDERS_TOPIC));
     const ours = await until(
       'the dead letters to be rewritten',
       async () => {

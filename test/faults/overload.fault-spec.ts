@@ -24,8 +24,8 @@ interface Round {
  * The bounds are wide, because what offers the load takes its processor time from the same machine; by how much they are
  * kept is printed. This test begins last (`test/support/test-sequencer.js`); without the whole suite, `-i` keeps others
  * away. Measurements of one round lie close together in time, and the middle one of the rounds counts: the first is always
- * slow, because its connections are new, of which Node takes one in each turn of its event loop; others may
- * still run beside the next, and a hiccup is to decide nothing.
+ * slow, because its connections are new, of which Node takes one in each turn of its event loop, and a hiccup in another
+ * is to decide nothing.
  */
 describe('Offered three times what it can take', () => {
   let database: TestDatabase;

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { parseArgs } from 'node:util';
-import { loadConfig } from '@platform/config';
+import { type Config, loadConfig } from '@platform/config';
 import { DeadLetterBox, deadLetterTopicOf, headerText, type Letter, oneLine, ORDERS_TOPIC } from '@platform/messaging';
 
 const USAGE =
@@ -14,7 +14,7 @@ type Command =
   | { readonly name: 'show'; readonly id: string }
   | { readonly name: 'replay' | 'drop'; readonly ids: readonly string[] | 'all' };
 type Resolution = Extract<Command, { ids: unknown }>;
-type Settings = NonNullable<ReturnType<typeof loadConfig>['kafka']>;
+type Settings = NonNullable<Config['kafka']>;
 
 /** Shows and resolves what the consumers of the orders topic gave up on. `docs/runbooks/dead-letters.md` says how. */
 async function main(): Promise<void> {

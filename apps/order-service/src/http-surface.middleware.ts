@@ -63,22 +63,23 @@ function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): vo
 }
 
 /** Of several of these Node takes the first; whoever stands before us may have judged the last. */
-const ONCE = ['Host', 'Authorization', 'Content-Type'];
+const ONCE = ['Host', 'Authorization', 'Content-Type'].map((name) => ({ name, key: name.toLowerCase() }));
 
 /** RFC 9112 section 3.2, RFC 9110 section 5.3. */
-function refuseAmbiguous({ rawHeaders, httpVersion }: Request, _res: Response, next: NextFunction): void {
-  const counts = [0, 0, 0];
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    for (let n = 0; n < ONCE.length; n += 1) {
-      if (name.length === ONCE[n]!.length && name.toLowerCase() === ONCE[n]!.toLowerCase()) counts[n]! += 1;
+function refuseAmbiguous({ rawHeaders, headers, httpVersion }: Request, _res: Response, next: NextFunction): void {
+  for (const { name, key } of ONCE) {
+    let count = 0;
+    for (let at = 0; at < rawHeaders.length; at += 2) {
+      const given = rawHeaders[at]!;
+      if (given.length === key.length && given.toLowerCase() === key) count += 1;
     }
+    if (count > 1) return next(ambiguous(`more than one ${name}`));
   }
-  const twice = ONCE.find((_, n) => counts[n]! > 1);
-  if (twice === undefined && (counts[0] === 1 || httpVersion === '1.0')) return next();
-  const message = `The request has ${twice === undefined ? 'no Host' : `more than one ${twice}`} header`;
-  next(new ServiceError('MALFORMED_REQUEST', message, { headers: { Connection: 'close' } }));
+  next(headers.host === undefined && httpVersion !== '1.0' ? ambiguous('no Host') : undefined);
 }
+
+const ambiguous = (what: string) =>
+  new ServiceError('MALFORMED_REQUEST', `The request has ${what} header`, { headers: { Connection: 'close' } });
 
 /** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
 export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseAmbiguous];

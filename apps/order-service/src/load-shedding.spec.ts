@@ -62,9 +62,8 @@ describe('shedLoad', () => {
     return socket;
   };
   /** @returns how many bytes of the answer there are */
-  const read = async (socket: Socket | undefined) => {
+  const read = async (socket: Socket) => {
     let bytes = 0;
-    if (!socket) return bytes;
     socket.on('data', (chunk) => (bytes += chunk.length)).resume();
     await Promise.race([once(socket, 'close'), delay(500)]);
     return bytes;
@@ -254,8 +253,8 @@ describe('shedLoad', () => {
     const others = Array.from({ length: 200 }, () => askDeaf('/file'));
     await until(() => asked === 2 * MOST + 201);
     await delay(50);
-    expect(await read(deaf[0])).toBeLessThan(LARGE);
-    expect(await read(others.at(-1))).toBeGreaterThan(LARGE);
+    expect(await read(deaf[0]!)).toBeLessThan(LARGE);
+    expect(await read(others.at(-1)!)).toBeGreaterThan(LARGE);
     for (const one of [...deaf, ...others]) one.destroy();
   });
 
@@ -263,21 +262,23 @@ describe('shedLoad', () => {
     const greedy = connect(port, '127.0.0.1');
     greedy.on('error', () => undefined).pause();
     let asked = 0;
-    server.on('request', () => (asked += 1));
-    const answered = new Set<ServerResponse>();
-    server.on('request', (_req, res: ServerResponse) => res.once('finish', () => answered.add(res)));
+    let answered = 0;
+    server.on('request', (_req, res: ServerResponse) => {
+      asked += 1;
+      res.once('finish', () => (answered += 1));
+    });
     greedy.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
     await until(() => asked > 16);
     await delay(100);
     greedy.resume();
     await until(() => greedy.closed);
-    expect(answered.size).toBeLessThanOrEqual(17);
+    expect(answered).toBeLessThanOrEqual(17);
   });
 
   it('takes for a probe only what is one', async () => {
     await fill();
     expect((await ask('/health/other')).status).toBe(503);
-    expect((await ask('/metrics?name=up')).status).not.toBe(503);
+    expect((await ask('/metrics?name=up')).status).toBe(200);
   });
 
   it('cuts off those that have not read for the longest, when what they leave becomes too much', async () => {

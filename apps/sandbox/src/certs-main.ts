@@ -10,10 +10,11 @@ const USAGE = `npm run certs -- [--dir DIRECTORY] [--new-ca]
 
 async function main(): Promise<void> {
   const { dir, 'new-ca': withNewAuthority } = readArguments();
-  const directory = dir === undefined ? readSettings().certsDir : path.resolve(dir);
+  const settings = readSettings();
+  const directory = dir === undefined ? settings.certsDir : path.resolve(dir);
   await writeCertificates(directory, { withNewAuthority });
   const relative = path.relative('.', directory);
-  console.log(usageOf(relative.startsWith('..') ? directory : relative));
+  console.log(usageOf(relative.startsWith('..') ? directory : relative, settings));
 }
 
 function readArguments() {
@@ -24,8 +25,7 @@ function readArguments() {
   }
 }
 
-function usageOf(directory: string): string {
-  const { identityProviderTls, servicePort } = readSettings();
+function usageOf(directory: string, { identityProviderTls, servicePort }: ReturnType<typeof readSettings>): string {
   const idp = `https://127.0.0.1:${identityProviderTls?.value ?? 4443}`;
   const [ca, server, client] = ['ca', 'server', 'order-orchestrator'].map((name) => certificateFiles(directory, name));
   return [

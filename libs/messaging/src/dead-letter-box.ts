@@ -175,10 +175,10 @@ export class DeadLetterBox {
       const resolves = headerText(message.headers ?? {}, 'dlq-resolves');
       if (resolves === undefined) {
         box.open.add(offset);
-        look(toLetter(partition, message));
-      } else if (positionOf(resolves).partition === partition) {
-        box.open.delete(positionOf(resolves).offset);
+        return look(toLetter(partition, message));
       }
+      const resolved = positionOf(resolves);
+      if (resolved.partition === partition) box.open.delete(resolved.offset);
     });
   }
 
