@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import { Logger } from '@nestjs/common';
 import type { OutboundSettings } from '@platform/config';
@@ -21,6 +22,8 @@ const JUST_BELOW = 0.001;
 export class OutboundCircuit {
   private readonly logger = new Logger(OutboundCircuit.name);
   private readonly breaker: CircuitBreaker<[() => Promise<OutboundAnswer>], OutboundAnswer>;
+  /** What it logs is about the dependency, and not about the request that came last. */
+  private readonly outside = AsyncLocalStorage.snapshot();
   private readonly window = new EventEmitter();
   private readonly windowTimer: NodeJS.Timeout;
   /** How often each has failed who waits, by how it is woken; in the order of their coming. */
@@ -47,9 +50,9 @@ export class OutboundCircuit {
       // answer: a probe that was aborted leaves it open.
       errorFilter: (error) => !this.breaker.halfOpen && !isFaultOfDependency(error),
     });
-    this.breaker.on('open', () => this.enter('open'));
-    this.breaker.on('halfOpen', () => this.enter('halfOpen'));
-    this.breaker.on('close', () => this.enter('closed'));
+    this.breaker.on('open', () => this.outside(() => this.enter('open')));
+    this.breaker.on('halfOpen', () => this.outside(() => this.enter('halfOpen')));
+    this.breaker.on('close', () => this.outside(() => this.enter('closed')));
     this.windowTimer = setInterval(() => this.window.emit('rotate'), settings.windowMs / WINDOW_PARTS).unref();
     gauge.set({ name }, STATES.closed);
   }

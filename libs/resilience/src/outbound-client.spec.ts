@@ -5,12 +5,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { OutboundSettings } from '@platform/config';
-import { newContext, parseTraceparent, runInContext, traceparent } from '@platform/request-context';
+import { currentContext, newContext, parseTraceparent, runInContext, traceparent } from '@platform/request-context';
 import { Spans } from '@platform/tracing';
 import { Counter, Gauge, Histogram } from 'prom-client';
 import { OutboundClient } from './outbound-client';
 import { OutboundFailure } from './outbound-failure';
-import type { OutboundRequest } from './outbound-request';
+import type { OutboundAnswer, OutboundRequest } from './outbound-request';
 
 interface Received {
   readonly at: number;
@@ -187,6 +187,17 @@ describe('an answer', () => {
     expect(await get()).toMatchObject({ status, body: { code: 'X' } });
     expect(dependency.received).toHaveLength(1);
     expect(await outcomes()).toEqual({ [status < 400 ? 'success' : 'refused']: 1 });
+  });
+
+  it('that its caller cannot use is given, and counted as unexpected', async () => {
+    const dependency = await startDependency(answer(200, '<html>'), answer(200, '{}'), answer(404, '{}'));
+    const { get, outcomes } = startClient(dependency.url);
+    const isExpected = ({ body }: OutboundAnswer) => body !== undefined;
+    expect(await get({ isExpected })).toMatchObject({ status: 200, body: undefined });
+    expect(await outcomes()).toEqual({ unexpected: 1 });
+    await get({ isExpected });
+    await get({ isExpected: () => false });
+    expect(await outcomes()).toEqual({ unexpected: 1, success: 1, refused: 1 });
   });
 
   it('may have a mebibyte and no more', async () => {
@@ -522,7 +533,7 @@ describe('the circuit', () => {
   async function open(settings: Partial<OutboundSettings> = {}) {
     const dependency = await startDependency(answer(500));
     const started = startClient(dependency.url, { ...once, ...settings });
-    for (let n = 0; n < 4; n += 1) await started.failed();
+    for (let n = 0; n < 4; n += 1) await runInContext(newContext(), () => started.failed());
     dependency.received.splice(0);
     return { dependency, ...started };
   }
@@ -579,6 +590,8 @@ describe('the circuit', () => {
   it('says in the log when it opened and when it closed, each once', async () => {
     const warn = jest.spyOn(Logger.prototype, 'warn');
     const log = jest.spyOn(Logger.prototype, 'log');
+    const contexts: unknown[] = [];
+    for (const method of [warn, log]) method.mockImplementation(() => void contexts.push(currentContext()));
     const { dependency, get, failed } = await open();
     expect(warn).toHaveBeenCalledTimes(1);
     expect(warn).toHaveBeenCalledWith({ dependency: 'payment', openMs: 100 }, 'The circuit opened');
@@ -587,10 +600,11 @@ describe('the circuit', () => {
     await delay(130);
     dependency.behave(answer(200));
     expect(log).not.toHaveBeenCalled();
-    await get();
+    await runInContext(newContext(), () => get());
     expect(warn).toHaveBeenCalledTimes(1);
     expect(log).toHaveBeenCalledTimes(1);
     expect(log).toHaveBeenCalledWith({ dependency: 'payment' }, 'The circuit closed');
+    expect(contexts).toEqual([undefined, undefined]); // it is not about one request
   });
 
   describe('ready', () => {

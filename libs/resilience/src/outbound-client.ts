@@ -63,7 +63,7 @@ export class OutboundClient implements OnApplicationShutdown {
       const message = { method, path, headers, body };
       let failure: OutboundFailure;
       try {
-        return await this.attempt(message, trace, timeoutMs, signal);
+        return await this.attempt(message, trace, timeoutMs, request);
       } catch (error) {
         if (!(error instanceof OutboundFailure)) throw error;
         wasSent ||= error.wasSent;
@@ -107,13 +107,14 @@ export class OutboundClient implements OnApplicationShutdown {
     message: OutboundMessage,
     trace: TraceContext,
     timeoutMs: number,
-    signal?: AbortSignal,
+    { signal, isExpected = () => true }: Pick<OutboundRequest, 'signal' | 'isExpected'>,
   ): Promise<OutboundAnswer> {
     try {
       this.assertAdmitted(signal);
       const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
       if (NOT_NOW.has(answer.status)) throw this.statusFailure(answer);
-      this.metrics.requests.inc({ outcome: answer.status < 400 ? 'success' : 'refused' });
+      const isOfUse = answer.status < 400 && isExpected(answer);
+      this.metrics.requests.inc({ outcome: isOfUse ? 'success' : answer.status < 400 ? 'unexpected' : 'refused' });
       return answer;
     } catch (error) {
       if (error instanceof OutboundFailure) this.metrics.requests.inc({ outcome: outcomeOf(error) });

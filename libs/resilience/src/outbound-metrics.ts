@@ -1,9 +1,14 @@
 import type { Counter, Gauge, Histogram } from 'prom-client';
 import type { OutboundFailureKind } from './outbound-failure';
 
-/** What became of an attempt. `refused` is a 4xx, `failed` a 5xx. */
+/** What became of an attempt. `refused` is a 4xx, `failed` a 5xx, `unexpected` an answer that the caller cannot use. */
 export type OutboundOutcome =
-  'success' | 'refused' | 'failed' | 'network_error' | Exclude<OutboundFailureKind, 'network' | 'status'>;
+  | 'success'
+  | 'unexpected'
+  | 'refused'
+  | 'failed'
+  | 'network_error'
+  | Exclude<OutboundFailureKind, 'network' | 'status'>;
 
 export interface OutboundMetrics {
   readonly requests: Counter<'outcome'>;

@@ -9,6 +9,8 @@ export interface OutboundRequest {
   readonly idempotencyKey?: string;
   /** In milliseconds, in place of the setting. The deadline is then no shorter than this. */
   readonly attemptTimeoutMs?: number;
+  /** Whether an answer below 400 is what was asked for. One that is not is given all the same, and counted as `unexpected`. */
+  readonly isExpected?: (answer: OutboundAnswer) => boolean;
   readonly signal?: AbortSignal;
 }
 

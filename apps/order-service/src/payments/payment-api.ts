@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { InjectOutbound, OutboundClient } from '@platform/resilience';
+import { InjectOutbound, type OutboundAnswer, OutboundClient } from '@platform/resilience';
 import { z } from 'zod';
 
 const answer = z.object({
@@ -32,7 +32,18 @@ export interface CallOptions {
 /** The payment API answered, and not in a way that it should. Whether there is a payment is not known. */
 export class UnexpectedAnswer extends Error {
   override readonly name = 'UnexpectedAnswer';
+
+  /** Tells of the answer what is not a value of it. */
+  constructor({ status, headers, body }: OutboundAnswer) {
+    const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
+    const wrong = answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object');
+    super(`The payment API answered ${status} (${type})${status === 201 && wrong ? `: ${wrong.join(', ')}` : ''}`);
+  }
 }
+
+const resultOf = ({ status, body }: OutboundAnswer) => (status === 201 ? answer.safeParse(body).data : undefined);
+
+const isVoided = ({ status }: OutboundAnswer) => status === 200;
 
 /** The payment API as we call it. Both calls may be repeated: their keys depend on the order alone. */
 @Injectable()
@@ -56,26 +67,28 @@ export class PaymentApi {
   /** @throws {OutboundFailure | UnexpectedAnswer} whether there is a payment is then not known */
   async authorize(charge: Charge, options: CallOptions): Promise<PaymentApiAnswer> {
     const { orderId, customerId, amount } = charge;
-    const { status, body } = await this.client.request({
+    const answered = await this.client.request({
       method: 'POST',
       path: '/v1/payments',
       body: { orderId, amount, customerId },
       idempotencyKey: `payment-of-${orderId}`,
+      isExpected: (candidate) => resultOf(candidate) !== undefined,
       ...options,
     });
-    const parsed = answer.safeParse(body);
-    if (status !== 201 || !parsed.success) throw new UnexpectedAnswer(`The payment API answered ${status}`);
-    return parsed.data;
+    const result = resultOf(answered);
+    if (!result) throw new UnexpectedAnswer(answered);
+    return result;
   }
 
   /** @throws {OutboundFailure | UnexpectedAnswer} the payment may or may not be voided */
   async void(orderId: string, paymentId: string, options: CallOptions): Promise<void> {
-    const { status } = await this.client.request({
+    const answered = await this.client.request({
       method: 'POST',
       path: `/v1/payments/${encodeURIComponent(paymentId)}/void`,
       idempotencyKey: `void-of-${orderId}`,
+      isExpected: isVoided,
       ...options,
     });
-    if (status !== 200) throw new UnexpectedAnswer(`The payment API answered ${status}`);
+    if (!isVoided(answered)) throw new UnexpectedAnswer(answered);
   }
 }

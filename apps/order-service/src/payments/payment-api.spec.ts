@@ -1,0 +1,46 @@
+import type { OutboundAnswer, OutboundRequest } from '@platform/resilience';
+import { PaymentApi } from './payment-api';
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+
+describe('PaymentApi', () => {
+  const charge = { orderId: 'ord_1', customerId: 'cust_1', amount: { currency: 'EUR', value: '1.00' } };
+  const options = { signal: new AbortController().signal };
+
+  /** Of an API that always answers so: what a call comes to, and whether its answer was the expected one. */
+  async function given(answer: Partial<OutboundAnswer>, call: (api: PaymentApi) => Promise<unknown>) {
+    const request = jest.fn<Promise<OutboundAnswer>, [OutboundRequest]>();
+    const answered = { status: 201, headers: JSON_TYPE, body: undefined, ...answer };
+    request.mockResolvedValue(answered);
+    const api = new PaymentApi({ request } as never, { paymentApi: { attemptTimeoutMs: 1 } } as never);
+    const result = await call(api).catch((error: Error) => error.message);
+    return { result, isExpected: request.mock.calls[0]?.[0].isExpected?.(answered) };
+  }
+
+  const authorize = (answer: Partial<OutboundAnswer>) => given(answer, (api) => api.authorize(charge, options));
+  const cancel = (status: number) => given({ status }, (api) => api.void('ord_1', 'pay_1', options));
+
+  it('gives a payment as it was answered', async () => {
+    const body = { paymentId: 'pay_1', status: 'AUTHORIZED', more: true };
+    const { result, isExpected } = await authorize({ body });
+    expect(result).toEqual({ paymentId: 'pay_1', status: 'AUTHORIZED' });
+    expect(isExpected).toBe(true);
+  });
+
+  it.each<[Partial<OutboundAnswer>, string]>([
+    [{ status: 200, headers: { 'content-type': 'text/html' } }, '200 (text/html)'],
+    [{ headers: {} }, '201 (no content type): not a JSON object'],
+    [{ body: { paymentId: 'pay_1', status: 'Max Mustermann' } }, '201 (application/json): status'],
+    [{ body: { status: 1 } }, '201 (application/json): paymentId, status'],
+    [{ status: 409, body: { code: 'X' } }, '409 (application/json)'],
+  ])('says what is wrong with %j, and no value of it', async (answer, what) => {
+    const { result, isExpected } = await authorize(answer);
+    expect(result).toBe(`The payment API answered ${what}`);
+    expect(isExpected).toBe(false);
+  });
+
+  it('knows a void by its status', async () => {
+    expect(await cancel(200)).toEqual({ result: undefined, isExpected: true });
+    expect(await cancel(204)).toEqual({ result: 'The payment API answered 204 (application/json)', isExpected: false });
+  });
+});
