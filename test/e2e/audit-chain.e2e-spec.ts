@@ -295,7 +295,7 @@ describe('prune_audit_events', () => {
 });
 
 describe('The audit trail while somebody keeps it from being sealed', () => {
-  it('says how much is not sealed', async () => {
+  it('says how much is not sealed, and nothing when it cannot look', async () => {
     const own = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
     try {
       const unsealed = async () => {
@@ -313,6 +313,10 @@ describe('The audit trail while somebody keeps it from being sealed', () => {
       await until('its event', async () => Number(await unsealed()) > 0);
       await own.database.query('SELECT pg_advisory_unlock_all()');
       await until('the seal', async () => (await unsealed()) === '0');
+      await own.database.query('ALTER TABLE audit_blocks RENAME TO blocks_elsewhere');
+      await until('the end of what it said', async () => (await unsealed()) === undefined);
+      await own.database.query('ALTER TABLE blocks_elsewhere RENAME TO audit_blocks');
+      await until('what it says again', async () => (await unsealed()) === '0');
     } finally {
       await own.stop();
     }

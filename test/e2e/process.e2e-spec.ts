@@ -227,6 +227,8 @@ describe('Logs', () => {
       route: '/v1/orders/:orderId',
       statusCode: 404,
     });
+    await api(service.url, `${token}x`)('/v1/orders', { headers: { 'x-request-id': 'unknown-to-log' } });
+    expect(await lineOf('unknown-to-log')).toMatchObject({ code: 'INVALID_TOKEN', reason: 'signature' });
     await service.end();
     const all = JSON.stringify(service.lines);
     for (const secret of [token, 'canary-customer', 'canary-query', '4111111111111111', database.url]) {

@@ -1,5 +1,5 @@
 import type { ServiceError } from '@platform/errors';
-import { currentContext, runInContext } from '@platform/request-context';
+import { currentContext, orderIdOf, runInContext } from '@platform/request-context';
 import type { RequestHandler } from 'express';
 import { auditRow } from './audit-row';
 import { RefusalLog } from './refusal-log';
@@ -7,8 +7,6 @@ import { RefusalLog } from './refusal-log';
 const RECORDED = new Set([401, 403, 409, 412, 429]);
 /** Perhaps somebody else's order: whether it is must not even be asked. */
 const NOT_THEIRS = 'ORDER_NOT_FOUND';
-
-const ORDER_ID = /^ord_[0-9a-z]{26}$/;
 
 /**
  * Writes down every call that was refused for who calls, or for the state of what it was to change. The error filter says
@@ -20,8 +18,7 @@ export function auditRefusals(log: RefusalLog): RequestHandler {
     res.once('refused', ({ code, status }: ServiceError) => {
       if (!context?.action || !(RECORDED.has(status) || code === NOT_THEIRS)) return;
       // Of what the client sent, only what has the form of an id: the trail must not hold personal data.
-      const orderId = String(req.params['orderId'] ?? '');
-      const object = ORDER_ID.test(orderId) ? orderId : undefined;
+      const object = orderIdOf(String(req.params['orderId'] ?? ''));
       runInContext(context, () =>
         log.add(auditRow({ object, outcome: 'refused', statusCode: status, errorCode: code })),
       );

@@ -64,8 +64,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
   }
 
   private async run(): Promise<void> {
-    // Until the trail was looked at nothing is known, and 0 would be a trail that was cut.
-    for (const gauge of [this.sealedBlock, this.unsealed]) gauge.remove();
+    this.forget();
     let hasFailed = false;
     while (!this.stop.signal.aborted) {
       try {
@@ -74,11 +73,17 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
         hasFailed = false;
       } catch (error) {
         this.mark = undefined; // perhaps the server that it is about is gone
+        this.forget();
         if (!hasFailed) this.logger.warn({ err: error }, 'The audit trail cannot be sealed at the moment');
         hasFailed = true;
       }
       await delay(SEAL_EVERY_MS, undefined, { signal: this.stop.signal }).catch(() => undefined);
     }
+  }
+
+  /** Of a trail that cannot be looked at nothing is known; 0 would be one that was cut, and what was last seen one that is well. */
+  private forget(): void {
+    for (const gauge of [this.sealedBlock, this.unsealed]) gauge.remove();
   }
 
   /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */

@@ -61,6 +61,7 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     } catch (error) {
       const reason = failureOf(error);
       if (reason) this.failures.inc({ reason });
+      res.locals['authFailure'] = reason;
       const address = currentContext()?.address;
       // A known token is not limited before this, and good for nothing without its certificate.
       if (isAboutCertificate(error)) this.failedAuthentications.assertWithinLimit(address);

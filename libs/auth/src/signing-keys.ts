@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
@@ -25,6 +26,8 @@ const RETRY_MS = 30_000;
 @Injectable()
 export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly logger = new Logger(SigningKeys.name);
+  /** A fetch is for all, and not of the request that caused it. */
+  private readonly outside = AsyncLocalStorage.snapshot();
   private keys: readonly VerificationKey[] = [];
   private fetchedAt = -Infinity;
   private fetching: Promise<void> | undefined;
@@ -126,17 +129,17 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   /** Joins the fetch under way, or begins one. Never rejects: the keys at hand go on. */
   private fetch(): Promise<void> {
     clearTimeout(this.nextFetch);
-    this.fetching ??= this.replaceKeys()
-      .then(
-        () => this.succeeded(),
-        (error: unknown) => this.failed(error),
-      )
-      .then((pauseMs) => {
-        this.fetching = undefined;
-        if (this.shutdown.signal.aborted) return;
-        this.nextFetch = setTimeout(() => void this.fetch(), pauseMs).unref();
-      });
+    this.fetching ??= this.outside(() => this.fetchAndPlan());
     return this.fetching;
+  }
+
+  private async fetchAndPlan(): Promise<void> {
+    const pauseMs = await this.replaceKeys().then(
+      () => this.succeeded(),
+      (error: unknown) => this.failed(error),
+    );
+    this.fetching = undefined;
+    if (!this.shutdown.signal.aborted) this.nextFetch = setTimeout(() => void this.fetch(), pauseMs).unref();
   }
 
   private async replaceKeys(): Promise<void> {

@@ -48,6 +48,13 @@ describe('contextOf', () => {
     expect(trace).toMatchObject({ traceId: '4bf92f3577b34da6a3ce929d0e0e4736', parentSpanId: '00f067aa0ba902b7' });
   });
 
+  it('names the order that the event is about, and nothing else that it may be about', () => {
+    const orderId = 'ord_01fwhe4ydgfk1shh6w1g60eecf';
+    const about = (subject: string) => contextOf(headers({ ce_subject: Buffer.from(subject) })).orderId;
+    expect(about(orderId)).toBe(orderId);
+    for (const subject of ['cust_123', `${orderId}a`, 'ord_Max Mustermann']) expect(about(subject)).toBeUndefined();
+  });
+
   it('begins a trace where they name none', () => {
     expect(contextOf(headers()).trace.parentSpanId).toBeUndefined();
   });

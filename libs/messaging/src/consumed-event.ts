@@ -1,4 +1,4 @@
-import { newContext, type RequestContext } from '@platform/request-context';
+import { newContext, orderIdOf, type RequestContext } from '@platform/request-context';
 import type { IHeaders } from 'kafkajs';
 
 /** An event as its consumer gets it: CloudEvents attributes, and the data as JSON says it. */
@@ -40,10 +40,11 @@ export function toConsumedEvent(headers: IHeaders, value: Buffer | null, context
 
 /** A context that continues the trace of the work that published an event. */
 export function contextOf(headers: IHeaders): RequestContext {
-  return newContext({
+  const context = newContext({
     requestId: textHeader(headers, 'x-request-id'),
     traceparent: textHeader(headers, 'traceparent'),
   });
+  return { ...context, orderId: orderIdOf(textHeader(headers, 'ce_subject')) };
 }
 
 function toData(value: Buffer | null): unknown {

@@ -75,11 +75,11 @@ export class EventConsumer {
       error = errorTypeOf(cause);
       throw cause;
     } finally {
-      if (this.spans.has(own.trace)) this.spans.add(own.trace, { ...this.spanOf(context), start, error });
+      if (this.spans.has(own.trace)) this.spans.add(own.trace, { ...this.spanOf(context, own.orderId), start, error });
     }
   }
 
-  private spanOf(context: KafkaContext): Pick<EndedSpan, 'name' | 'kind' | 'attributes'> {
+  private spanOf(context: KafkaContext, orderId: string | undefined): Pick<EndedSpan, 'name' | 'kind' | 'attributes'> {
     const { headers = {}, offset } = context.getMessage();
     const [eventId, eventType] = ['ce_id', 'ce_type'].map((name) => textHeader(headers, name));
     const span = messageSpan('process', { topic: context.getTopic(), eventId, eventType }, this.config);
@@ -89,7 +89,7 @@ export class EventConsumer {
       'messaging.destination.partition.id': String(context.getPartition()),
       'messaging.kafka.offset': Number(offset),
     };
-    return { ...span, attributes: { ...span.attributes, ...place } };
+    return { ...span, attributes: { ...span.attributes, ...place, 'app.order.id': orderId } };
   }
 
   private async handle(

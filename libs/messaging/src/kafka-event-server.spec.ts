@@ -55,6 +55,7 @@ describe('KafkaEventServer', () => {
   let server: KafkaEventServer;
   let oldestAge: Gauge<'topic' | 'partition'>;
   let join: (own: Record<string, number[]>) => void;
+  let hear: (event: 'fetch' | 'heartbeat') => void;
 
   beforeEach(async () => {
     jest.useFakeTimers();
@@ -85,7 +86,7 @@ describe('KafkaEventServer', () => {
     );
     const on = jest.fn();
     const consumer = {
-      events: { GROUP_JOIN: 'join' },
+      events: { GROUP_JOIN: 'join', FETCH: 'fetch', HEARTBEAT: 'heartbeat' },
       on,
       subscribe: async () => undefined,
       run: async (config: ConsumerRunConfig) => void (eachBatch = config.eachBatch!),
@@ -94,6 +95,7 @@ describe('KafkaEventServer', () => {
     server['registerConsumerEventListeners']();
     const [, joined] = on.mock.calls.find(([event]) => event === 'join');
     join = (memberAssignment) => joined({ payload: { memberAssignment } });
+    hear = (event) => on.mock.calls.find(([name]) => name === event)[1]();
     await server.bindEvents(consumer);
   });
   afterEach(() => {
@@ -144,6 +146,18 @@ describe('KafkaEventServer', () => {
     handle = async () => undefined;
     await eachBatch(partition.batch);
     await expect(check()).resolves.toBeUndefined();
+  });
+
+  it('does not take silence for being in the group, and hears that brokers are there again', async () => {
+    join({ [TOPIC]: [0] });
+    for (const event of ['fetch', 'heartbeat'] as const) {
+      jest.advanceTimersByTime(30_000);
+      await expect(isInGroup()).resolves.toBeUndefined();
+      jest.advanceTimersByTime(1);
+      await expect(isInGroup()).rejects.toThrow('events cannot be consumed');
+      hear(event);
+      await expect(isInGroup()).resolves.toBeUndefined();
+    }
   });
 
   it('beats its heart while events take long, so that the group does not give their partition to another', async () => {

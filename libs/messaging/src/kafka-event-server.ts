@@ -14,6 +14,8 @@ const CONCURRENT_PARTITIONS = 4;
 /** Messages of a partition that are handled at once, if their keys differ: so many can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
 const LONGEST_BACKOFF_MS = 5_000;
+/** Brokers that freeze refuse nothing: kafkajs takes two minutes to call that a failure. */
+const LONGEST_SILENCE_MS = 3 * SESSION_TIMEOUT_MS;
 /** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
 const LAST_MESSAGES_MS = 5_000;
 const FAILURE = 'events cannot be consumed at the moment; they wait in Kafka';
@@ -32,6 +34,8 @@ export class KafkaEventServer extends ServerKafka {
   private crashed: Promise<void> = Promise.resolve();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
+  /** When a broker last answered this consumer. */
+  private heardAt = -Infinity;
   /** Since it was last in the group: to be connected is not enough, it may not be let in. */
   private failures = 0;
 
@@ -57,6 +61,7 @@ export class KafkaEventServer extends ServerKafka {
     this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
     checks.reported.set('kafka-consumer', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
+      if (performance.now() - this.heardAt > LONGEST_SILENCE_MS) throw new Error(FAILURE);
     });
     checks.reported.set('kafka-partitions', async () => {
       if (this.stuck.size > 0) throw new Error(`${[...this.stuck].join(', ')} cannot be consumed at the moment`);
@@ -134,11 +139,15 @@ export class KafkaEventServer extends ServerKafka {
       consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
         this.failure = undefined;
         this.failures = 0;
+        this.heardAt = performance.now();
         this.oldestAge.reset(); // others tell of what others have now
         const places = Object.entries(memberAssignment).flatMap(([topic, own]) => own.map((n) => placeOf(topic, n)));
         for (const place of this.stuck) if (!places.includes(place)) this.stuck.delete(place);
       });
     });
+    for (const event of [consumer.events.FETCH, consumer.events.HEARTBEAT]) {
+      consumer.on(event, () => void (this.heardAt = performance.now()));
+    }
     this.crashed.catch(() => undefined);
   }
 

@@ -1,6 +1,15 @@
-import { applyDecorators, Catch, Logger, type RpcExceptionFilter, UseFilters } from '@nestjs/common';
-import { EventPattern } from '@nestjs/microservices';
+import {
+  applyDecorators,
+  type ArgumentsHost,
+  Catch,
+  Logger,
+  type RpcExceptionFilter,
+  UseFilters,
+} from '@nestjs/common';
+import { EventPattern, type KafkaContext } from '@nestjs/microservices';
+import { runInContext } from '@platform/request-context';
 import { type Observable, throwError } from 'rxjs';
+import { contextOf, textHeader } from './consumed-event';
 
 /**
  * Hands what a handler throws on to the transport, which delivers the event again. Nest's own filter would log it as an
@@ -10,8 +19,14 @@ import { type Observable, throwError } from 'rxjs';
 class RedeliveryFilter implements RpcExceptionFilter {
   private readonly logger = new Logger('Events');
 
-  catch(error: unknown): Observable<never> {
-    this.logger.warn({ err: error }, 'An event could not be dealt with; it is delivered again');
+  catch(error: unknown, host: ArgumentsHost): Observable<never> {
+    const event = host.switchToRpc().getContext<KafkaContext>();
+    const { headers = {}, offset } = event.getMessage();
+    const place = { topic: event.getTopic(), partition: event.getPartition(), offset };
+    const line = { err: error, eventId: textHeader(headers, 'ce_id'), ...place };
+    runInContext(contextOf(headers), () =>
+      this.logger.warn(line, 'An event could not be dealt with; it is delivered again'),
+    );
     return throwError(() => error);
   }
 }

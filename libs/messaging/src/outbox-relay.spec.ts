@@ -3,9 +3,10 @@ import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { Gauge } from 'prom-client';
+import { EventRefused } from './event-publisher';
 import { OutboxRelay } from './outbox-relay';
 import { OutboxSession } from './outbox-session';
-import type { StoredEvent } from './stored-event';
+import { eventIdOf, type StoredEvent } from './stored-event';
 
 const EVENT = { position: '1', id: 'e', aggregateid: 'ord_1', type: 'order.created' } as StoredEvent;
 const METRIC = { set: () => undefined, inc: () => undefined, remove: () => undefined } as never;
@@ -69,6 +70,30 @@ describe('OutboxRelay', () => {
     expect(works).toEqual([false, false, true, false]);
     expect(pauses.toSpliced(2, 1)).toEqual([100, 200, 100]);
     expect(pauses[2]).toBeLessThanOrEqual(20);
+  });
+
+  it('says which event was refused for good, of which order and request', async () => {
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    const event = {
+      ...EVENT,
+      id: '0190f6a2-0000-7000-8000-000000000001',
+      aggregateid: 'ord_01fwhe4ydgfk1shh6w1g60eecf',
+      request_id: 'req_1',
+    };
+    const park = jest.fn();
+    const session = sessionThat(async () => MEASURED);
+    Object.assign(session, { read: async () => (park.mock.calls.length === 0 ? [event] : []), park });
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
+    const refusal = new EventRefused('too large');
+    const publisher = { connect: async () => undefined, publish: () => Promise.reject(refusal) } as never;
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    expect(park).toHaveBeenCalledWith(event, 'too large');
+    const about = { eventId: eventIdOf(event), type: EVENT.type, orderId: event.aggregateid, requestId: 'req_1' };
+    expect(error).toHaveBeenCalledWith({ err: refusal, ...about }, 'An event was refused for good');
   });
 
   it('says that it works when there is nothing to relay', async () => {

@@ -9,11 +9,12 @@ import {
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { orderIdOf } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
 import { EventPublisher, EventRefused } from './event-publisher';
 import { OutboxSession } from './outbox-session';
-import type { StoredEvent } from './stored-event';
+import { eventIdOf, type StoredEvent } from './stored-event';
 
 /** How long an idle relay waits before it looks again. */
 const POLL_MS = 100;
@@ -175,7 +176,9 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     const [first] = events;
     if (first && events.length === 1) {
       parked.add(first.aggregateid);
-      this.logger.error({ err: refusal, eventId: first.id, type: first.type }, 'An event was refused for good');
+      const { type, aggregateid, request_id: requestId } = first;
+      const about = { eventId: eventIdOf(first), type, orderId: orderIdOf(aggregateid), requestId };
+      this.logger.error({ err: refusal, ...about }, 'An event was refused for good');
       await session.park(first, refusal.message);
       return;
     }

@@ -46,6 +46,7 @@ export function httpTelemetry(spans: Spans): RequestHandler {
         statusCode: status,
         durationMs: Math.round(seconds * 1_000_000) / 1_000,
         code: res.locals['errorCode'] as string | undefined,
+        reason: res.locals['authFailure'] as string | undefined,
       };
       if (spans.has(context.trace)) spans.add(context.trace, serverSpan(req, context, start, line));
       runInContext(context, () => {

@@ -1,5 +1,12 @@
 export type { ClientCertificate, Principal } from './principal';
 export { randomHex } from './random-hex';
-export { currentContext, newContext, requestIdOf, runInContext, type RequestContext } from './request-context';
+export {
+  currentContext,
+  newContext,
+  requestIdOf,
+  orderIdOf,
+  runInContext,
+  type RequestContext,
+} from './request-context';
 export { requestContextMiddleware } from './request-context.middleware';
 export { childOf, parseTraceparent, traceparent, type TraceContext } from './trace-context';

@@ -36,6 +36,13 @@ export function requestIdOf(given: string | string[] | undefined): string {
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : `req-${randomUUID()}`;
 }
 
+const ORDER_ID = /^ord_[0-9a-z]{26}$/;
+
+/** @returns what was given, if an order can be named so */
+export function orderIdOf(given: string | undefined): string | undefined {
+  return given !== undefined && ORDER_ID.test(given) ? given : undefined;
+}
+
 /** Runs `work` so that everything it calls, awaits or schedules finds `context`. */
 export function runInContext<T>(context: RequestContext, work: () => T): T {
   return storage.run(context, work);
