@@ -1,5 +1,25 @@
+import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
-import { Kafka, type KafkaConfig, logLevel, Partitioners, type ProducerConfig, type SASLOptions } from 'kafkajs';
+import {
+  Kafka,
+  type KafkaConfig,
+  type LogEntry,
+  logLevel,
+  Partitioners,
+  type ProducerConfig,
+  type SASLOptions,
+} from 'kafkajs';
+
+const logger = new Logger('kafkajs');
+
+/** As fields, where Nest's own would make them a part of the text. */
+function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...fields } }: LogEntry): void {
+  const line = { ...fields, namespace };
+  if (level === logLevel.ERROR) logger.error(line, message);
+  else if (level === logLevel.WARN) logger.warn(line, message);
+  else if (level === logLevel.INFO) logger.log(line, message);
+  else logger.debug(line, message);
+}
 
 /** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
 export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
@@ -11,6 +31,7 @@ export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
     connectionTimeout: 3_000,
     requestTimeout: 10_000,
     retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 },
+    logCreator: () => writeLog,
   };
 }
 
