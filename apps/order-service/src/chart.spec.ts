@@ -1,11 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { VARIABLES } from '@platform/config';
+import { loadConfig, VARIABLES } from '@platform/config';
 
 const CHART = path.join(__dirname, '../../../helm/order-service');
 
 interface Schema {
-  properties: Record<string, Schema>;
+  properties?: Record<string, Schema>;
+  type?: string;
+  enum?: string[];
+  minimum?: number;
+  maximum?: number;
+  anyOf?: Schema[];
 }
 
 const read = (...file: string[]) => readFileSync(path.join(CHART, ...file), 'utf8');
@@ -13,7 +18,7 @@ const schema = JSON.parse(read('values.schema.json')) as Schema;
 
 /** The names of the variables that values of the chart may hold. */
 function namesInValues(...keys: string[]): string[] {
-  const at = keys.reduce<Schema | undefined>((found, key) => found?.properties[key], schema);
+  const at = keys.reduce<Schema | undefined>((found, key) => found?.properties?.[key], schema);
   return Object.keys(at?.properties ?? {});
 }
 
@@ -43,11 +48,47 @@ describe('helm/order-service', () => {
 
   it('can set every variable that the service reads in production', () => {
     const known = new Set([...given, ...inTemplates]);
-    // Pods listen on all addresses, production refuses the shared secret, and secrets come as variables, not as files.
+    // Production refuses the shared secret, and secrets come as variables, not as files.
     const left = VARIABLES.filter(
       (name) => !known.has(name) && !(name.endsWith('_FILE') && known.has(name.slice(0, -5))),
     );
-    expect(left).toEqual(['HOST', 'OIDC_SHARED_SECRET', 'OIDC_SHARED_SECRET_FILE']);
+    expect(left).toEqual(['OIDC_SHARED_SECRET', 'OIDC_SHARED_SECRET_FILE']);
+  });
+
+  /** With what else it needs, and at its defaults. */
+  const takes = (name: string, value: unknown) => {
+    const others = { DATABASE_URL: 'postgres://db/orders', OIDC_ISSUER: 'https://id.example', OIDC_AUDIENCE: 'orders' };
+    const mtls = { MTLS_MODE: 'required', TRUSTED_PROXIES: '10.0.0.1', CLIENT_CERT_HEADER: 'x-client-cert' };
+    const sasl = { KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p', KAFKA_SASL_MECHANISM: 'plain' };
+    try {
+      loadConfig({ ...others, ...mtls, ...sasl, [name]: String(value) });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  const settings = Object.entries(schema.properties?.['config']?.properties ?? {});
+
+  it('lets through the numbers that the service takes, and no others', () => {
+    const numbers = settings.filter(([, { type }]) => type === 'integer' || type === 'number');
+    expect(numbers.length).toBeGreaterThan(20);
+    for (const [name, { type, minimum, maximum = NaN, anyOf }] of numbers) {
+      const least = minimum ?? anyOf?.find((way) => way.minimum !== undefined)?.minimum ?? NaN;
+      const step = type === 'integer' ? 1 : 0.0005;
+      const edges = [least - step, least, maximum, maximum + step].map((value) => takes(name, value));
+      expect([name, edges]).toEqual([name, [false, true, true, false]]);
+      expect([name, takes(name, 0)]).toEqual([name, least === 0 || anyOf !== undefined]);
+    }
+  });
+
+  it('lets through the words that the service takes, and a truth where it takes one', () => {
+    const words = settings.filter(([, { type, enum: values }]) => type === 'boolean' || values);
+    expect(words.length).toBeGreaterThan(5);
+    for (const [name, { enum: values = ['true', 'false'] }] of words) {
+      expect([name, values.filter((value) => !takes(name, value))]).toEqual([name, []]);
+      expect([name, takes(name, 'surprise')]).toEqual([name, false]);
+    }
   });
 
   it('refuses to set by hand what follows from other values', () => {

@@ -29,9 +29,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{- define "order-service.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- range $name, $id := .Values.podSecurity }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $name }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -55,7 +57,7 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{- /* Everything in the ConfigMap: what is given, and what follows from other values. */ -}}
+{{- /* The environment but for secrets and roles: what is given, and what follows from other values. */ -}}
 {{- define "order-service.config" -}}
 {{- range $name, $value := .Values.config }}
 {{- /* Numbers are floats here, and toString would write large ones with an exponent. */}}
@@ -117,9 +119,8 @@ metadata:
   labels:
     {{- include "order-service.selector" . | nindent 4 }}
   annotations:
-    # A pod reads its configuration once, at start: when that changes, pods are replaced. What is in a Secret of others
-    # is not known here; see "A secret changes" in docs/operations.md.
-    checksum/config: {{ include "order-service.config" .root | sha256sum }}
+    # A pod reads its secrets once, at start: when they change, pods are replaced. What is in a Secret of others is not
+    # known here; see "A secret changes" in docs/operations.md.
     checksum/secret: {{ .root.Values.secrets | toJson | sha256sum }}
     {{- with .root.Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -136,7 +137,14 @@ spec:
     {{- end }}
   {{- end }}
   securityContext:
-    {{- include "order-service.podSecurity" . | nindent 4 }}
+    {{- include "order-service.podSecurity" .root | nindent 4 }}
+  {{- with .root.Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .root.Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   topologySpreadConstraints:
     {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
     - maxSkew: 1
@@ -160,18 +168,19 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       securityContext:
         {{- include "order-service.containerSecurity" . | nindent 8 }}
-      envFrom:
-        - configMapRef:
-            name: {{ include "order-service.name" .root }}
+      # In the pod and not in a ConfigMap: pods of the version that a release takes back to have the configuration that
+      # they had, also those that start in the middle of it.
       env:
         - name: ROLES
           value: {{ .component }}
+        {{- $config := include "order-service.config" .root | fromYaml }}
         {{- if eq .component "api" }}
-        # Of the ConfigMap that both have: the API speaks neither to Kafka nor to the payment API, and has no secret for it.
-        {{- range list "KAFKA_SASL_MECHANISM" "PAYMENT_API_TOKEN_URL" "PAYMENT_API_CLIENT_ID" "PAYMENT_API_SCOPE" }}
-        - name: {{ . }}
-          value: ""
+        {{- /* It speaks neither to Kafka nor to the payment API, and has no secret for it. */}}
+        {{- $config = omit $config "KAFKA_SASL_MECHANISM" "PAYMENT_API_TOKEN_URL" "PAYMENT_API_CLIENT_ID" "PAYMENT_API_SCOPE" }}
         {{- end }}
+        {{- range $name, $value := $config }}
+        - name: {{ $name }}
+          value: {{ $value | quote }}
         {{- end }}
         {{- include "order-service.secretEnv" . | trim | nindent 8 }}
       ports:
@@ -317,6 +326,17 @@ spec:
 {{- if not (and $v.secrets.external.store.name $v.secrets.external.serviceKey (or $v.secrets.external.migrationKey (not $v.migration.enabled))) }}
 {{- fail "secrets.external needs store.name, serviceKey and migrationKey" }}
 {{- end }}
+{{- end }}
+{{- if eq $v.secrets.from "values" }}
+{{- range list "DATABASE_URL" "AUDIT_KEY" "PSEUDONYM_KEY" }}
+{{- if not (index $v.secrets.values.service .) }}{{ fail (printf "secrets.values.service.%s is required" .) }}{{ end }}
+{{- end }}
+{{- if and $v.migration.enabled (not $v.secrets.values.migration.DATABASE_MIGRATION_URL) }}
+{{- fail "secrets.values.migration.DATABASE_MIGRATION_URL is required" }}
+{{- end }}
+{{- end }}
+{{- if and (eq $v.clientCertificates.mode "off") (eq (default "off" $v.config.MTLS_CLIENT_NAME) "required") }}
+{{- fail "config.MTLS_CLIENT_NAME required needs clientCertificates.mode other than off" }}
 {{- end }}
 {{- if and $v.worker.keda.enabled (not $v.config.KAFKA_BROKERS) }}
 {{- fail "worker.keda scales on the lag of Kafka: config.KAFKA_BROKERS is required" }}
