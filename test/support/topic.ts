@@ -17,7 +17,8 @@ export class Topic {
   /** Reads from the beginning, so that nothing is missed while the group forms. */
   static async read(brokers = pieces().kafkaBrokers, name = ORDERS_TOPIC): Promise<Topic> {
     const topic = new Topic();
-    const kafka = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
+    // As the service: by itself kafkajs would wait for 30 s for an answer that was lost.
+    const kafka = new Kafka({ brokers: [brokers ?? ''], requestTimeout: 10_000, logLevel: logLevel.NOTHING });
     topic.consumer = kafka.consumer({
       groupId: `test-${Math.random()}`,
       sessionTimeout: 6_000, // a broker that came back waits this long for the members that it knew
