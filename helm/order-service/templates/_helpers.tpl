@@ -30,9 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "order-service.podSecurity" -}}
 runAsNonRoot: true
 {{- range $name, $id := .Values.podSecurity }}
-{{- if not (kindIs "invalid" $id) }}
 {{ $name }}: {{ int64 $id }}
-{{- end }}
 {{- end }}
 seccompProfile:
   type: RuntimeDefault

@@ -113,8 +113,8 @@ export class OutboundClient implements OnApplicationShutdown {
       this.assertAdmitted(signal);
       const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
       if (NOT_NOW.has(answer.status)) throw this.statusFailure(answer);
-      const isOfUse = answer.status < 400 && isExpected(answer);
-      this.metrics.requests.inc({ outcome: isOfUse ? 'success' : answer.status < 400 ? 'unexpected' : 'refused' });
+      const outcome = answer.status >= 400 ? 'refused' : isExpected(answer) ? 'success' : 'unexpected';
+      this.metrics.requests.inc({ outcome });
       return answer;
     } catch (error) {
       if (error instanceof OutboundFailure) this.metrics.requests.inc({ outcome: outcomeOf(error) });
