@@ -15,7 +15,11 @@ const HTTP_EDGE = [
 const ENV_MESSAGE = 'Add the setting to libs/config and inject CONFIG: only libs/config reads the environment.';
 const HTTP_MESSAGE = 'Only the HTTP edge knows HTTP: throw a ServiceError here, and leave the rest to the controller.';
 
+const EXCEPTION_MESSAGE =
+  "Throw a ServiceError: its code is what the client is promised. Nest's exceptions are answered with 500.";
+
 const NEVER_IMPORTED = {
+  patterns: [{ regex: '^@nestjs/common$', importNamePattern: 'Exception$', message: EXCEPTION_MESSAGE }],
   paths: [
     {
       name: '@nestjs/common',
@@ -35,11 +39,12 @@ const NEVER_IMPORTED_BEHIND_THE_EDGE = {
     })),
   ],
   patterns: [
+    ...NEVER_IMPORTED.patterns,
     {
       // Not Controller: an event consumer is one too.
       regex: '^@nestjs/common$',
       importNamePattern:
-        '^Http|Exception$|^(Get|Post|Put|Patch|Delete|Req|Request|Res|Response|Headers?|Redirect|StreamableFile)$',
+        '^Http|^(Get|Post|Put|Patch|Delete|Req|Request|Res|Response|Headers?|Redirect|StreamableFile)$',
       message: HTTP_MESSAGE,
     },
   ],
@@ -103,6 +108,11 @@ export default defineConfig(
         },
       ],
     },
+  },
+  {
+    // What answers when Nest throws, and Terminus's answer of a probe.
+    files: ['libs/errors/src/error.filter.ts', 'libs/health/src/health.controller.ts', ...TESTS],
+    rules: { 'no-restricted-imports': ['error', { paths: NEVER_IMPORTED.paths }] },
   },
   {
     files: ['apps/order-service/**/*.ts', 'libs/**/*.ts'],

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { Controller, Get, Module } from '@nestjs/common';
+import { Controller, Get, Module, NotFoundException } from '@nestjs/common';
 import { Public } from '@platform/auth';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
@@ -11,6 +11,11 @@ class BrokenController {
   @Get()
   fail(): never {
     throw new Error('secret: postgres://user:password@host/db');
+  }
+
+  @Get('nest')
+  failAsNest(): never {
+    throw new NotFoundException();
   }
 }
 
@@ -69,6 +74,7 @@ describe('Errors', () => {
     ['no token', 401, 'UNAUTHORIZED', () => api(service.url)('/v1/orders')],
     ['an unknown order', 404, 'ORDER_NOT_FOUND', () => call('/v1/orders/ord_x')],
     ['a crash', 500, 'INTERNAL_ERROR', () => call('/broken')],
+    ["Nest's own 404 of a route that is there", 500, 'INTERNAL_ERROR', () => call('/broken/nest')],
   ];
 
   it.each(cases)('has one shape: %s', async (_, status, code, ask) => {

@@ -1,4 +1,4 @@
-import { Transform, Type } from 'class-transformer';
+import { Exclude, Expose, Transform, Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   IsArray,
@@ -128,9 +128,26 @@ describe('DtoRules', () => {
     @Type(() => Number)
     limit: number;
   }
-  class Trimmed {
+  class Normalized {
     @IsString()
-    @Transform(({ value }) => (typeof value === 'string' ? value.trim() : (value as unknown)))
+    @Transform(({ value }) => (typeof value === 'string' ? value.normalize() : (value as unknown)))
+    name: string;
+  }
+  class Reversed {
+    @IsArray()
+    @ValidateNested({ each: true })
+    @Type(() => Line)
+    @Transform(({ value }) => (Array.isArray(value) ? (value as unknown[]).toReversed() : (value as unknown)))
+    lines: Line[];
+  }
+  class Excluded {
+    @IsString()
+    @Exclude()
+    name: string;
+  }
+  class Renamed {
+    @IsString()
+    @Expose({ name: 'other' })
     name: string;
   }
   class Grouped {
@@ -147,7 +164,8 @@ describe('DtoRules', () => {
   }
   class Bare {}
 
-  it.each([Converted, Trimmed, Grouped, Untyped, Bare, undefined, String])('leaves %p to class-validator', (dto) => {
+  const left = [Converted, Normalized, Reversed, Excluded, Renamed, Grouped, Untyped, Bare, undefined, String];
+  it.each(left)('leaves %p to class-validator', (dto) => {
     expect(DtoRules.of(dto)).toBeUndefined();
   });
 

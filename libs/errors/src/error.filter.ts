@@ -39,7 +39,8 @@ export class ErrorFilter implements ExceptionFilter {
 
 function toServiceError(thrown: unknown, req: Request): ServiceError {
   if (thrown instanceof ServiceError) return thrown;
-  if (thrown instanceof HttpException && thrown.getStatus() === 404) return noRoute(req);
+  // Where a route was found, a handler threw it: the client would look for a mistake of its own.
+  if (thrown instanceof HttpException && thrown.getStatus() === 404 && !req.route) return noRoute(req);
   // Nest wraps the URIError of a path that is not valid percent-encoding (`/v1/orders/%zz`).
   if (thrown instanceof HttpException && thrown.getStatus() === 400) {
     return new ServiceError('MALFORMED_REQUEST', 'The request cannot be understood', { cause: thrown });
