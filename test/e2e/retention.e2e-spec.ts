@@ -165,6 +165,22 @@ describe('Retention', () => {
     expect(await counts).toMatchObject({ outbox: 0 });
   });
 
+  it('goes on with the other tables when one cannot be swept, and says which', async () => {
+    await keys(3, 169);
+    await inbox(2, 35 * 24 + 1);
+    const lastSuccess = async () =>
+      /^retention_last_success_timestamp_seconds .+$/m.exec((await api(service.url)('/metrics')).text)?.[0];
+    const before = await lastSuccess();
+    await order(101, 'CONFIRMED', 'AUTHORIZED');
+    await query('CREATE TABLE refunds (order_id uuid REFERENCES orders)');
+    await query('INSERT INTO refunds SELECT id FROM orders');
+    const failure: unknown = await retention.sweep().catch((error: unknown) => error);
+    await query('DROP TABLE refunds');
+    expect((failure as AggregateError).message).toMatch(/^orders: update or delete on table "orders" violates/);
+    expect(await Promise.all(['idempotency_keys', 'inbox', 'orders'].map(left))).toEqual([0, 0, 1]);
+    expect(await lastSuccess()).toBe(before);
+  });
+
   it('leaves the work to the one that is at it', async () => {
     await query('SELECT pg_advisory_lock(5126993071284)');
     expect(await retention.sweep()).toBeUndefined();

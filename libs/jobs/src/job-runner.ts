@@ -230,7 +230,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
         throw (lost.signal.reason as Error | undefined) ?? new Error('The job runner ended');
     } finally {
       // It waits for connections that are in use, and a runner that failed may keep one.
-      await Promise.race([pool.end(), delay(2_000)]);
+      await Promise.race([pool.end(), delay(2_000, undefined, { ref: false })]);
     }
   }
 

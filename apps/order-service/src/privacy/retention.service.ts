@@ -64,14 +64,23 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
     return counts;
   }
 
-  /** @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down */
+  /**
+   * @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down
+   * @throws {AggregateError} what failed, after the other tables were dealt with
+   */
   async sweep(): Promise<Record<string, number> | undefined> {
     const counts: Record<string, number> = {};
+    const failures: Error[] = [];
     for (const rule of retentionRules(this.config)) {
-      const count = await this.sweepTable(rule);
-      if (count === undefined) return undefined;
-      counts[rule.table] = count;
+      try {
+        const count = await this.sweepTable(rule);
+        if (count === undefined) return undefined;
+        counts[rule.table] = count;
+      } catch (error) {
+        failures.push(new Error(`${rule.table}: ${(error as Error).message}`, { cause: error }));
+      }
     }
+    if (failures.length > 0) throw new AggregateError(failures, failures.map(({ message }) => message).join('; '));
     this.lastSuccess.setToCurrentTime();
     return counts;
   }
