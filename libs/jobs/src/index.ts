@@ -1,4 +1,4 @@
 export { jobInsertAll, JobQueue, jobValues, type NewJob } from './job-queue';
 export { JobRunner, type JobSignals } from './job-runner';
-export { JobsModule } from './jobs.module';
+export { JobQueueModule, JobsModule } from './jobs.module';
 export { migrateJobs } from './migrate-jobs';

@@ -94,12 +94,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     this.tasks[task] = this.toTask(task, handler);
   }
 
-  /** Where nothing is handled, as where a route enqueues jobs for workers, nothing runs. */
   onApplicationBootstrap(): void {
-    if (Object.keys(this.tasks).length === 0) {
-      this.oldestAge.remove(); // a 0 would seem to be measured
-      return;
-    }
     this.checks.reported.set('jobs', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
     });

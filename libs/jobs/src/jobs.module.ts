@@ -10,5 +10,10 @@ const oldestAge = makeGaugeProvider({
   help: 'For how long the oldest job that is due has waited',
 });
 
-@Module({ providers: [JobQueue, JobRunner, runs, oldestAge], exports: [JobQueue, JobRunner] })
+/** For what enqueues jobs, as routes do. */
+@Module({ providers: [JobQueue], exports: [JobQueue] })
+export class JobQueueModule {}
+
+/** For workers: what imports this may run jobs too. */
+@Module({ imports: [JobQueueModule], providers: [JobRunner, runs, oldestAge], exports: [JobQueueModule, JobRunner] })
 export class JobsModule {}
