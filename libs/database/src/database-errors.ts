@@ -35,6 +35,11 @@ export function isUnavailable(error: unknown): boolean {
   return error instanceof Error && DRIVER_FAILURES.test(error.message);
 }
 
+/** Whether the server takes no writes (any more): it was the primary, and another one is now. */
+export function isReadOnly(error: unknown): boolean {
+  return codeOf(error) === '25006';
+}
+
 /** Whether another transaction held on for too long (`lock_timeout`) to what a statement wanted to lock. */
 export function isLocked(error: unknown): boolean {
   return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');

@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
 import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
-import { isLocked, isRetryable, isUnavailable } from './database-errors';
+import { isRetryable, isUnavailable } from './database-errors';
 import { refuseWithinTransaction, transactionScope } from './open-transaction';
 
 const ATTEMPTS = 5;
@@ -38,14 +38,10 @@ export class Database {
       // Awaited, and not left to the pool's own `query`: that sends the statement in the context of whoever gave the
       // connection back, and so as another client.
       const client = await master.connect();
-      let fault: unknown;
       try {
         return (await client.query<Row>({ name, text, values: [...values] })).rows;
-      } catch (error) {
-        fault = error;
-        throw error;
       } finally {
-        client.release(isUnavailable(fault) && !isLocked(fault));
+        client.release();
       }
     });
   }

@@ -1,5 +1,5 @@
 import { Client, type ClientConfig, DatabaseError } from 'pg';
-import { isUnavailable } from './database-errors';
+import { isReadOnly, isUnavailable } from './database-errors';
 import { closeAtOnce } from './end-connection';
 
 /** SQLSTATE sqlclient_unable_to_establish_sqlconnection. */
@@ -10,9 +10,10 @@ const NOT_SENT = /is not queryable$|^Client was closed/;
 type Connected = ((error: Error) => void) | ((error: null, client: Client) => void);
 
 /**
- * A connection that does not outlive an answer that is lost. node-postgres gives the caller an error when the server does
- * not answer in time and then returns the connection, still waiting, to its pool, where it makes the next callers wait
- * too. Here it is closed, so that the pool opens a new one, perhaps to a server that is there.
+ * A connection that closes itself once it is of no use, so that its pool opens a new one, perhaps to a server that is
+ * there. node-postgres gives the caller an error when the server does not answer in time, and then returns the connection,
+ * still waiting, to the pool, where it makes the next callers wait too. It also keeps one to a primary that has become a
+ * standby.
  *
  * Whatever keeps it from being made (TLS, names, rights, files) counts as a server that is away. Its end is heard of by the
  * statement under way or the next one, at whatever moment it comes: nobody needs to listen for `error`.
@@ -38,12 +39,19 @@ export class FailFastClient extends Client {
     const result = (super.query as (...args: unknown[]) => unknown).apply(this, args);
     if (result instanceof Promise) {
       result.catch((error: unknown) => {
+        if (isReadOnly(error)) this.giveUp();
         if (!isUnavailable(error) || error instanceof DatabaseError || NOT_SENT.test((error as Error).message)) return;
-        closeAtOnce(this);
+        this.giveUp();
         this.answerIsLost?.(error as Error);
       });
     }
     return result as never;
+  }
+
+  /** Ended as well as closed, because that its pool sees at once, and gives it to nobody else. */
+  private giveUp(): void {
+    void this.end();
+    closeAtOnce(this);
   }
 
   /** Called where it is not known, and will not be, whether the server has done what it was told. */
