@@ -197,6 +197,7 @@ describe('POST /v1/orders', () => {
     ['an empty object', {}],
     ['a list', []],
     ['no body', undefined],
+    ['null', 'null'],
   ])('refuses %s', async (_, body) => {
     const { status, body: answer } = await orders('/v1/orders', { method: 'POST', body });
     expect(status).toBe(400);
@@ -205,14 +206,14 @@ describe('POST /v1/orders', () => {
 
   it('refuses fields named like what objects inherit, and keeps them in metadata', async () => {
     const base = JSON.stringify(anOrder()).slice(0, -1);
-    for (const key of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
+    for (const key of ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype']) {
       for (const value of ['"text"', '{"prototype":{"polluted":1}}', 'null']) {
         const onTop = await orders('/v1/orders', { body: `${base},"${key}":${value}}` });
         expect({ key, value, status: onTop.status, fields: onTop.body.error?.details }).toEqual({
           key,
           value,
           status: 400,
-          fields: [{ field: key, message: `property ${key} should not exist` }],
+          fields: expect.arrayContaining([{ field: key, message: `property ${key} should not exist` }]),
         });
         const items = `[{"sku":"A","quantity":1,"${key}":${value}}]`;
         const within = await orders('/v1/orders', { body: `{"items":${items}}` });

@@ -223,6 +223,7 @@ describe('GET /v1/orders', () => {
     ['createdBefore=2026-02-20%2000:00:00Z', 'createdBefore'],
     ['toString=2', 'toString'],
     ['__proto__=2', '__proto__'],
+    ['prototype=2', 'prototype'],
     ['cursor=abc', 'cursor'],
     ['cursor=', 'cursor'],
     ['page=2', 'page'],

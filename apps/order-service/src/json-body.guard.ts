@@ -64,9 +64,14 @@ async function readBody(req: Request, res: Response): Promise<void> {
         if (received > BODY_BYTES) reject(tooLarge());
       });
     }
-    parse(req, res, (error?: unknown) => (error === undefined ? resolve() : reject(refusalOf(error))));
+    parse(req, res, (error?: unknown) =>
+      error === undefined || isOfNull(error) ? resolve() : reject(refusalOf(error)),
+    );
   });
 }
+
+/** So clients of some generators send that there is no body. */
+const isOfNull = (error: unknown) => (error as { body?: unknown }).body === 'null';
 
 const OPENING_BRACE = 0x7b;
 

@@ -78,8 +78,14 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .setOpenAPIVersion('3.1.0')
     .setTitle('Order A2A service')
     .setVersion('1')
-    .setDescription('Orders from programs for programs. Every refusal has the shape of `ErrorBody`.')
+    .setDescription(
+      'Orders from programs for programs. Every refusal has the shape of `ErrorBody`, or of `Problem` if you send ' +
+        '`Accept: application/problem+json`.',
+    )
     .addServer('/')
+    .addTag('orders', 'To create, follow and cancel orders')
+    .addTag('privacy', 'To forget a customer')
+    .addTag('audit', 'What clients did and were refused')
     .addBearerAuth(
       {
         type: 'http',
@@ -92,7 +98,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .build();
   const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody, Problem] });
   for (const operation of operationsOf(document)) describeRefusals(operation);
-  closeRequests(document);
+  closeRequestsAndOpenAnswers(document);
   SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json', raw: ['json'] });
 }
 
@@ -114,13 +120,11 @@ const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token, a
 
 /** What every route may answer instead of what it wants to; a route itself describes what it alone refuses. */
 function describeRefusals(operation: OperationObject): void {
+  // Generated clients read one type for each status, and the problem is only for those who ask for it.
   const refusal = (description: string, headers: object = {}) => ({
     description,
     headers: { ...REQUEST_ID, ...headers },
-    content: {
-      'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } },
-      'application/problem+json': { schema: { $ref: getSchemaPath(Problem) } },
-    },
+    content: { 'application/json': { schema: { $ref: getSchemaPath(ErrorBody) } } },
   });
   const { responses } = operation;
   for (const [status, response] of Object.entries(responses)) {
@@ -143,15 +147,22 @@ function describeRefusals(operation: OperationObject): void {
   responses['5XX'] = refusal('The service failed');
 }
 
-/** Fields that a request may not have are refused, so its schemas are closed. Those of answers may gain fields. */
-function closeRequests(document: OpenAPIObject): void {
+/**
+ * Fields that a request may not have are refused, so its schemas are closed. Those of answers may gain fields, which is said
+ * aloud because some generators take silence for a no.
+ */
+function closeRequestsAndOpenAnswers(document: OpenAPIObject): void {
+  const schemas = Object.entries(document.components?.schemas ?? {});
+  const ofRequests = new Set<string>();
   const close = (name: string) => {
-    const schema = document.components?.schemas?.[name];
-    if (!schema || '$ref' in schema || schema.additionalProperties === false) return;
-    schema.additionalProperties = false;
-    for (const reference of referencesIn(schema)) close(reference);
+    if (ofRequests.has(name)) return;
+    ofRequests.add(name);
+    referencesIn(document.components?.schemas?.[name]).forEach(close);
   };
   for (const { requestBody } of operationsOf(document)) referencesIn(requestBody).forEach(close);
+  for (const [name, schema] of schemas) {
+    if ('properties' in schema) schema.additionalProperties = !ofRequests.has(name);
+  }
 }
 
 /** The names of the schemas that are referred to. */

@@ -1,6 +1,6 @@
 import type { ArgumentMetadata } from '@nestjs/common';
 import { Type } from 'class-transformer';
-import { IsArray, IsInt, IsObject, IsOptional, IsString, MaxLength, Min, ValidateNested } from 'class-validator';
+import { IsArray, IsInt, IsObject, IsOptional, IsString, Matches, MaxLength, Min, ValidateNested } from 'class-validator';
 import { FreeForm } from './free-form.decorator';
 import { RefusedAs } from './refused-as.decorator';
 import { RequestValidationPipe } from './request-validation.pipe';
@@ -8,6 +8,7 @@ import { ServiceError } from './service-error';
 
 class Line {
   @IsString()
+  @Matches(/^[a-z]*$/)
   @MaxLength(3)
   sku: string;
 }
@@ -34,6 +35,12 @@ class Basket {
 
   @FreeForm({ message: 'must be even', isValid: (value) => typeof value === 'object' || Number(value) % 2 === 0 })
   extra?: unknown;
+}
+
+class Counted {
+  @IsInt()
+  @Min(1)
+  quantity: number;
 }
 
 class Page {
@@ -81,8 +88,14 @@ describe('RequestValidationPipe', () => {
     expect(new Set(details?.map((detail) => detail.field))).toEqual(new Set([field]));
   });
 
+  it('says of a value of the wrong type that alone', async () => {
+    const messageOf = async (quantity: unknown) => (await refusalOf({ quantity }, Counted)).details;
+    expect(await messageOf('0')).toEqual([{ field: 'quantity', message: 'quantity must be an integer number' }]);
+    expect(await messageOf(0)).toEqual([{ field: 'quantity', message: 'quantity must not be less than 1' }]);
+  });
+
   it('names every fault at once, each message of a field by itself', async () => {
-    const { details } = await refusalOf({ lines: [{ sku: 5 }], price: {}, extra: 1, color: 'red' });
+    const { details } = await refusalOf({ lines: [{ sku: 'LONG' }], price: {}, extra: 1, color: 'red' });
     expect(details?.map(({ field }) => field).sort()).toEqual([
       'color',
       'extra',

@@ -68,10 +68,13 @@ function takeApart(value: unknown, dto: object | undefined) {
   return { ruled, freeForm, details: [...faults, ...details], isExcessive };
 }
 
+/** What objects have without being given it, and what Nest's pipe takes away before it looks for unknown fields. */
+const isReserved = (name: string) => name in Object.prototype || name === 'prototype';
+
 /**
  * Looks a request over before class-validator does, which would take seconds for a body of many thousand values.
- * Finds also fields named like what every object inherits (`__proto__`, `toString`): they are unknown fields as others
- * are, but class-transformer drops some of them without a word and class-validator takes others for known.
+ * Finds also fields with reserved names (`__proto__`, `toString`): they are unknown fields as others are, but
+ * class-transformer drops some of them without a word and class-validator takes others for known.
  * @returns `isExcessive` when the request is beyond what any DTO asks for and must not be looked at further
  */
 function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean } {
@@ -85,7 +88,7 @@ function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean
     }
     for (const [name, child] of Object.entries(value)) {
       const path = join(field, name);
-      if (name in Object.prototype) details.push({ field: path, message: `property ${name} should not exist` });
+      if (isReserved(name)) details.push({ field: path, message: `property ${name} should not exist` });
       if ((values += 1) > MOST_VALUES) return { field, message: `must not have more than ${MOST_VALUES} values` };
       const excess = visit(child, path, depth + 1);
       if (excess) return excess;
@@ -96,9 +99,14 @@ function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean
   return excess ? { details: [excess], isExcessive: true } : { details, isExcessive: false };
 }
 
+/** Where one of these is broken, the bounds of a value of that type are of no help. */
+const TYPE_CONSTRAINTS = ['isString', 'isInt', 'isArray', 'isObject'];
+
 function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {
   const field = join(parent, error.property);
-  const messages = Object.values(error.constraints ?? {}).map((message) => ({ field, message }));
+  const { constraints = {} } = error;
+  const ofType = TYPE_CONSTRAINTS.flatMap((name) => constraints[name] ?? []);
+  const messages = (ofType.length > 0 ? ofType : Object.values(constraints)).map((message) => ({ field, message }));
   return [...messages, ...(error.children ?? []).flatMap((child) => toDetails(child, field))];
 }
 

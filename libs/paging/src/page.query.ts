@@ -1,7 +1,7 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
-import { MaxLength } from '@platform/validation';
+import { IsAbsentOr, IsText } from '@platform/validation';
 import { Transform } from 'class-transformer';
-import { IsInt, IsOptional, IsString, Max, Min } from 'class-validator';
+import { IsInt, Max, Min } from 'class-validator';
 
 /** What the query of every list has; a list adds its filters. */
 export abstract class PageQuery {
@@ -17,8 +17,7 @@ export abstract class PageQuery {
     maxLength: 200,
     description: 'From `links.next` of the page before; good with the same filters only',
   })
-  @IsOptional()
-  @IsString()
-  @MaxLength(200)
+  @IsAbsentOr()
+  @IsText(200)
   readonly cursor?: string;
 }

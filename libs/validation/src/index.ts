@@ -1,1 +1,1 @@
-export { IsAbsentOr, isStorable, IsStorableText, IsTimestamp, MaxLength, validator } from './validators';
+export { IsAbsentOr, isStorable, IsText, IsTimestamp, validator } from './validators';

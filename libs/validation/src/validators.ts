@@ -24,24 +24,25 @@ export const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
 /** PostgreSQL keeps no NUL, and UTF-8 has no lone surrogates. */
 export const isStorable = (text: string) => !text.includes('\0') && text.isWellFormed();
 
-/** On a string: the database keeps it as it is. */
-export const IsStorableText = validator(
-  'isStorableText',
-  'must not contain NUL or lone surrogates',
-  (value) => typeof value !== 'string' || isStorable(value),
-);
+/** @returns what is wrong with a text of 1 to `max` Unicode code points, as `maxLength` of JSON Schema counts */
+function faultOfText(value: unknown, max: number): string | undefined {
+  if (typeof value !== 'string') return 'must be a string';
+  if (value === '') return 'should not be empty';
+  // A code point has one or two of JavaScript's characters. The MaxLength of class-validator leaves variation selectors out.
+  if (value.length > max && (value.length > 2 * max || [...value].length > max))
+    return `must be shorter than or equal to ${max} characters`;
+  return isStorable(value) ? undefined : 'must not contain NUL or lone surrogates';
+}
 
-/**
- * On a string: at most so many Unicode code points, as `maxLength` of JSON Schema counts. That of class-validator leaves
- * variation selectors out.
- */
-export const MaxLength = (max: number) =>
-  validator(
-    'maxLength',
-    `must be shorter than or equal to ${max} characters`,
-    (value) =>
-      typeof value === 'string' && (value.length <= max || (value.length <= 2 * max && [...value].length <= max)),
-  )();
+/** A text of 1 to `max` characters that the database can keep. */
+export const IsText = (max: number) =>
+  ValidateBy({
+    name: 'isText',
+    validator: {
+      validate: (value) => faultOfText(value, max) === undefined,
+      defaultMessage: (args) => `${args?.property} ${faultOfText(args?.value, max)}`,
+    },
+  });
 
 const TIMESTAMP = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/i;
 

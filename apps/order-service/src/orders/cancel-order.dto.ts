@@ -1,7 +1,6 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsStorableText, MaxLength } from '@platform/validation';
-import { IsNotEmpty, IsString } from 'class-validator';
+import { IsAbsentOr, IsText } from '@platform/validation';
 
 /** The request of `POST /v1/orders/{orderId}/cancel`, which may have no body at all. */
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid cancellation' })
@@ -13,9 +12,6 @@ export class CancelOrderDto {
     description: 'For those who read `order.cancelled`',
   })
   @IsAbsentOr()
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(200)
-  @IsStorableText()
+  @IsText(200)
   readonly reason: string = 'cancelled_by_client';
 }

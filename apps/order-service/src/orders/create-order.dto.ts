@@ -1,13 +1,12 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { FreeForm, RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsStorableText, MaxLength } from '@platform/validation';
+import { IsAbsentOr, IsText } from '@platform/validation';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
   IsArray,
   IsInt,
-  IsNotEmpty,
   IsObject,
   IsString,
   Matches,
@@ -23,12 +22,11 @@ const PRICE = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
 const TOTAL = /^(0|[1-9]\d{0,26})(\.\d{1,4})?$/;
 const decimal = { message: '$property must be a decimal string such as "129.99"' };
 
+export const IDEMPOTENCY_KEY = { type: 'string', minLength: 10, maxLength: 255, pattern: '^[\\x21-\\x7e]+$' } as const;
+
 export class OrderItemDto {
   @ApiProperty({ minLength: 1, maxLength: 64, example: 'ABC-001' })
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(64)
-  @IsStorableText()
+  @IsText(64)
   readonly sku: string;
 
   @ApiProperty({ type: 'integer', minimum: 1, maximum: 1_000_000, example: 2 })
@@ -69,9 +67,7 @@ export class MoneyDto {
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid order payload' })
 export class CreateOrderDto {
   @ApiPropertyOptional({
-    minLength: 10,
-    maxLength: 255,
-    pattern: '^[\\x21-\\x7e]+$',
+    ...IDEMPOTENCY_KEY,
     example: '9d0c2c1b-27e7-4e65-8a1b-43f684c2d7a9',
     description: 'One per order that you mean to place, kept over retries. Or send the header `Idempotency-Key`.',
   })
@@ -80,10 +76,7 @@ export class CreateOrderDto {
   readonly idempotencyKey?: string;
 
   @ApiProperty({ minLength: 1, maxLength: 128, example: 'cust_123' })
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(128)
-  @IsStorableText()
+  @IsText(128)
   readonly customerId: string;
 
   @ApiProperty({ type: [OrderItemDto], minItems: 1, maxItems: 500 })

@@ -16,7 +16,7 @@ export class OrderReceipt {
   @ApiProperty({ example: 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a' })
   readonly orderId: string;
 
-  @ApiProperty({ enum: ORDER_STATUSES })
+  @ApiProperty({ enum: ORDER_STATUSES, enumName: 'OrderStatus' })
   readonly status: OrderStatus;
 
   @ApiProperty({ format: 'date-time' })
@@ -58,7 +58,11 @@ export class OrderView extends OrderReceipt {
   @ApiProperty({ format: 'date-time' })
   readonly updatedAt: string;
 
-  @ApiProperty({ type: 'integer', minimum: 1, description: 'Raised by every change; the ETag' })
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    description: 'Raised by every change. In double quotes it is the `ETag`.',
+  })
   readonly version: number;
 }
 

@@ -17,7 +17,7 @@ import { idempotencyKey } from '@platform/idempotency';
 import type { Principal } from '@platform/request-context';
 import type { Response } from 'express';
 import { CancelOrderDto } from './cancel-order.dto';
-import { CreateOrderDto } from './create-order.dto';
+import { CreateOrderDto, IDEMPOTENCY_KEY } from './create-order.dto';
 import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
 import { NEW } from './order-store';
@@ -38,7 +38,8 @@ export class OrdersController {
   @ApiHeader({
     name: 'Idempotency-Key',
     required: false,
-    description: '10 to 255 visible ASCII characters, bare or in double quotes. Or send `idempotencyKey` in the body.',
+    schema: IDEMPOTENCY_KEY,
+    description: 'Bare, or in double quotes. Or send `idempotencyKey` in the body.',
   })
   @ApiResponse({
     status: 201,

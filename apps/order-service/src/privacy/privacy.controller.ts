@@ -1,9 +1,10 @@
-import { Body, Controller, HttpCode, Param, Post, Query } from '@nestjs/common';
-import { ApiBody, ApiConflictResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Controller, HttpCode, Param, Post, Req } from '@nestjs/common';
+import { ApiConflictResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { refusalOf, ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
+import type { Request } from 'express';
 import { ErasureParams } from './erasure.params';
 import { ErasureService } from './erasure.service';
 import { ErasureView } from './erasure.view';
@@ -23,14 +24,12 @@ export class PrivacyController {
     description:
       'A pseudonym takes the place of the customer in all orders; their metadata is dropped. May be repeated.',
   })
-  @ApiBody({ required: false, schema: { type: 'object', additionalProperties: false } })
   @ApiOkResponse({ type: ErasureView })
   @ApiConflictResponse({ description: 'A payment of the customer is under way, or it is not known what became of it' })
   erase(
     @CurrentPrincipal() principal: Principal,
     @Param() { customerId }: ErasureParams,
-    @Query() query: object,
-    @Body() body: object | undefined,
+    @Req() { query, body }: Request<unknown, unknown, object | undefined>,
   ): Promise<ErasureView> {
     // Nobody is to find out afterwards that there is no `dryRun`.
     const details = Array.isArray(body)
