@@ -11,11 +11,11 @@ const {
 } = process.env;
 
 const ANSWER_WITHIN_MS = 3_000;
-const GIVE_UP_AFTER_MS = 60_000;
+const GIVE_UP_AFTER_MS = 120_000; // longer than any Retry-After: a window of limits is a minute
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
-/** It is certain that nothing was done, and the same would be refused again. */
+/** The same would be refused again. */
 class Refused extends Error {}
 
 let token;
@@ -34,7 +34,7 @@ async function fetchToken() {
   return (await response.json()).access_token;
 }
 
-/** No answer, or "not now": whether anything was done is not known, and the same request can be sent again. */
+/** No answer, or "not now": the same request can be sent again. */
 function isNotNow(status) {
   return status === 0 || status === 408 || status === 429 || status >= 500;
 }
@@ -54,13 +54,16 @@ async function send(order) {
     body: JSON.stringify(order),
     signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
   });
-  return { status: response.status, headers: response.headers, body: await response.json() };
+  // What refuses may be something on the way, and no JSON.
+  const body = response.ok ? await response.json() : await response.text();
+  return { status: response.status, headers: response.headers, body };
 }
 
 /** @param order with its `idempotencyKey`: keep both where they outlive this process, and give both again after a crash */
 async function createOrder(order) {
   const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
   let tokenIsNew = false;
+  let mayStand = false; // an attempt was not answered, or failed on the way: there may be an order
   for (let attempt = 0; ; attempt += 1) {
     const answer = await send(order).catch((error) => {
       if (error instanceof Refused) throw error;
@@ -73,13 +76,14 @@ async function createOrder(order) {
       tokenIsNew = true;
       continue;
     }
-    if (!isNotNow(status)) throw new Refused(`The order was refused: ${JSON.stringify(body.error)}`);
+    if (!isNotNow(status) && !mayStand) throw new Refused(`The order was refused: ${body}`);
+    mayStand ||= status !== 429;
     const askedMs = retryAfterMs(headers?.get('retry-after'));
     const pauseMs = askedMs + Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
-    if (Date.now() + pauseMs > giveUpAt)
-      throw new Error('It is not known whether there is an order: ask again later, with the same key', {
-        cause: answer.error ?? body,
-      });
+    if (!isNotNow(status) || Date.now() + pauseMs > giveUpAt) {
+      const state = mayStand ? 'It is not known whether there is an order' : 'There is no order yet';
+      throw new Error(`${state}: ask again later, with the same key`, { cause: answer.error ?? body });
+    }
     await pause(pauseMs);
   }
 }

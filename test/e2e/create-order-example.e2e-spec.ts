@@ -82,9 +82,26 @@ describe('docs/create-order.mjs', () => {
 
   it('does not repeat what is refused', async () => {
     await expect(place('short')).rejects.toMatchObject({
-      stderr: expect.stringContaining('The order was refused: {"code":"ORDER_VALIDATION_FAILED"'),
+      stderr: expect.stringContaining('The order was refused: {"error":{"code":"ORDER_VALIDATION_FAILED"'),
     });
     expect(sent).toBe(1);
+  });
+
+  const forbid: Fate = (_req, _body, res) => res.writeHead(403, { 'content-type': 'text/html' }).end('<html>');
+  const loseAnswer: Fate = async (req, body, res) => {
+    await forward(req, body);
+    res.destroy();
+  };
+  const limit: Fate = (_req, _body, res) => res.writeHead(429, { 'retry-after': '300' }).end('{}');
+
+  it.each<[string, string, Fate[]]>([
+    ['it was refused, when that is so', 'The order was refused: <html>', [forbid]],
+    ['it is not known, when an attempt before was not answered', 'It is not known whether', [loseAnswer, forbid]],
+    ['there is none yet, when it was asked to wait for too long', 'There is no order yet', [limit]],
+  ])('says of an order that %s', async (_, message, given) => {
+    fates = [...given];
+    await expect(place(randomUUID())).rejects.toMatchObject({ stderr: expect.stringContaining(message) });
+    expect(sent).toBe(given.length);
   });
 
   it('says at once that it is not let in', async () => {
