@@ -3,7 +3,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database, directConnection, endConnection } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
 import { DeadLetterBox, deadLetterTopicOf, type Letter, ORDERS_TOPIC } from '@platform/messaging';
-import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ErasureStore } from './erasure-store';
+import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
 /** Held by the one that rewrites dead letters. Chosen at random, and never changed. */
 const LOCK = 6_021_774_390_518;
@@ -18,7 +18,6 @@ export class DeadLetterEraser {
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     private readonly database: Database,
-    private readonly store: ErasureStore,
     private readonly jobs: JobQueue,
     runner: JobRunner,
   ) {
@@ -32,7 +31,7 @@ export class DeadLetterEraser {
     const client = await directConnection(this.config, 'order-service dead letter eraser', ANSWER_TIMEOUT_MS);
     try {
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
-      if (rows[0]?.alone) await this.erase(kafka, job);
+      if (rows[0]?.alone) await this.erase(kafka, job, await ordersErased(client, job));
       // Not waited for here: jobs that wait would be in the way of payments.
       else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
     } finally {
@@ -40,11 +39,14 @@ export class DeadLetterEraser {
     }
   }
 
-  private async erase(kafka: NonNullable<Config['kafka']>, job: EraseDeadLetters): Promise<void> {
-    const orders = await this.store.ordersOf(job);
+  private async erase(
+    kafka: NonNullable<Config['kafka']>,
+    { pseudonym }: EraseDeadLetters,
+    orders: ReadonlySet<string>,
+  ): Promise<void> {
     if (orders.size === 0) return;
     const change = (letter: Letter) =>
-      orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, job.pseudonym) : undefined;
+      orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, pseudonym) : undefined;
     const partitions = new Set<number>();
     const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), (letter) => {
       if (change(letter) !== undefined) partitions.add(letter.partition);

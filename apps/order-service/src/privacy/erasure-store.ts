@@ -2,17 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
-import {
-  Database,
-  type DirectConnection,
-  directConnection,
-  endConnection,
-  isRetryable,
-  isUnavailable,
-} from '@platform/database';
+import { type DirectConnection, directConnection, endConnection, isRetryable, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
+import { momentOf, newTimeId } from '@platform/paging';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
@@ -26,8 +20,11 @@ const MOST_WAITING = 8;
 const LONGEST_TURN_MS = 10_000;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
-/** About 330 KB, of 1 MiB that Kafka takes by default. */
-const MOST_IDS_IN_AN_EVENT = 10_000;
+/**
+ * In one transaction: less than a second's work, so that others wait for a moment only, and the ids fit into one event
+ * (about 330 KB, of 1 MiB that Kafka takes by default).
+ */
+const MOST_ORDERS_AT_ONCE = 10_000;
 /** Events from before the erasure may still be on their way to a consumer that gives them up. */
 const SECOND_LOOK_MS = 24 * 3_600_000;
 
@@ -52,7 +49,7 @@ export class PaymentUnderWay extends Error {
 
 /**
  * Puts a pseudonym in the place of a customer wherever the service keeps one. The one place beside the stores that
- * writes orders and outbox rows of its own accord: all or nothing must be erased, and shown.
+ * writes orders and outbox rows of its own accord: what is erased of an order is all of it, and is shown.
  */
 @Injectable()
 export class ErasureStore {
@@ -61,13 +58,14 @@ export class ErasureStore {
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
-    private readonly database: Database,
     private readonly jobs: JobQueue,
   ) {}
 
   /**
+   * Many orders are erased part by part, each in a transaction of its own. What fails later is gone on with when it is
+   * called again.
    * @returns how many orders were the customer's
-   * @throws {PaymentUnderWay} nothing was erased
+   * @throws {PaymentUnderWay} nothing was erased of the part in which it is
    */
   async erase(erasure: Erasure): Promise<number> {
     const context = currentContext();
@@ -77,7 +75,7 @@ export class ErasureStore {
     return runInContext({ ...context, principal: undefined }, async () => {
       await this.takeTurn();
       try {
-        return await this.eraseAtOnce(erasure);
+        return await this.erasePartByPart(erasure);
       } catch (error) {
         throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
       } finally {
@@ -100,100 +98,130 @@ export class ErasureStore {
     this.running += 1;
   }
 
-  private async eraseAtOnce(erasure: Erasure): Promise<number> {
+  private async erasePartByPart(erasure: Erasure): Promise<number> {
     const client = await directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
     try {
-      for (let attempt = 1; ; attempt += 1) {
-        try {
-          await client.query('BEGIN');
-          // The server gives up before we do, and when it hears nothing of us, so that it does not hold on to orders and
-          // events that others wait for.
-          await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s';
-                              SET LOCAL idle_in_transaction_session_timeout = '5s'`);
-          const orders = await this.eraseIn(client, erasure);
-          await client.query('COMMIT');
-          return orders;
-        } catch (error) {
-          if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
-          await client.query('ROLLBACK');
-        }
+      // Before anything is locked or erased: it may take a while.
+      await assertNoPaymentUnderWay(client, 'tenant_id = $1 AND customer_id = $2', [
+        erasure.tenantId,
+        erasure.customerId,
+      ]);
+      let orders = await this.erasePart(client, erasure, true);
+      for (let part = orders; part === MOST_ORDERS_AT_ONCE; orders += part) {
+        const id = newTimeId();
+        const audit = { ...erasure.audit, id, occurred_at: momentOf(id) };
+        part = await this.erasePart(client, { ...erasure, audit }, false);
       }
+      return orders;
     } finally {
       await endConnection(client); // what was not committed is undone
     }
   }
 
-  /** Ids of the orders that were the customer's. */
-  async ordersOf({ tenantId, pseudonym }: EraseDeadLetters): Promise<Set<string>> {
-    const rows = await this.database.run((manager) =>
-      manager.query<{ id: string }[]>('SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2', [
-        tenantId,
-        pseudonym,
-      ]),
-    );
-    return new Set(rows.map(({ id }) => fromUUID(id, 'ord')));
+  /** @param isFirst it is told of then, also if there are no orders: consumers may know some */
+  private async erasePart(client: DirectConnection, erasure: Erasure, isFirst: boolean): Promise<number> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await client.query('BEGIN');
+        // The server gives up before we do, and when it hears nothing of us, so that it does not hold on to orders and
+        // events that others wait for.
+        await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s';
+                            SET LOCAL idle_in_transaction_session_timeout = '5s'`);
+        const sequence = await countErasure(client, erasure);
+        const orderIds = await eraseOrders(client, erasure);
+        const isToBeTold = isFirst || orderIds.length > 0;
+        if (isToBeTold) await this.tell(client, erasure, sequence, orderIds);
+        await client.query(isToBeTold ? 'COMMIT' : 'ROLLBACK');
+        return orderIds.length;
+      } catch (error) {
+        if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
+        await client.query('ROLLBACK');
+      }
+    }
   }
 
-  private async eraseIn(client: DirectConnection, erasure: Erasure): Promise<number> {
-    const { tenantId, customerId, pseudonym, erasedAt, audit } = erasure;
-    await assertNoPaymentUnderWay(client, tenantId, customerId); // before anything is locked: it may take a while
-    const { rows } = await client.query<{ id: string }>(
-      `UPDATE orders SET customer_id = $3, metadata = NULL, reason = NULL, version = version + 1, updated_at = $4
-       WHERE tenant_id = $1 AND customer_id = $2 RETURNING id`,
-      [tenantId, customerId, pseudonym, erasedAt],
-    );
-    const orderIds = rows.map(({ id }) => fromUUID(id, 'ord'));
-    await assertNoPaymentUnderWay(client, tenantId, pseudonym); // their orders are locked now, so none begins behind this
-
-    // Locked in the order in which the relay locks. It may mark some meanwhile; a condition of its own row alone still finds
-    // those then, which a join need not.
-    await client.query(
-      `WITH theirs AS (
-         SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE
-       )
-       UPDATE outbox
-       SET payload = (jsonb_set(payload::jsonb, '{customerId}', to_jsonb($2::text)) - 'metadata' - 'reason')::json
-       FROM theirs WHERE outbox.position = theirs.position`,
-      [orderIds, pseudonym],
-    );
-    // One event, also where there are no orders; several where one would be larger than Kafka takes.
-    const events = Math.max(1, Math.ceil(orderIds.length / MOST_IDS_IN_AN_EVENT));
-    const { rows: counted } = await client.query<{ last: number }>(
-      `INSERT INTO erasures (tenant_id, pseudonym, times) VALUES ($1, $2, $3)
-       ON CONFLICT (tenant_id, pseudonym) DO UPDATE SET times = erasures.times + $3 RETURNING times AS last`,
-      [tenantId, pseudonym, events],
-    );
-    const first = (counted[0]?.last ?? events) - events + 1;
-    const told = Array.from({ length: events }, (_, part) =>
-      outboxRow({
-        type: 'customer.erased',
-        // Of the same kind as orders, so that it goes where their events go, with change data capture too.
-        aggregateType: 'order',
-        aggregateId: pseudonym,
-        sequence: first + part,
-        data: {
-          customerId: pseudonym,
-          orderIds: orderIds.slice(part * MOST_IDS_IN_AN_EVENT, (part + 1) * MOST_IDS_IN_AN_EVENT),
-          ordersErased: orderIds.length,
-          erasedAt: erasedAt.toISOString(),
-        },
-      }),
-    );
-    await client.query(OUTBOX.insertAll(), OUTBOX.parameters(told));
+  private async tell(
+    client: DirectConnection,
+    { tenantId, pseudonym, erasedAt, audit }: Erasure,
+    sequence: number,
+    orderIds: readonly string[],
+  ): Promise<void> {
+    const told = outboxRow({
+      type: 'customer.erased',
+      // Of the same kind as orders, so that it goes where their events go, with change data capture too.
+      aggregateType: 'order',
+      aggregateId: pseudonym,
+      sequence,
+      data: {
+        customerId: pseudonym,
+        orderIds,
+        ordersErased: orderIds.length,
+        erasedAt: erasedAt.toISOString(),
+      },
+    });
+    await client.query(OUTBOX.insert(), OUTBOX.values(told));
     await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
     }
-    return orderIds.length;
   }
 }
 
+/** Before all else, because it lets no other erasure of the same customer go on until this part of it is committed. */
+async function countErasure(client: DirectConnection, { tenantId, pseudonym }: Erasure): Promise<number> {
+  const { rows } = await client.query<{ times: number }>(
+    `INSERT INTO erasures (tenant_id, pseudonym, times) VALUES ($1, $2, 1)
+     ON CONFLICT (tenant_id, pseudonym) DO UPDATE SET times = erasures.times + 1 RETURNING times`,
+    [tenantId, pseudonym],
+  );
+  return rows[0]?.times ?? 1;
+}
+
+/** @returns the ids of at most {@link MOST_ORDERS_AT_ONCE} orders that were the customer's */
+async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<string[]> {
+  const { tenantId, customerId, pseudonym, erasedAt } = erasure;
+  const { rows } = await client.query<{ id: string }>(
+    `UPDATE orders SET customer_id = $3, metadata = NULL, reason = NULL, version = version + 1, updated_at = $4
+     WHERE tenant_id = $1 AND customer_id = $2 AND id = ANY (ARRAY(
+       SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2 LIMIT ${MOST_ORDERS_AT_ONCE})) RETURNING id`,
+    [tenantId, customerId, pseudonym, erasedAt],
+  );
+  // The orders are locked now, so none begins behind this.
+  await assertNoPaymentUnderWay(client, 'id = ANY($1::uuid[])', [rows.map(({ id }) => id)]);
+  const orderIds = rows.map(({ id }) => fromUUID(id, 'ord'));
+
+  // Locked in the order in which the relay locks. It may mark some meanwhile; a condition of its own row alone still finds
+  // those then, which a join need not.
+  await client.query(
+    `WITH theirs AS (
+       SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE
+     )
+     UPDATE outbox
+     SET payload = (jsonb_set(payload::jsonb, '{customerId}', to_jsonb($2::text)) - 'metadata' - 'reason')::json
+     FROM theirs WHERE outbox.position = theirs.position`,
+    [orderIds, pseudonym],
+  );
+  return orderIds;
+}
+
+/** Ids of the orders that were the customer's. */
+export async function ordersErased(
+  client: DirectConnection,
+  { tenantId, pseudonym }: EraseDeadLetters,
+): Promise<Set<string>> {
+  const { rows } = await client.query<{ id: string }>(
+    'SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2',
+    [tenantId, pseudonym],
+  );
+  return new Set(rows.map(({ id }) => fromUUID(id, 'ord')));
+}
+
 /** @throws {PaymentUnderWay} */
-async function assertNoPaymentUnderWay(client: DirectConnection, tenantId: string, customerId: string): Promise<void> {
+async function assertNoPaymentUnderWay(client: DirectConnection, which: string, values: unknown[]): Promise<void> {
   const { rowCount } = await client.query(
     `SELECT FROM orders JOIN payments ON order_id = orders.id
-     WHERE tenant_id = $1 AND customer_id = $2 AND asked_at IS NOT NULL AND payment_status IS NULL LIMIT 1`,
-    [tenantId, customerId],
+     WHERE ${which} AND asked_at IS NOT NULL AND payment_status IS NULL LIMIT 1`,
+    values,
   );
   if (rowCount) throw new PaymentUnderWay('An order of the customer is being paid');
 }

@@ -26,7 +26,7 @@ export class ErasureService {
   }
 
   /**
-   * Erases a customer of the tenant: at once, all of it or nothing. May be repeated.
+   * Erases a customer of the tenant. May be repeated, and goes on then where it had come to.
    * @throws {ServiceError} ORDER_STATUS_CONFLICT while the payment API has not answered for one of the customer's orders
    */
   async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
