@@ -270,6 +270,31 @@ describe('A database that is away at the start', () => {
   });
 });
 
+describe('An error that nobody caught', () => {
+  it.each([
+    ['an exception', 'throw fault'],
+    ['a rejection', 'void Promise.reject(fault)'],
+  ])('ends the process with code 1 and a last line in JSON: %s', async (_, fail) => {
+    const onSignal = `process.on('SIGUSR2', () => {
+      const fault = Object.assign(new Error('nobody caught it'), { parameters: ['can' + 'ary'] }); ${fail} })`;
+    const preload = ['--import', `data:text/javascript,${encodeURIComponent(onSignal)}`];
+    const program = spawn(process.execPath, [...preload, 'dist/apps/order-service/src/main.js'], {
+      env: environment({ DATABASE_URL: database.url, LOG_LEVEL: 'info' }),
+    });
+    let output = '';
+    program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await until('its start', () => output.includes('"listening on '), 20_000);
+    program.kill('SIGUSR2');
+    const [code] = (await once(program, 'close')) as [number];
+    expect(code).toBe(1);
+    const lines = output.trim().split('\n');
+    for (const line of lines) expect(JSON.parse(line)).toHaveProperty('level');
+    expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({ level: 'fatal', err: { message: 'nobody caught it' } });
+    expect(output).not.toContain('canary');
+  });
+});
+
 describe('A wrong configuration', () => {
   it('stops the start with code 1, names every offending variable and prints no value', async () => {
     const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {

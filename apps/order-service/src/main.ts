@@ -25,6 +25,11 @@ async function main(): Promise<void> {
     httpsOptions: httpsOptions(config),
     logger: createLogger(config),
   });
+  // Node would print the error with all that hangs on it, personal data too, and not as JSON.
+  process.on('uncaughtException', (error) => {
+    new Logger('main').fatal(error, 'an error that nobody caught ends the process');
+    process.exit(1);
+  });
   await configureApp(app, config);
   if (config.usesKnownKeys) {
     new Logger('main').warn(
