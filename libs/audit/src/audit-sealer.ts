@@ -8,10 +8,9 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database } from '@platform/database';
+import { Database, type Transaction } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Gauge } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { type Block, blockMac, rowMac, SEALED_COLUMNS, type SealedRow } from './audit-chain';
 
 const SEAL_EVERY_MS = 1_000;
@@ -87,7 +86,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
   }
 
   /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */
-  private async seal(tx: EntityManager): Promise<boolean> {
+  private async seal(tx: Transaction): Promise<boolean> {
     await this.measure(tx); // also while another seals, or pretends to
     const [lock] = await tx.query<{ held: boolean; now: Date }[]>(
       "SELECT pg_try_advisory_xact_lock($1) AS held, date_trunc('milliseconds', now()) AS now",
@@ -124,7 +123,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     return true;
   }
 
-  private async measure(tx: EntityManager): Promise<void> {
+  private async measure(tx: Transaction): Promise<void> {
     const [trail] = await tx.query<{ block: string; unsealed: string }[]>(
       `SELECT coalesce(max(number), 0) AS block,
               (SELECT coalesce(max(position), 0) FROM audit_events) - coalesce(max(last_position), 0) AS unsealed
@@ -135,7 +134,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
   }
 
   /** The position up to which nothing more can appear, if it is beyond what is sealed. */
-  private async settledEnd(tx: EntityManager, sealedTo: string): Promise<string | undefined> {
+  private async settledEnd(tx: Transaction, sealedTo: string): Promise<string | undefined> {
     const { mark } = this;
     const [now] = await tx.query<(Mark & { settled: boolean })[]>(
       `SELECT coalesce(max(position), 0)::text AS newest, pg_current_xact_id()::text AS horizon,

@@ -75,7 +75,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
         }),
       ],
       providers: [Database],
-      exports: [Database, TypeOrmModule],
+      exports: [Database],
     };
   }
 

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { TypeORMError } from 'typeorm';
 import { Batcher } from './batcher';
-import { Database } from './database';
+import { Database, type Transaction } from './database';
 import { SharedReads } from './shared-reads';
 
 describe('Database within a transaction', () => {
@@ -13,6 +13,13 @@ describe('Database within a transaction', () => {
     await expect(database.inTransaction(() => database.run(async () => 1))).rejects.toThrow(within);
     await expect(database.inTransaction(() => database.inTransaction(async () => 1))).rejects.toThrow(within);
     await expect(database.inTransaction(() => database.prepared('a', 'SELECT', []))).rejects.toThrow(within);
+  });
+
+  it('alone is taken for one, of the compiler', () => {
+    const work = async (tx: Transaction) => void tx;
+    // @ts-expect-error each statement of `run` is its own
+    const mistake = () => database.run(work);
+    expect(mistake).toBeDefined();
   });
 
   it('joins no batch and no shared read, whose others would be refused with it', async () => {

@@ -8,6 +8,11 @@ import { refuseWithinTransaction, transactionScope } from './open-transaction';
 
 const ATTEMPTS = 5;
 
+declare const OPEN: unique symbol;
+
+/** TypeORM's manager in a transaction that is open, which {@link Database.inTransaction} alone gives. */
+export type Transaction = EntityManager & { readonly [OPEN]: true };
+
 /** The way to PostgreSQL. A database that is away is `SERVICE_UNAVAILABLE` here, so that nobody else needs to know. */
 @Injectable()
 export class Database {
@@ -50,12 +55,12 @@ export class Database {
    * Runs `work` in one transaction at READ COMMITTED, and again, whole, after a serialization failure or a deadlock.
    * `work` must therefore do nothing outside of `tx` that cannot be done twice.
    */
-  async inTransaction<T>(work: (tx: EntityManager) => Promise<T>): Promise<T> {
+  async inTransaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const transaction = { isOpen: true };
         const start = (manager: EntityManager) =>
-          manager.transaction((tx) => transactionScope.run(transaction, () => work(tx)));
+          manager.transaction((tx) => transactionScope.run(transaction, () => work(tx as Transaction)));
         return await this.run(start).finally(() => (transaction.isOpen = false));
       } catch (error) {
         if (attempt === ATTEMPTS || !isRetryable(error)) throw error;

@@ -1,5 +1,5 @@
 export { isLocked, isRetryable, isUnavailable } from './database-errors';
-export { Database } from './database';
+export { Database, type Transaction } from './database';
 export { DatabaseModule } from './database.module';
 export { type DirectConnection, directConnection, directOptions } from './direct-connection';
 export { FailFastClient } from './fail-fast-client';

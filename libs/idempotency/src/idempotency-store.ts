@@ -1,8 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database } from '@platform/database';
+import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
-import type { EntityManager } from 'typeorm';
 import { keyDigest } from './fingerprint';
 
 /** What a key is unique within. Never the token: it changes while a client retries. */
@@ -49,7 +48,7 @@ export class IdempotencyStore {
    * @returns the first answer to the key, byte for byte, or undefined when the change was made now
    * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request
    */
-  once(request: KeyedRequest, work: (tx: EntityManager) => Promise<void>): Promise<string | undefined> {
+  once(request: KeyedRequest, work: (tx: Transaction) => Promise<void>): Promise<string | undefined> {
     const { scope, key, fingerprint, answer } = request;
     const values = [scope.tenantId, scope.clientId, scope.route, keyDigest(key), fingerprint, answer];
     return this.unlessTaken(request, () =>

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
+import type { DirectConnection, Transaction } from '@platform/database';
 import { currentContext, type RequestContext, traceparent } from '@platform/request-context';
 
-/** What a job is enqueued in: TypeORM's manager, or another connection. */
-export interface Transaction {
+interface Connection {
   query(text: string, values: unknown[]): Promise<unknown>;
 }
 
@@ -37,7 +37,7 @@ export class JobQueue {
    * The job continues the trace of the work under way.
    * @param delayMs how long to wait before it is run, in milliseconds
    */
-  async enqueue(tx: Transaction, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
+  async enqueue(tx: Transaction | DirectConnection, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
     await addPayload(tx, task, toPayload({ payload, context: currentContext() }), delayMs);
   }
 
@@ -45,7 +45,12 @@ export class JobQueue {
    * For a job that has to be run again, and beside this run in its trace: below it, a job that waits for a day would make
    * a trace of a thousand levels.
    */
-  async enqueueAgain(tx: Transaction, task: string, payload: JobPayload, delayMs: number): Promise<void> {
+  async enqueueAgain(
+    tx: Transaction | DirectConnection,
+    task: string,
+    payload: JobPayload,
+    delayMs: number,
+  ): Promise<void> {
     const context = currentContext();
     const { parentSpanId: spanId } = context?.trace ?? {};
     const before = context && spanId !== undefined ? { ...context, trace: { ...context.trace, spanId } } : context;
@@ -57,7 +62,7 @@ export class JobQueue {
  * @param payload JSON with all that belongs to it, the origin too
  * @param delayMs by the database's clock, by which jobs are due
  */
-export async function addPayload(tx: Transaction, task: string, payload: string, delayMs: number): Promise<void> {
+export async function addPayload(tx: Connection, task: string, payload: string, delayMs: number): Promise<void> {
   await tx.query(
     `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
                                     run_at := now() + $4::bigint * interval '1 millisecond')`,

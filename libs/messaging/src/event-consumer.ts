@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { Transaction } from '@platform/database';
 import type { KafkaContext } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
@@ -7,7 +8,6 @@ import { runInContext } from '@platform/request-context';
 import { type EndedSpan, errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { type ConsumedEvent, contextOf, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
 import { DeadLetters } from './dead-letters';
 import { type EventHandler, type EventHandlers, Inbox } from './inbox';
@@ -17,7 +17,7 @@ const ATTEMPTS = 5;
 const FIRST_BACKOFF_MS = 100;
 
 /** A handler that takes each event by itself, in the event's context. */
-export function oneByOne(handler: (tx: EntityManager, event: ConsumedEvent) => Promise<void>): EventHandler {
+export function oneByOne(handler: (tx: Transaction, event: ConsumedEvent) => Promise<void>): EventHandler {
   return async (tx, events) => {
     for (const event of events) await runInContext(event.context, () => handler(tx, event));
   };

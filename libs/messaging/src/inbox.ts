@@ -1,10 +1,9 @@
 import { Injectable } from '@nestjs/common';
-import { Batcher, Database } from '@platform/database';
-import type { EntityManager } from 'typeorm';
+import { Batcher, Database, type Transaction } from '@platform/database';
 import type { ConsumedEvent } from './consumed-event';
 
 /** What events of one type cause that came together, within the transaction in which they are noted. */
-export type EventHandler = (tx: EntityManager, events: readonly ConsumedEvent[]) => Promise<void>;
+export type EventHandler = (tx: Transaction, events: readonly ConsumedEvent[]) => Promise<void>;
 
 /** By the type of the events. */
 export type EventHandlers = Readonly<Record<string, EventHandler>>;
@@ -56,7 +55,7 @@ export class Inbox {
 
 /** @returns for each event whether it was new */
 async function applyEffects(
-  tx: EntityManager,
+  tx: Transaction,
   consumer: string,
   consumptions: readonly Consumption[],
 ): Promise<boolean[]> {

@@ -1,10 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { type AuditRow, auditRow } from '@platform/audit';
+import type { Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { outboxRow } from '@platform/messaging';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
@@ -46,7 +46,7 @@ export class OrderLifecycleService {
    * that names an order.
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
-  async hold(tx: EntityManager, tenantId: string, orderId: string): Promise<Order> {
+  async hold(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
     const order = await this.store.hold(tx, tenantId, toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
     return order;

@@ -1,12 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
-import { Batcher, Database, isLocked, RowArrays } from '@platform/database';
+import { Batcher, Database, isLocked, RowArrays, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { IdempotencyStore, type KeyedRequest, keyDigest } from '@platform/idempotency';
 import { OUTBOX, type OutboxRow } from '@platform/messaging';
 import type { Slice } from '@platform/paging';
 import { currentContext } from '@platform/request-context';
-import type { EntityManager } from 'typeorm';
 import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
@@ -277,7 +276,7 @@ export class OrderStore {
   }
 
   /** As {@link find}; others can read it meanwhile, and not change it. */
-  async hold(tx: EntityManager, tenantId: string, uuid: string): Promise<Order | undefined> {
+  async hold(tx: Transaction, tenantId: string, uuid: string): Promise<Order | undefined> {
     const text = `SELECT ${ORDER_COLUMNS} FROM orders WHERE tenant_id = $1 AND id = $2 FOR SHARE`;
     const [order] = await tx.query<Order[]>(text, [tenantId, uuid]);
     return order;

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
+import type { Transaction } from '@platform/database';
 import { jobInsertAll, jobValues, type NewJob } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
 import { fromString, toUUID } from 'typeid-js';
-import type { EntityManager } from 'typeorm';
 
 /** A payment that is being carried on. */
 export interface DuePayment {
@@ -46,7 +46,7 @@ export class PaymentStore {
    * Adds payments, unless they are there, and has them carried on by jobs.
    * @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order
    */
-  async add(tx: EntityManager, orderIds: readonly string[], task: string, jobs: readonly NewJob[]): Promise<void> {
+  async add(tx: Transaction, orderIds: readonly string[], task: string, jobs: readonly NewJob[]): Promise<void> {
     await tx.query(
       // In one order: two processes that add the same ones would else lock each other out.
       `WITH added AS (
@@ -56,7 +56,7 @@ export class PaymentStore {
     );
   }
 
-  async countAttempt(tx: EntityManager, orderId: string): Promise<void> {
+  async countAttempt(tx: Transaction, orderId: string): Promise<void> {
     await tx.query('UPDATE payments SET attempts = attempts + 1 WHERE order_id = $1', [toUuid(orderId)]);
   }
 }

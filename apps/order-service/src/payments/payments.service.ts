@@ -1,14 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database } from '@platform/database';
+import { Database, type Transaction } from '@platform/database';
 import { JobQueue, JobRunner, type JobSignals } from '@platform/jobs';
 import type { ConsumedEvent } from '@platform/messaging';
 import { currentContext } from '@platform/request-context';
 import { OutboundFailure } from '@platform/resilience';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
@@ -62,7 +61,7 @@ export class PaymentsService {
    * that is learnt.
    * @throws {Error} when there is no such order
    */
-  async lookAt(tx: EntityManager, events: readonly ConsumedEvent[]): Promise<void> {
+  async lookAt(tx: Transaction, events: readonly ConsumedEvent[]): Promise<void> {
     const jobs = events.map(({ subject, context }) => ({ payload: { orderId: subject } satisfies Job, context }));
     await this.payments.add(
       tx,
@@ -163,7 +162,7 @@ export class PaymentsService {
     return Math.max(attemptTimeoutMs, Math.min(LONGEST_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
   }
 
-  private async later(orderId: string, delayMs: number, also?: (tx: EntityManager) => Promise<void>): Promise<void> {
+  private async later(orderId: string, delayMs: number, also?: (tx: Transaction) => Promise<void>): Promise<void> {
     await this.database.inTransaction(async (tx) => {
       await also?.(tx);
       await this.jobs.enqueueAgain(tx, TASK, { orderId } satisfies Job, delayMs);

@@ -1,6 +1,6 @@
 import type { Config } from '@platform/config';
+import type { Transaction } from '@platform/database';
 import { fromUUID } from 'typeid-js';
-import type { EntityManager } from 'typeorm';
 
 /** Rows of a statement. */
 export interface Reader {
@@ -20,7 +20,7 @@ export interface RetentionRule {
   /** Where the first batch begins. */
   readonly start: string;
   /** Deletes among the next `limit` rows those whose time is up. */
-  readonly deleteBatch: (tx: EntityManager, after: string, limit: number) => Promise<Batch>;
+  readonly deleteBatch: (tx: Transaction, after: string, limit: number) => Promise<Batch>;
   /** How many rows' time is up. */
   readonly count: (reader: Reader) => Promise<number>;
 }

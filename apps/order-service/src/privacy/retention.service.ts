@@ -8,10 +8,9 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directConnection, endConnection } from '@platform/database';
+import { Database, directConnection, endConnection, type Transaction } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
-import type { EntityManager } from 'typeorm';
 import { type Reader, type RetentionRule, retentionRules } from './retention-rules';
 
 /** Small enough to be over well within the statement timeout, also on a slow disk. */
@@ -119,7 +118,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
 }
 
 /** The lock is the transaction's, so that it needs no connection of its own and works through a transaction pooler. */
-async function isAlone(tx: EntityManager): Promise<boolean> {
+async function isAlone(tx: Transaction): Promise<boolean> {
   const [row] = await tx.query<{ alone: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS alone', [LOCK]);
   return row?.alone === true;
 }
