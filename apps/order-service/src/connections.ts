@@ -3,8 +3,8 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
 /**
- * To close the connections of a server on which nothing was asked. Node takes one that has sent nothing, or not all of its
- * headers, for one that is in use, and when it stops listening it no longer ends those that take too long.
+ * Lets a shutdown close the connections without a request under way. Node's `closeIdleConnections` spares those that have
+ * sent nothing yet, or only a part of their headers, and once it does not listen any more Node ends none that takes long.
  */
 export function trackConnections(server: Server): { closeUnused(): void } {
   const connections = new Set<Socket>();

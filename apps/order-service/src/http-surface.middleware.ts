@@ -37,7 +37,7 @@ const docsPolicy = helmet.contentSecurityPolicy({
   },
 });
 
-/** What a middleware sets, the same for every request: so that it need not be asked each time. */
+/** Runs a middleware once, against an answer that is none, and keeps the headers that it sets: they are always the same. */
 function headersOf(middleware: ReturnType<typeof helmet>): Readonly<Record<string, string>> {
   const headers: Record<string, string> = {};
   const setHeader = (name: string, value: string) => (headers[name] = value);

@@ -13,11 +13,11 @@ import { BODY_BYTES, lateAdmissions } from './json-body.guard';
  * queue behind the batches under way (`Batcher`) would hold them.
  */
 const MOST_AT_ONCE = 384;
-/** Of those, how many begin before Node looks for new ones: about 20 ms of work, which who is refused has to wait for. */
+/** Of those, how many begin before Node looks for new ones: about 20 ms of work, for which a refusal has to wait. */
 const MOST_IN_A_TURN = 64;
-/** Node looks for new ones as long as there are any, which may be for seconds. Work goes on after so many milliseconds. */
+/** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
 const LONGEST_LOOK_MS = 20;
-/** Requests that a client may send ahead on one connection; who sends more is cut off. */
+/** Requests that a client may send ahead on one connection; with more it is cut off. */
 const MOST_AHEAD = 16;
 const REPORT_EVERY_MS = 1_000;
 /** What Node holds of a file for a client that does not read. */

@@ -19,7 +19,10 @@ const BLOCK_ROWS = 1_000;
 /** Held by whoever seals, until its transaction ends. Chosen at random, and never changed. */
 const SEALER_LOCK = 4_911_302_857_116;
 
-/** Where the trail ended at some moment, and a transaction that got its number later. */
+/**
+ * The newest position that was seen, and a transaction id taken after it: once all older transactions have ended, nothing
+ * more can appear up to there.
+ */
 interface Mark {
   /** Position of the newest event, 0 if there is none. */
   readonly newest: string;
@@ -118,7 +121,15 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     await tx.query(
       `INSERT INTO audit_blocks (number, sealed_at, last_position, event_ids, event_macs, previous, mac)
        VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-      [...Object.values(block), blockMac(this.key, block)],
+      [
+        block.number,
+        block.sealed_at,
+        block.last_position,
+        block.event_ids,
+        block.event_macs,
+        block.previous,
+        blockMac(this.key, block),
+      ],
     );
     return true;
   }

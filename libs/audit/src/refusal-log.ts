@@ -8,8 +8,8 @@ import { AuditTrail } from './audit-trail';
 /** Rows that wait at most; those beyond are counted, and the count is written down. */
 const MOST_WAITING = 5_000;
 /**
- * Of calls by nobody known or beyond a limit: so many at once, and a second from then on. Who never stops fills 0.4 GB of
- * the disk in a day, for each process. Others have limits.
+ * A bucket of tokens for the refusals that no rate limit bounds: those of unknown callers, and those beyond a limit. Filled
+ * without a pause they come to 0.4 GB a day, for each process.
  */
 const MOST_UNLIMITED = 600;
 const UNLIMITED_A_SECOND = 10;

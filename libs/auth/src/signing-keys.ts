@@ -14,7 +14,7 @@ const FETCH_TIMEOUT_MS = 5_000;
 const LONGEST_WAIT_MS = 1_500;
 /** Calls that wait for a key. While the provider hangs, more would take all places from those with a known one. */
 const MOST_WAITING = 128;
-/** So long may a revoked key still be used. */
+/** How long a revoked key may still be used. */
 const REFRESH_MS = 5 * 60_000;
 /** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
 const COOLDOWN_MS = 10_000;

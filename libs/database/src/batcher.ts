@@ -3,16 +3,19 @@ import { newContext, runInContext } from '@platform/request-context';
 import { isLocked } from './database-errors';
 import { refuseWithinTransaction } from './open-transaction';
 
-/** While so many batches are on their way to the database, what comes waits for the next one. */
+/** While this many batches are on their way to the database, what comes waits for the next one. */
 const MOST_IN_FLIGHT = 2;
 const LARGEST_BATCH = 64;
 const HEAVIEST_BATCH = 1_000;
-/** So many go as two batches when none is on its way: one half is answered while the other is on its way. */
+/** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
 const WORTH_TWO_BATCHES = 16;
 /** Not reached where those who add are limited themselves, as are requests (384 at once) and events (200 per consumer). */
 const LONGEST_QUEUE = 1_000;
 
-/** So many of a batch may each wait, alone, for what another transaction has locked. A locked table would lock all of them. */
+/**
+ * When the items of a batch are sent one by one, the rest is given up after this many that `lock_timeout` ended: the table
+ * may be locked, and each would wait for as long.
+ */
 const MOST_LOCKED = 1;
 
 interface Waiting<Item, Result> {

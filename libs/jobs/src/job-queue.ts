@@ -42,8 +42,8 @@ export class JobQueue {
   }
 
   /**
-   * For a job that has to be run again, and beside this run in its trace: below it, a job that waits for a day would make
-   * a trace of a thousand levels.
+   * For a job that has to be run again: the next run's span is a sibling of this run's, not its child, so that a day of
+   * retries does not nest a thousand levels deep.
    */
   async enqueueAgain(
     tx: Transaction | DirectConnection,

@@ -4,7 +4,7 @@ import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
 import { ORDERS_TOPIC } from './topics';
 
-/** Aggregates whose events are handled at once: so many can share a transaction. */
+/** Aggregates whose events are handled at once: this many can share a transaction. */
 const CONCURRENT_AGGREGATES = 50;
 
 @Injectable()

@@ -11,7 +11,7 @@ import { kafkaOptions } from './kafka-options';
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = SESSION_TIMEOUT_MS / 4;
 const CONCURRENT_PARTITIONS = 4;
-/** Messages of a partition that are handled at once, if their keys differ: so many can share a transaction. */
+/** Messages of a partition that are handled at once, if their keys differ: this many can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
 const LONGEST_BACKOFF_MS = 5_000;
 /** Brokers that freeze refuse nothing: kafkajs takes two minutes to call that a failure. */

@@ -22,7 +22,7 @@ const POLL_MS = 100;
 const LINGER_MS = 20;
 /** How often lanes are shared out and the backlog is measured. */
 const UPKEEP_MS = 1_000;
-/** The backlog is measured for at most one part in so many of the time. */
+/** To measure the backlog takes at most one part in this many of the time. */
 const MEASURE_PAUSE = 20;
 const LAST_BATCH_MS = 3_000;
 const LONGEST_BACKOFF_MS = 5_000;

@@ -12,7 +12,7 @@ const STATES = { closed: 0, halfOpen: 1, open: 2 } as const;
 /** The window moves on by one of these at a time. */
 const WINDOW_PARTS = 10;
 
-/** So long who is woken for the probe has to make it. */
+/** How long the caller that is woken for the probe has to make it. */
 const HAND_ON_MS = 100;
 
 /** opossum opens only above its threshold, so that 100 % would never open it. Less than one attempt can weigh. */

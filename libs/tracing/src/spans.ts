@@ -77,7 +77,7 @@ export class Spans {
     const end = performance.now();
     const { traceId, spanId, parentSpanId } = trace;
     const spanContext: SpanContext = { traceId, spanId, traceFlags: 1 };
-    // All but calls of others are begun by another process, or by another piece of work of this one.
+    // Only a call of others has its parent in the same piece of work.
     const parent = parentSpanId !== undefined && { ...spanContext, spanId: parentSpanId, isRemote: kind !== 'CLIENT' };
     this.processor?.onEnd({
       name,

@@ -28,7 +28,8 @@ const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /**
- * There is no lower bound: between two bounds a plan made for all values expects so few orders that it reads all tenants'.
+ * There is no lower bound: between two bounds PostgreSQL's plan for any values expects few orders, and reads those of all
+ * tenants by the primary key. What is too old is left out behind the LIMIT.
  * @param condition on columns that stand together in one index, the id last, so that no row is read in vain
  */
 const newest = (condition: string, order = NEWEST) =>

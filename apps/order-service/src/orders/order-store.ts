@@ -10,7 +10,7 @@ import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
 
-/** What is the same for every new order. The statement that keeps them says it in its text, and is not sent it. */
+/** What every new order has in common: literals in the text of `INSERT_ALL`, not parameters. */
 export const NEW = {
   order: { status: 'PENDING', version: 1, eventSequence: 1 },
   event: { type: 'order.created', aggregateType: 'order' },
@@ -138,8 +138,8 @@ const theOrder = (columns: string, lock = '') =>
 type Locking = '' | 'SKIP LOCKED';
 
 /**
- * Writes what can be written, so that nobody waits for longer than `lock_timeout` because of an order beside his own that
- * others hold on to, as an erasure does.
+ * Runs a batch of writes. If an order of it stays locked for longer than `lock_timeout`, as an erasure may lock it, the
+ * batch runs again past the locked orders, so that only those who asked for these get 503.
  * @param write gives for each order what came of it; false or undefined where there was no effect
  */
 async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>): Promise<(Result | ServiceError)[]> {
@@ -147,7 +147,7 @@ async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>)
     return await write('');
   } catch (error) {
     if (!isLocked(error)) throw error;
-    // Nobody knows of those without an effect whether they were locked or are no longer what they were.
+    // An order without an effect was locked, or it has changed; which is not known, so its caller has to try again.
     const results = await write('SKIP LOCKED').catch((again: unknown) => {
       // It is the table that is locked, and for no order there is a way past.
       throw isLocked(again) ? ServiceError.unavailable(new Error('The table is locked', { cause: again })) : again;

@@ -48,7 +48,7 @@ function writtenOut(_key: string, value: unknown): unknown {
   return exponent === undefined ? value : digits.padStart(digits.length + Number(exponent) - 1, '0');
 }
 
-/** @param budget no more is looked at than fits in so many bytes: each value takes one at least, and each character */
+/** @param budget no more is looked at than fits in this many bytes: each value takes one at least, and each character */
 function isStorableJson(value: unknown, levels: number, budget: { left: number }): boolean {
   budget.left -= typeof value === 'string' ? value.length + 1 : 1;
   if (budget.left < 0) return false;

@@ -15,7 +15,7 @@ import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './paymen
 
 const TASK = 'carry-payment-on';
 
-/** For so long a job waits for the payment API to come back; then it looks again whether the order is still to be paid. */
+/** How long a job waits for the payment API to come back; then it looks again whether the order is still to be paid. */
 const LOOK_AGAIN_MS = 10_000;
 /** How long a job stands back when all connections to the payment API are in use. */
 const BUSY_MS = 500;

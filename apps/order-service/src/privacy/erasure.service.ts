@@ -8,7 +8,7 @@ import { ErasureStore, PaymentUnderWay } from './erasure-store';
 import type { ErasureView } from './erasure.view';
 import { pseudonymOf } from './pseudonym';
 
-/** For so long a payment under way is waited for: most are answered sooner. */
+/** How long a payment under way is waited for: most are answered sooner. */
 const PATIENCE_MS = 3_000;
 /** Twice as long each time: to look takes a connection of its own. */
 const FIRST_PAUSE_MS = 50;
