@@ -19,6 +19,7 @@ import { Logger as WorkerLogger, runTaskList, type Task, type TaskList, type Wor
 import { Pool } from 'pg';
 import type { Counter, Gauge } from 'prom-client';
 import { addPayload, type JobOrigin } from './job-queue';
+import { LOCK_CLASS, RunnerPresence } from './runner-presence';
 
 /** How many jobs one process runs at once. Most of their time they wait for others. */
 const CONCURRENT_JOBS = 20;
@@ -30,8 +31,6 @@ const POLL_MS = 1_000;
 const GRACE_MS = 10_000;
 /** How often it is looked after what others left, and for how long jobs have waited. */
 const LOOK_MS = 5_000;
-/** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
-const HEARTBEAT_MS = 5_000;
 /** How long to wait for the database to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_BACKOFF_MS = 5_000;
@@ -50,9 +49,6 @@ const WORKER_OPTIONS = {
 } satisfies GraphileConfig.WorkerOptions;
 
 const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
-
-/** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
-const LOCK_CLASS = 1_297_041_905;
 
 /** Tells a job that the process shuts down. */
 export interface JobSignals {
@@ -167,7 +163,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     const pool = this.openPool((cause) => lost.abort(cause));
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
-      const presence = await pool.connect();
+      const presence = await RunnerPresence.connect(pool);
       const events: WorkerEvents = new EventEmitter();
       let isEnding = false;
       events.on('pool:gracefulShutdown', () => {
@@ -203,23 +199,14 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       lost.signal.addEventListener('abort', die);
       if (lost.signal.aborted) die();
       runner.promise.catch(() => undefined); // also when nobody waits for it any more
-      // The lock goes when the process does; a runner that has lost it counts as dead.
-      presence.once('end', () => lost.abort(new Error('The job runner has lost its sign of life')));
-      const ended = new AbortController();
-      const live = async () => {
-        await presence.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runner.id]);
+      const onHeld = () => {
         if (!lost.signal.aborted) onProgress();
-        for (;;) {
-          await delay(HEARTBEAT_MS, undefined, { signal: ended.signal });
-          await presence.query('SELECT');
-        }
       };
-      live().catch((error: unknown) => ended.signal.aborted || lost.abort(error));
+      presence.hold(runner.id, onHeld).catch((error: unknown) => lost.abort(error));
       await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
         lost.signal.removeEventListener('abort', die);
-        ended.abort();
-        presence.release(true);
+        presence.release();
       });
       if (!this.stop.signal.aborted)
         throw (lost.signal.reason as Error | undefined) ?? new Error('The job runner ended');

@@ -1,0 +1,41 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pool, PoolClient } from 'pg';
+
+/** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
+export const LOCK_CLASS = 1_297_041_905;
+/** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
+const HEARTBEAT_MS = 5_000;
+
+/** Says that a runner lives, by a lock that goes when its process does. A runner that has lost it counts as dead. */
+export class RunnerPresence {
+  private readonly released = new AbortController();
+
+  private constructor(private readonly client: PoolClient) {}
+
+  static async connect(pool: Pool): Promise<RunnerPresence> {
+    return new RunnerPresence(await pool.connect());
+  }
+
+  /** Until it is released. Rejects when it is lost. */
+  async hold(runnerId: string, onHeld: () => void): Promise<void> {
+    const { promise: lost, reject } = Promise.withResolvers<never>();
+    this.client.once('end', () => reject(new Error('The job runner has lost its sign of life')));
+    await Promise.race([lost, this.live(runnerId, onHeld)]).catch((error: unknown) => {
+      if (!this.released.signal.aborted) throw error;
+    });
+  }
+
+  release(): void {
+    this.released.abort();
+    this.client.release(true);
+  }
+
+  private async live(runnerId: string, onHeld: () => void): Promise<void> {
+    await this.client.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runnerId]);
+    onHeld();
+    for (;;) {
+      await delay(HEARTBEAT_MS, undefined, { signal: this.released.signal });
+      await this.client.query('SELECT');
+    }
+  }
+}
