@@ -39,9 +39,15 @@ export async function startKafka(options: KafkaOptions): Promise<KafkaBroker> {
   return start(options, (await hasDocker()) ? startOnDocker : startOnJvm);
 }
 
-/** On the JVM whether or not there is Docker: a process that can be stopped and killed with signals. */
-export async function startKafkaOnJvm(options: KafkaOptions): Promise<KafkaBroker> {
-  return start(options, startOnJvm);
+/**
+ * On the JVM whether or not there is Docker: a process that can be stopped and killed with signals.
+ * @param properties of the broker, in the place of the usual ones
+ */
+export async function startKafkaOnJvm(
+  options: KafkaOptions,
+  properties: Readonly<Record<string, string>> = {},
+): Promise<KafkaBroker> {
+  return start(options, (_, out) => startOnJvm(options, out, properties));
 }
 
 async function start(
@@ -113,9 +119,13 @@ async function startOnDocker({ port }: KafkaOptions, out: number): Promise<Child
   return spawn('docker', args, { detached: true, stdio: ['ignore', out, out] });
 }
 
-async function startOnJvm(options: KafkaOptions, out: number): Promise<ChildProcess> {
+async function startOnJvm(
+  options: KafkaOptions,
+  out: number,
+  properties: Readonly<Record<string, string>> = {},
+): Promise<ChildProcess> {
   const classpath = path.join(await fetchJars(options.libDir), '*');
-  const properties = path.join(options.dataDir, 'server.properties');
+  const file = path.join(options.dataDir, 'server.properties');
   const settings = {
     'process.roles': 'broker,controller',
     'node.id': '1',
@@ -130,16 +140,17 @@ async function startOnJvm(options: KafkaOptions, out: number): Promise<ChildProc
     'transaction.state.log.min.isr': '1',
     'offsets.topic.num.partitions': '1', // the first group waits until all are there, by default 50
     'group.initial.rebalance.delay.ms': '0',
+    ...properties,
   };
   writeFileSync(
-    properties,
+    file,
     Object.entries(settings)
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
   );
-  const format = ['format', '--standalone', '--ignore-formatted', '-t', CLUSTER_ID, '-c', properties];
+  const format = ['format', '--standalone', '--ignore-formatted', '-t', CLUSTER_ID, '-c', file];
   await run('java', ['-cp', classpath, 'kafka.tools.StorageTool', ...format]);
-  return spawn('java', ['-Xmx512m', '-cp', classpath, 'kafka.Kafka', properties], {
+  return spawn('java', ['-Xmx512m', '-cp', classpath, 'kafka.Kafka', file], {
     detached: true,
     stdio: ['ignore', out, out],
   });

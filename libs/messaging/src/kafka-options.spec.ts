@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { loadConfig } from '@platform/config';
 import { logLevel } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
 
@@ -18,5 +19,20 @@ describe('kafkaOptions', () => {
     const log = { timestamp: '2026-11-29T08:32:26.442Z', logger: 'kafkajs', message: 'It is so', groupId: 'g' };
     write({ namespace: 'Runner', level, label: 'LABEL', log });
     expect(written).toHaveBeenCalledWith({ namespace: 'Runner', groupId: 'g' }, 'It is so');
+  });
+
+  it('have credentials of their own, which kafkajs writes to', () => {
+    const config = loadConfig({
+      DATABASE_URL: 'postgres://127.0.0.1/none',
+      OIDC_ISSUER: 'https://idp.example',
+      OIDC_AUDIENCE: 'orders',
+      KAFKA_BROKERS: '127.0.0.1:9092',
+      KAFKA_SASL_MECHANISM: 'plain',
+      KAFKA_SASL_USERNAME: 'user',
+      KAFKA_SASL_PASSWORD: 'password',
+    });
+    const { sasl } = kafkaOptions(config.kafka!);
+    expect(sasl).toEqual({ mechanism: 'plain', username: 'user', password: 'password' });
+    expect(Object.isExtensible(sasl)).toBe(true);
   });
 });

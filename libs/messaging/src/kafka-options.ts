@@ -27,7 +27,7 @@ export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
     clientId: 'order-service',
     brokers: [...kafka.brokers],
     ssl: kafka.ssl,
-    sasl: kafka.sasl as SASLOptions | undefined,
+    sasl: kafka.sasl && ({ ...kafka.sasl } as SASLOptions), // kafkajs writes to it
     connectionTimeout: 3_000,
     requestTimeout: 10_000,
     retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 },
