@@ -404,6 +404,26 @@ value, 46 bytes:
     });
   });
 
+  it('shows, replays and rewrites letters whatever their headers are named', async () => {
+    const key = Buffer.from(randomUUID());
+    const names = ['constructor', 'toString', 'valueOf', '__proto__'];
+    const headers = Object.fromEntries([...names, 'dlq-topic'].map((name) => [name, ORIGIN]));
+    await producer.send({ topic: DLQ, messages: [{ key, value: '{}', headers }] });
+    const [id = ''] = await openIds();
+    const { code, out } = await dlq('show', id);
+    expect(code).toBe(0);
+    for (const name of names) expect(out.split('\n')).toContain(`${name}: ${ORIGIN}`);
+    const partitions = new Set([Number(id.split(':')[0])]);
+    const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+    expect(await box.rewrite(partitions, () => Buffer.from('changed'))).toBe(1);
+    await box.close();
+    expect((await dlq('replay', '--all')).code).toBe(0);
+    const message = await until('the message', () => arrivedWith(key)[0] ?? false);
+    expect(String(message.value)).toBe('changed');
+    // Read by kafkajs, which puts before each what it finds in every object.
+    for (const name of names) expect([message.headers?.[name]].flat().at(-1)).toEqual(Buffer.from(ORIGIN));
+  });
+
   describe('replay', () => {
     it('publishes what had come, byte for byte, and nothing that was added', async () => {
       const key = Buffer.from([0, 0xff, ...randomBytes(8)]);

@@ -203,6 +203,19 @@ describeWithKafka('Events of Kafka', () => {
     await until('the next event', () => handledOf(subject).length === 1);
   });
 
+  it('go to the dead letters whatever their headers are named', async () => {
+    const subject = `named-${randomUUID()}`;
+    const names = ['constructor', 'toString', 'valueOf', 'hasOwnProperty', '__proto__'];
+    const headers = Object.fromEntries(names.map((name) => [name, `${name} of it`]));
+    await tell(subject, { value: 'no JSON', headers });
+    await tell(subject, { headers });
+    const letter = await letterOf(subject);
+    for (const name of names) {
+      expect(Object.entries(letter.headers)).toContainEqual([name, expect.stringContaining(`${name} of it`)]);
+    }
+    await until('the next event', () => handledOf(subject).length === 1);
+  });
+
   it('are passed over when nobody knows their type', async () => {
     const subject = `unknown-${randomUUID()}`;
     await tell(subject, { headers: { ce_type: 'toString' }, value: 'no JSON' });

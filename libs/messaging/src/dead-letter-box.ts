@@ -257,8 +257,7 @@ export class DeadLetterBox {
   }
 
   private async append(letter: Letter, value: Buffer | null): Promise<void> {
-    const { partition, key, time } = letter;
-    const headers = writableHeaders(letter.headers);
+    const { partition, key, time, headers } = letter;
     const message = { partition, key, value, headers, timestamp: String(time.getTime()) };
     const [written] = await this.producer.send({ topic: this.topic, acks: -1, messages: [message] });
     const box = this.partitions.get(partition);
@@ -282,7 +281,9 @@ export class DeadLetterBox {
   }
 }
 
-function toLetter(partition: number, { offset, timestamp, key, value, headers = {} }: KafkaMessage): Letter {
+function toLetter(partition: number, message: KafkaMessage): Letter {
+  const { offset, timestamp, key, value } = message;
+  const headers = writableHeaders(message.headers ?? {});
   const origin = headerText(headers, 'dlq-topic');
   return { id: `${partition}:${offset}`, partition, time: new Date(Number(timestamp)), key, value, headers, origin };
 }

@@ -61,6 +61,18 @@ describe('originalHeaders', () => {
     const headers = { nothing: null, twice: [null, 'a'] } as unknown as Parameters<typeof originalHeaders>[0];
     expect(originalHeaders(headers)).toStrictEqual({ nothing: '', twice: ['', 'a'] });
   });
+
+  it('leaves out what kafkajs finds in every object and puts before a header of that name', () => {
+    const value = Buffer.from('a');
+    const headers = Object.fromEntries([
+      ['constructor', [Object, value]],
+      ['__proto__', [Object.prototype, value, null]],
+    ]) as unknown as Parameters<typeof originalHeaders>[0];
+    expect(Object.entries(originalHeaders(headers))).toStrictEqual([
+      ['constructor', [value]],
+      ['__proto__', [value, '']],
+    ]);
+  });
 });
 
 describe('headerText', () => {

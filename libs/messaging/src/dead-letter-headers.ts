@@ -39,14 +39,21 @@ export function originalHeaders(headers: IHeaders): IHeaders {
   return writableHeaders(Object.fromEntries(own));
 }
 
-/** A header without a value, which Kafka knows and kafkajs reads as null but cannot write, gets an empty one. */
+/**
+ * Headers that kafkajs read, as it can write them. One without a value, which it reads as null, gets an empty one. Before
+ * one that is named as something every object has, such as `constructor`, it puts that, which is left out.
+ */
 export function writableHeaders(headers: IHeaders): IHeaders {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [
       name,
-      Array.isArray(value) ? value.map((each) => each ?? '') : (value ?? ''),
+      Array.isArray(value) ? value.filter(isValue).map((each) => each ?? '') : (value ?? ''),
     ]),
   );
+}
+
+function isValue(each: unknown): boolean {
+  return each === null || typeof each === 'string' || Buffer.isBuffer(each);
 }
 
 /** The text of a header; undefined when it is missing. Where it came more than once, the last counts. */
