@@ -12,6 +12,7 @@ import { type DeadLetter, DeadLetterBox, KafkaDeadLetters, type Letter } from '@
 import {
   type Admin,
   ConfigResourceTypes,
+  ConfigSource,
   type Consumer,
   type IHeaders,
   Kafka,
@@ -172,7 +173,7 @@ describeWithOwnBroker('Dead letters', () => {
   const arrivedWith = (key: Buffer) => arrived.filter((message) => message.key?.equals(key));
 
   describe('npm run topics', () => {
-    it('creates the topic and its dead letter topic, which keeps what comes for 30 days', async () => {
+    it('creates the topic and its dead letter topic, which keeps what comes for 30 days, both compressed as they come', async () => {
       expect(topics).toEqual({
         code: 0,
         out: 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n',
@@ -180,11 +181,17 @@ describeWithOwnBroker('Dead letters', () => {
       });
       const { resources } = await admin.describeConfigs({
         includeSynonyms: false,
-        resources: [{ type: ConfigResourceTypes.TOPIC, name: DLQ }],
+        resources: [ORIGIN, DLQ].map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
       });
-      const entries = resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]);
-      expect(Object.fromEntries(entries ?? [])).toMatchObject({
+      const [own, ofLetters] = [ORIGIN, DLQ].map((topic) => {
+        const { configEntries = [] } = resources.find(({ resourceName }) => resourceName === topic) ?? {};
+        const set = configEntries.filter(({ configSource }) => configSource === ConfigSource.TOPIC_CONFIG);
+        return Object.fromEntries(set.map(({ configName, configValue }) => [configName, configValue]));
+      });
+      expect(own).toEqual({ 'compression.type': 'producer' });
+      expect(ofLetters).toEqual({
         'cleanup.policy': 'delete',
+        'compression.type': 'producer',
         'retention.ms': '2592000000',
         'max.message.bytes': '2097176',
       });

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, KafkaContext } from '@nestjs/microservices';
 import { EventConsumer, oneByOne, OnEvents, ORDERS_TOPIC } from '@platform/messaging';
-import { type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
+import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -67,10 +67,12 @@ describeWithKafka('Events of Kafka', () => {
     readonly id?: string;
     readonly value?: string | null;
     readonly headers?: IHeaders;
+    readonly compression?: CompressionTypes;
   }
-  const tell = (subject: string, { id = randomUUID(), value = '{"a":1}', headers = {} }: Message = {}) =>
+  const tell = (subject: string, { id = randomUUID(), value = '{"a":1}', headers = {}, compression }: Message = {}) =>
     producer.send({
       topic: ORDERS_TOPIC,
+      compression,
       messages: [
         { key: subject, value, headers: { ce_id: id, ce_type: 'test.told', ce_subject: subject, ...headers } },
       ],
@@ -148,6 +150,15 @@ describeWithKafka('Events of Kafka', () => {
     await until('the next event', () => handledOf(subject).includes(`${subject} {"a":2}`));
     expect(await service.database.query('SELECT FROM inbox WHERE event_id = $1', [subject])).toEqual([]);
     expect(await service.database.query('SELECT FROM outbox_parked WHERE aggregateid = $1', [subject])).toEqual([]);
+  });
+
+  it.each([
+    ['gzip', CompressionTypes.GZIP],
+    ['zstd', CompressionTypes.ZSTD],
+  ])('are read when they come compressed with %s', async (_, compression) => {
+    const subject = `compressed-${randomUUID()}`;
+    await tell(subject, { compression });
+    await until('the effect', () => handledOf(subject).length === 1);
   });
 
   it('share a transaction when they come together, and none suffers when one of them fails', async () => {

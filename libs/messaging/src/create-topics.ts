@@ -29,12 +29,15 @@ export async function createTopics(
   { partitions, replicationFactor }: TopicLayout,
 ): Promise<Map<string, number>> {
   const layout = { numPartitions: partitions, replicationFactor };
+  // Else a broker can be told to compress all that it takes, with what kafkajs cannot read.
+  const asItCame = { name: 'compression.type', value: 'producer' };
   const topics = [
-    { topic: ORDERS_TOPIC, ...layout },
+    { topic: ORDERS_TOPIC, ...layout, configEntries: [asItCame] },
     {
       topic: deadLetterTopicOf(ORDERS_TOPIC),
       ...layout,
       configEntries: [
+        asItCame,
         { name: 'cleanup.policy', value: 'delete' },
         { name: 'retention.ms', value: String(DEAD_LETTER_RETENTION_MS) },
         { name: 'max.message.bytes', value: String(DEAD_LETTER_BYTES) },

@@ -1,6 +1,10 @@
+import { promisify } from 'node:util';
+import { zstdCompress, zstdDecompress } from 'node:zlib';
 import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import {
+  CompressionCodecs,
+  CompressionTypes,
   Kafka,
   type KafkaConfig,
   type LogEntry,
@@ -9,6 +13,12 @@ import {
   type ProducerConfig,
   type SASLOptions,
 } from 'kafkajs';
+
+// kafkajs can gzip alone, and what it cannot read stops every partition.
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({
+  compress: ({ buffer }: { buffer: Buffer }) => promisify(zstdCompress)(buffer),
+  decompress: (buffer: Buffer) => promisify(zstdDecompress)(buffer),
+});
 
 const logger = new Logger('kafkajs');
 
