@@ -1,6 +1,7 @@
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { Logger } from '@nestjs/common';
 import { loadConfig } from '@platform/config';
-import { logLevel } from 'kafkajs';
+import { CompressionCodecs, CompressionTypes, logLevel } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
 
 describe('kafkaOptions', () => {
@@ -34,5 +35,19 @@ describe('kafkaOptions', () => {
     const { sasl } = kafkaOptions(config.kafka!);
     expect(sasl).toEqual({ mechanism: 'plain', username: 'user', password: 'password' });
     expect(Object.isExtensible(sasl)).toBe(true);
+  });
+});
+
+describe('compressed records', () => {
+  const LARGEST = 64 * 1024 * 1024;
+
+  it.each([
+    ['gzip', CompressionTypes.GZIP, gzipSync],
+    ['zstd', CompressionTypes.ZSTD, zstdCompressSync],
+  ] as const)('of %s are read up to a size, however small they came', async (_, type, compress) => {
+    const codec = CompressionCodecs[type]() as { decompress(buffer: Buffer): Promise<Buffer> };
+    const bytes = Buffer.alloc(LARGEST + 1);
+    expect((await codec.decompress(compress(bytes.subarray(1)))).length).toBe(LARGEST);
+    await expect(codec.decompress(compress(bytes))).rejects.toThrow('Cannot create a Buffer larger than');
   });
 });

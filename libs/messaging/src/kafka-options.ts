@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { zstdCompress, zstdDecompress } from 'node:zlib';
+import { gunzip, gzip, zstdCompress, zstdDecompress } from 'node:zlib';
 import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import {
@@ -14,11 +14,22 @@ import {
   type SASLOptions,
 } from 'kafkajs';
 
-// kafkajs can gzip alone, and what it cannot read stops every partition.
-CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-  compress: ({ buffer }: { buffer: Buffer }) => promisify(zstdCompress)(buffer),
-  decompress: (buffer: Buffer) => promisify(zstdDecompress)(buffer),
-});
+/**
+ * What the records of a batch may be when they are no longer compressed. Zeros shrink to a thousandth and less, so that a
+ * batch of 1 MB, which brokers take by default, could fill the memory. Events shrink to a twentieth at best.
+ */
+const LARGEST_BATCH_BYTES = 64 * 1024 * 1024;
+
+// kafkajs itself knows gzip alone, without a limit, and what it cannot read stops every partition.
+for (const [type, compress, decompress] of [
+  [CompressionTypes.GZIP, promisify(gzip), promisify(gunzip)],
+  [CompressionTypes.ZSTD, promisify(zstdCompress), promisify(zstdDecompress)],
+] as const) {
+  CompressionCodecs[type] = () => ({
+    compress: ({ buffer }: { buffer: Buffer }) => compress(buffer),
+    decompress: (buffer: Buffer) => decompress(buffer, { maxOutputLength: LARGEST_BATCH_BYTES }),
+  });
+}
 
 const logger = new Logger('kafkajs');
 
