@@ -649,33 +649,81 @@ value, 46 bytes:
       expect(letter?.headers).toMatchObject({ nothing: Buffer.alloc(0), twice: [Buffer.alloc(0), Buffer.from('a')] });
     });
 
-    it('cuts the reason when the letter is too large with it, and rejects one that is too large without', async () => {
-      const limit = (value: string) =>
-        admin.alterConfigs({
-          validateOnly: false,
-          resources: [
-            { type: ConfigResourceTypes.TOPIC, name: DLQ, configEntries: [{ name: 'max.message.bytes', value }] },
-          ],
-        });
-      await limit('10000');
-      try {
-        // The broker answers before it acts on it.
+    describe('where the topic takes small letters alone', () => {
+      /** Returns when every broker acts on it, which is after it answered. */
+      async function limit(bytes: number): Promise<void> {
+        const configEntries = [{ name: 'max.message.bytes', value: String(bytes) }];
+        const resources = [{ type: ConfigResourceTypes.TOPIC, name: DLQ, configEntries }];
+        await admin.alterConfigs({ validateOnly: false, resources });
         await until('the limit', async () => {
-          const value = Buffer.alloc(10_001, 'x');
+          const value = Buffer.alloc(bytes + 1, 'x');
           const sends = [0, 1, 2].map((partition) => producer.send({ topic: DLQ, messages: [{ partition, value }] }));
           return (await Promise.allSettled(sends)).every(({ status }) => status === 'rejected');
         });
         await empty();
+      }
+      afterAll(() => limit(2_097_176));
+
+      it('cuts the reason when the letter is too large with it', async () => {
+        await limit(10_000);
         const reason = 'The reason is long. '.repeat(50);
         const id = await bury({ value: Buffer.alloc(9_300, 'x'), reason });
         const letter = (await open()).find((each) => each.id === id);
         expect(letter?.value).toHaveLength(9_300);
         expect(String(letter?.headers['dlq-reason'])).toBe(reason.slice(0, 40));
+      });
+
+      it('leaves out the value when the letter is too large with it, says where it is, and replays no such letter', async () => {
+        await limit(10_000);
+        const key = Buffer.from(randomUUID());
+        const other = await bury({ key });
+        const headers = { ce_type: Buffer.from('order.created') };
+        const id = await bury({ key, headers, value: Buffer.alloc(10_001, 'x') });
+        expect((await dlq('list')).out).toContain(
+          `order.created  ${String(key)}  payments  attempts=5  no luck (too large to keep: value)\n`,
+        );
+        const { out } = await dlq('show', id);
+        expect(out).toContain('\ndlq-omitted: value\n');
+        expect(out).toMatch(/\n\nthe message is not here, but in orders\.events, partition 1, offset 41\n$/);
+        const refusal = {
+          code: 1,
+          out: '',
+          err: `${id} was too large to keep: its message is in orders.events, partition 1, offset 41, so drop it; nothing was done\n`,
+        };
+        expect(await dlq('replay', id)).toEqual(refusal);
+        expect(await dlq('replay', '--all')).toEqual(refusal);
+        const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+        await expect(box.each([id], (letter) => box.replay(letter))).rejects.toThrow('was too large to keep');
+        await box.close();
+        expect(await openIds()).toEqual([other, id]);
+        expect(arrivedWith(key)).toEqual([]);
+        expect((await dlq('drop', id)).code).toBe(0);
+      });
+
+      it('leaves out key and headers too when they are what is too large', async () => {
+        await limit(10_000);
+        for (const large of [{ key: Buffer.alloc(10_001, 'x') }, { headers: { large: 'x'.repeat(10_001) } }]) {
+          const id = await bury(large);
+          const letter = (await open()).find((each) => each.id === id);
+          expect([letter?.key, letter?.value]).toEqual([null, null]);
+          expect(letter?.headers).toEqual({
+            'dlq-topic': Buffer.from(ORIGIN),
+            'dlq-partition': Buffer.from('1'),
+            'dlq-offset': Buffer.from('41'),
+            'dlq-consumer': Buffer.from('payments'),
+            'dlq-reason': Buffer.from('no luck (too large to keep: key, headers, value)'),
+            'dlq-attempts': Buffer.from('5'),
+            'dlq-time': Buffer.from(letter?.time.toISOString() ?? ''),
+            'dlq-omitted': Buffer.from('key, headers, value'),
+          });
+        }
+      });
+
+      it('rejects a letter when even that is too large', async () => {
+        await limit(100);
         await expect(bury({ value: Buffer.alloc(10_001, 'x') })).rejects.toThrow('larger than the max');
-        expect(await openIds()).toEqual([id]);
-      } finally {
-        await limit('2097176');
-      }
+        expect(await openIds()).toEqual([]);
+      });
     });
 
     it('rejects when there is no dead letter topic', async () => {

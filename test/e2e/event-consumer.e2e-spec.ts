@@ -214,6 +214,31 @@ describeWithKafka('Events of Kafka', () => {
     await until('the next event', () => handledOf(subject).length === 1);
   });
 
+  it.each<[string, string, IHeaders, string]>([
+    ['value', 'x'.repeat(3 * 1024 * 1024), {}, 'value'],
+    ['headers', 'x', { padding: 'x'.repeat(3 * 1024 * 1024) }, 'key, headers, value'],
+  ])(
+    'go to the dead letters when their %s came compressed and are too large for them',
+    async (_, value, headers, what) => {
+      const subject = `large-${randomUUID()}`;
+      await tell(subject, { value, headers, compression: CompressionTypes.GZIP });
+      await tell(subject);
+      await until('the next event', () => handledOf(subject).length === 1);
+      const { headers: own } = await until('the letter', () =>
+        letters.messages.findLast((each) => each.headers['dlq-omitted'] === what),
+      );
+      expect(own).toMatchObject({
+        'dlq-topic': ORDERS_TOPIC,
+        'dlq-consumer': 'listener',
+        'dlq-reason': `The value is not JSON (too large to keep: ${what})`,
+      });
+      const original = topic.messages.find(
+        ({ partition, offset }) => `${partition}:${offset}` === `${own['dlq-partition']}:${own['dlq-offset']}`,
+      );
+      expect(original?.key).toBe(subject);
+    },
+  );
+
   it('go to the dead letters whatever their headers are named', async () => {
     const subject = `named-${randomUUID()}`;
     const names = ['constructor', 'toString', 'valueOf', 'hasOwnProperty', '__proto__'];

@@ -4,6 +4,7 @@ import { pieces } from './pieces';
 
 export interface TopicMessage {
   readonly partition: number;
+  readonly offset: string;
   readonly key: string;
   readonly value: string;
   readonly headers: Record<string, string>;
@@ -32,6 +33,7 @@ export class Topic {
         const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)] as const);
         topic.messages.push({
           partition,
+          offset: message.offset,
           key: String(message.key),
           value: String(message.value),
           headers: Object.fromEntries(headers),

@@ -1,7 +1,16 @@
 import { isUtf8 } from 'node:buffer';
 import { parseArgs } from 'node:util';
 import { type Config, loadConfig } from '@platform/config';
-import { DeadLetterBox, deadLetterTopicOf, headerText, type Letter, oneLine, ORDERS_TOPIC } from '@platform/messaging';
+import {
+  DeadLetterBox,
+  deadLetterTopicOf,
+  elsewhere,
+  headerText,
+  type Letter,
+  oneLine,
+  ORDERS_TOPIC,
+  replayObstacle,
+} from '@platform/messaging';
 
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
@@ -115,13 +124,16 @@ async function show(settings: Settings, id: string): Promise<void> {
   });
 }
 
-function print({ id, time, key, value, headers }: Letter): void {
+function print(letter: Letter): void {
+  const { id, time, key, value, headers } = letter;
   console.log(`letter ${id} of ${time.toISOString()}\nkey: ${key ? oneLine(toText(key)) : 'none'}`);
   for (const [name, values] of Object.entries(headers)) {
     // A header may come more than once.
     for (const each of [values].flat()) console.log(`${oneLine(name)}: ${oneLine(toText(Buffer.from(each ?? '')))}`);
   }
-  console.log(value ? `\nvalue, ${value.length} bytes:\n${toText(indented(value))}` : '\nno value');
+  const place = elsewhere(letter);
+  if (place !== undefined) console.log(`\nthe message is not here, but in ${place}`);
+  else console.log(value ? `\nvalue, ${value.length} bytes:\n${toText(indented(value))}` : '\nno value');
 }
 
 /** Text as it is; as base64 what is none, and what holds characters that a terminal would obey. */
@@ -139,15 +151,16 @@ function indented(value: Buffer): Buffer {
 }
 
 async function resolve(settings: Settings, { name, ids }: Resolution): Promise<void> {
-  const lost = new Set<string>();
-  const look = ({ id, origin }: Letter) => {
-    if (origin === undefined) lost.add(id);
+  const obstacles = new Map<string, string>();
+  const look = (letter: Letter) => {
+    const obstacle = replayObstacle(letter);
+    if (obstacle !== undefined) obstacles.set(letter.id, obstacle);
   };
   await withBox(settings, look, async (box) => {
     const chosen = choose(box.ids, ids);
     if (chosen.length === 0) return console.log(NONE);
-    const orphan = name === 'replay' && chosen.find((id) => lost.has(id));
-    if (orphan) throw new Error(`${orphan} does not say where it came from (dlq-topic), so drop it; nothing was done`);
+    const kept = name === 'replay' && chosen.find((id) => obstacles.has(id));
+    if (kept) throw new Error(`${kept} ${obstacles.get(kept)}, so drop it; nothing was done`);
     if (name === 'replay') await box.each(chosen, (letter) => replay(box, letter));
     else for (const id of chosen) await drop(box, id);
     await box.deleteResolved().catch((error: unknown) => {

@@ -7,8 +7,8 @@ import { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
 /** Long enough that somebody looks: what was not replayed by then is gone. */
 const DEAD_LETTER_RETENTION_MS = 30 * 24 * 3_600_000;
 /**
- * Twice the broker's default. A letter is its message and some headers more: a message that just fits into its own topic
- * would not fit here, and its consumer would stand still.
+ * Twice the broker's default. A letter is its message and some headers more, so that one which just fits into its own topic
+ * fits here too. What came compressed is larger by itself, and a letter that is too large is kept without its message.
  */
 const DEAD_LETTER_BYTES = 2 * 1_048_588;
 const READY_WITHIN_MS = 10_000;

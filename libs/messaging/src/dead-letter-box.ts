@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
 import type { Admin, IHeaders, Kafka, KafkaMessage, Producer } from 'kafkajs';
-import { headerText, markerHeaders, originalHeaders, writableHeaders } from './dead-letter-headers';
+import { headerText, markerHeaders, oneLine, originalHeaders, writableHeaders } from './dead-letter-headers';
 import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 
 const ANSWERS_WITHIN_MS = 8_000;
@@ -97,8 +97,10 @@ export class DeadLetterBox {
   }
 
   /** Publishes the message to its origin again, as it was, and resolves the letter when it has arrived there. */
-  async replay({ id, origin, key, value, headers }: Letter): Promise<void> {
-    if (origin === undefined) throw new Error(`${id} does not say where it came from (dlq-topic)`);
+  async replay(letter: Letter): Promise<void> {
+    const obstacle = replayObstacle(letter);
+    if (obstacle !== undefined) throw new Error(`${letter.id} ${obstacle}`);
+    const { id, origin = '', key, value, headers } = letter;
     await this.producer.send({
       topic: origin,
       acks: -1,
@@ -279,6 +281,22 @@ export class DeadLetterBox {
     // Else something came in between that we have not read, and must not delete.
     if (marker?.baseOffset === String(box.end)) box.end += 1n;
   }
+}
+
+/** Where the message stands of a letter that does not hold all of it; undefined when it holds all. */
+export function elsewhere({ headers }: Letter): string | undefined {
+  if (headers['dlq-omitted'] === undefined) return undefined;
+  const [topic, partition, offset] = ['dlq-topic', 'dlq-partition', 'dlq-offset'].map((name) =>
+    oneLine(headerText(headers, name) ?? '-'),
+  );
+  return `${topic}, partition ${partition}, offset ${offset}`;
+}
+
+/** What keeps a letter from being replayed; undefined when nothing does. */
+export function replayObstacle(letter: Letter): string | undefined {
+  if (letter.origin === undefined) return 'does not say where it came from (dlq-topic)';
+  const place = elsewhere(letter);
+  return place && `was too large to keep: its message is in ${place}`;
 }
 
 function toLetter(partition: number, message: KafkaMessage): Letter {

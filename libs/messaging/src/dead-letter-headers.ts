@@ -24,6 +24,12 @@ export function letterHeaders(letter: DeadLetter, time: Date, longestReason = LO
   };
 }
 
+/** Headers of a letter that does not hold all of its message: that stands where `dlq-topic` and the next say. */
+export function omitting(parts: string, headers: IHeaders): IHeaders {
+  const reason = `${headerText(headers, 'dlq-reason')} (too large to keep: ${parts})`;
+  return { ...headers, 'dlq-reason': reason, 'dlq-omitted': parts };
+}
+
 /** Headers of the record that says that a letter of the same partition needs nothing more. */
 export function markerHeaders(
   letterId: string,

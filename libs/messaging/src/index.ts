@@ -1,5 +1,5 @@
 export { createTopics } from './create-topics';
-export { DeadLetterBox, type Letter } from './dead-letter-box';
+export { DeadLetterBox, elsewhere, type Letter, replayObstacle } from './dead-letter-box';
 export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter } from './dead-letters';
 export { type ConsumedEvent, MalformedEvent } from './consumed-event';
