@@ -32,6 +32,8 @@ describe('PaymentApi', () => {
     [{ headers: {} }, '201 (no content type): not a JSON object'],
     [{ body: { paymentId: 'pay_1', status: 'Max Mustermann' } }, '201 (application/json): status'],
     [{ body: { status: 1 } }, '201 (application/json): paymentId, status'],
+    [{ body: { paymentId: '.', status: 'AUTHORIZED' } }, '201 (application/json): paymentId'],
+    [{ body: { paymentId: '..', status: 'AUTHORIZED' } }, '201 (application/json): paymentId'],
     [{ status: 409, body: { code: 'X' } }, '409 (application/json)'],
   ])('says what is wrong with %j, and no value of it', async (answer, what) => {
     const { result, isExpected } = await authorize(answer);

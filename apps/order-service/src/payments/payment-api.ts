@@ -4,7 +4,8 @@ import { InjectOutbound, type OutboundAnswer, OutboundClient } from '@platform/r
 import { z } from 'zod';
 
 const answer = z.object({
-  paymentId: z.string().regex(/^[\x21-\x7e]{1,255}$/),
+  // As a segment of a path, `.` and `..` would lead elsewhere.
+  paymentId: z.string().regex(/^(?!\.{1,2}$)[\x21-\x7e]{1,255}$/),
   status: z.enum(['AUTHORIZED', 'DECLINED']),
   // Nobody's payment shall stay unknown for what is wrong with a reason.
   reason: z
