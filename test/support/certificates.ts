@@ -80,5 +80,6 @@ export const thumbprintOf = ({ cert }: IssuedCertificate) => hash('sha256', new 
 /** As nginx's `$ssl_client_escaped_cert`. */
 export const escapedPem = ({ cert }: IssuedCertificate) => encodeURIComponent(cert);
 
-/** As RFC 9440's `Client-Cert`. */
-export const byteSequence = ({ cert }: IssuedCertificate) => `:${new X509Certificate(cert).raw.toString('base64')}:`;
+/** As RFC 9440's `Client-Cert`, which holds one. */
+export const byteSequence = (...certificates: IssuedCertificate[]) =>
+  `:${Buffer.concat(certificates.map(({ cert }) => new X509Certificate(cert).raw)).toString('base64')}:`;

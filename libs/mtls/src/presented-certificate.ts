@@ -54,7 +54,13 @@ const BYTE_SEQUENCE = /^:([A-Za-z\d+/]+={0,2}):$/;
  */
 export function certificateFromHeader(value: string): X509Certificate {
   const bytes = BYTE_SEQUENCE.exec(value)?.[1];
-  if (bytes !== undefined) return new X509Certificate(Buffer.from(bytes, 'base64'));
+  if (bytes !== undefined) {
+    const der = Buffer.from(bytes, 'base64');
+    const x509 = new X509Certificate(der);
+    // It reads PEM as well, and no further than to the end of the first certificate.
+    if (!x509.raw.equals(der)) throw new Error('The header holds more than one certificate in DER');
+    return x509;
+  }
   const pem = decodeURIComponent(value);
   if (!PEM.test(pem)) throw new Error('The header holds no certificate');
   return new X509Certificate(pem);
