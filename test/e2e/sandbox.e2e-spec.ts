@@ -2,8 +2,11 @@ import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_pro
 import { once } from 'node:events';
 import {
   chmodSync,
+  chownSync,
   cpSync,
+  mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -245,6 +248,30 @@ describe('npm start', () => {
     await once(again, 'close');
     rmSync(path.dirname(realpathSync(path.join(closed.directory, '.sandbox/postgres'))), { recursive: true });
     rmSync(closed.directory, { recursive: true, force: true });
+  });
+
+  (process.getuid?.() === 0 ? it : it.skip)('goes nowhere that another user has prepared in /var/tmp', async () => {
+    const closed = await Sandbox.create();
+    chmodSync(closed.directory, 0o700);
+    const run = async () => {
+      const child = closed.start();
+      await closed.untilReady(child);
+      child.kill('SIGTERM');
+      await once(child, 'close');
+      return path.dirname(readlinkSync(path.join(closed.directory, '.sandbox/postgres')));
+    };
+    const place = await run();
+    const theirs = path.join(closed.directory, 'of-root');
+    rmSync(place, { recursive: true });
+    mkdirSync(place);
+    chownSync(place, 1, 1);
+    mkdirSync(theirs);
+    symlinkSync(theirs, path.join(place, 'data'));
+    const another = await run();
+    expect(another).not.toBe(place);
+    expect(statSync(theirs).uid).toBe(0);
+    expect(readdirSync(place)).toEqual(['data']);
+    for (const directory of [place, another, closed.directory]) rmSync(directory, { recursive: true });
   });
 });
 

@@ -1,8 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { chown, cp, rm, symlink } from 'node:fs/promises';
+import { existsSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 
@@ -119,20 +118,28 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
   mkdirSync(path.dirname(dataDir), { recursive: true });
   if (isOpenToAll(path.dirname(dataDir)) && isOpenToAll(binDir)) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    await chown(dataDir, identity.uid, identity.gid);
+    await lchown(dataDir, identity.uid, identity.gid);
     return { binDir, dataDir, identity };
   }
-  const place = `/var/tmp/order-sandbox-${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`;
-  const moved = { binDir: path.join(place, 'native/bin'), dataDir: path.join(place, 'data'), identity };
-  if (!existsSync(dataDir)) await rm(place, { recursive: true, force: true });
-  mkdirSync(moved.dataDir, { recursive: true, mode: 0o755 });
-  await chown(moved.dataDir, identity.uid, identity.gid);
-  await cp(path.dirname(binDir), path.join(place, 'native'), { recursive: true, verbatimSymlinks: true });
-  if (!existsSync(dataDir)) {
+  let moved = await readlink(dataDir).catch(() => undefined);
+  if (moved === undefined || !existsSync(moved) || !isOfRoot(path.dirname(moved))) {
+    const place = await mkdtemp('/var/tmp/order-sandbox-');
+    await chmod(place, 0o755);
+    moved = path.join(place, 'data');
+    await mkdir(moved);
+    await lchown(moved, identity.uid, identity.gid);
     await rm(dataDir, { force: true });
-    await symlink(moved.dataDir, dataDir);
+    await symlink(moved, dataDir);
   }
-  return moved;
+  const native = path.join(path.dirname(moved), 'native');
+  await cp(path.dirname(binDir), native, { recursive: true, verbatimSymlinks: true });
+  return { binDir: path.join(native, 'bin'), dataDir: moved, identity };
+}
+
+/** In /var/tmp, where anyone may put something in the place of what a cleaner has taken away. */
+function isOfRoot(directory: string): boolean {
+  const found = lstatSync(directory);
+  return found.isDirectory() && found.uid === 0;
 }
 
 const idOf = (flag: '-u' | '-g') => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
