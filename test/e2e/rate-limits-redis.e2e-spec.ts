@@ -214,6 +214,50 @@ describeWithRedis('Rate limits with Redis', () => {
     }
   });
 
+  it('keep the password out of the log when Redis repeats what it was asked', async () => {
+    const other = await startRedis({ password: PASSWORD, renamed: { AUTH: '' } });
+    const service = await start({ REDIS_URL: other.url, LOG_LEVEL: 'trace' });
+    try {
+      const warning = await until('it', () => service.lines.find(({ msg }) => msg === FALLBACK) ?? false);
+      expect(warning['reason']).toBe('ERR');
+      expect(JSON.stringify(service.lines)).not.toContain(PASSWORD);
+    } finally {
+      await service.end();
+      await other.kill();
+    }
+  });
+
+  // Commands that answer what is no count to whatever they are asked.
+  it.each([
+    ['nulls', 'MGET'],
+    ['nothing', 'SUNION'],
+  ])('are each process’s own when Redis answers %s', async (_, command) => {
+    const other = await startRedis({ renamed: { EVAL: '', [command]: 'EVAL' } });
+    const service = await start({ REDIS_URL: other.url });
+    try {
+      await untilShared(service);
+      const token = await issuer.sign('ES256', { client_id: 'client-of-another' });
+      const { status, headers } = await api(service.url, token)('/v1/orders');
+      expect([status, headers.get('ratelimit')]).toEqual([200, '"client";r=5;t=60']);
+      expect(timesIn(service, FALLBACK)).toBe(1);
+    } finally {
+      await service.end();
+      await other.kill();
+    }
+  });
+
+  it('are each process’s own when Redis answers a negative number', async () => {
+    const client = new Redis(redis.url);
+    try {
+      await untilShared(services[0]);
+      const { first, key } = await aClient();
+      await client.set(key, -100, 'EX', 60);
+      expect((await first()).headers.get('ratelimit')).toBe('"client";r=5;t=60');
+    } finally {
+      client.disconnect();
+    }
+  });
+
   it('let a service start while Redis is away, and are shared when it comes', async () => {
     await redis.kill();
     const begin = performance.now();

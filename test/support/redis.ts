@@ -22,11 +22,19 @@ export function describeWithRedis(name: string, body: () => void): void {
   (isThere ? describe : describe.skip)(name, body);
 }
 
+interface RedisOptions {
+  readonly port?: number;
+  readonly password?: string;
+  /** Names of commands, and what to call them instead; '' takes one away. */
+  readonly renamed?: Readonly<Record<string, string>>;
+}
+
 /** A real Redis on 127.0.0.1 that keeps nothing on disk. */
-export async function startRedis({ port, password }: { port?: number; password?: string } = {}): Promise<RedisServer> {
-  const at = port ?? (await freePort());
+export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
+  const { port: at = await freePort(), password, renamed = {} } = options;
   const settings = ['--port', String(at), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()];
   if (password !== undefined) settings.push('--requirepass', password);
+  settings.push(...Object.entries(renamed).flatMap((names) => ['--rename-command', ...names]));
   const child = spawn('redis-server', settings, { stdio: 'ignore' });
   const kill = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -41,7 +49,7 @@ export async function startRedis({ port, password }: { port?: number; password?:
     throw error;
   }
   const url = `redis://${password === undefined ? '' : `:${password}@`}127.0.0.1:${at}`;
-  return { url, process: child, kill, restart: () => startRedis({ port: at, password }) };
+  return { url, process: child, kill, restart: () => startRedis({ ...options, port: at }) };
 }
 
 async function answersAt(port: number): Promise<boolean> {

@@ -74,6 +74,8 @@ export class CallCounter implements OnApplicationShutdown {
     if (this.shared && this.store === 'shared') {
       try {
         const { consumedPoints, msBeforeNext } = await answerInTime(this.shared.consume(key));
+        const areNumbers = Number.isSafeInteger(consumedPoints) && Number.isSafeInteger(msBeforeNext);
+        if (!areNumbers || consumedPoints < 1 || msBeforeNext < 0) throw new Error('Redis answered what is no count');
         // A key lives through its last millisecond.
         return { calls: consumedPoints, resetMs: msBeforeNext + 1 };
       } catch (error) {
@@ -106,8 +108,9 @@ export class CallCounter implements OnApplicationShutdown {
     if (this.store === 'own') return;
     this.store = 'own';
     this.fallback.set(1);
-    // Its message only: on an error that Redis answered hangs the command, and to AUTH that is the password.
-    const reason = error instanceof Error ? error.message : String(error);
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    // Of what Redis answered its code only: the rest may repeat the command, and with AUTH that is the password.
+    const reason = name === 'ReplyError' ? /^[A-Z]+/.exec(message)?.[0] : message;
     this.logger.warn({ reason }, 'Redis does not answer: this process counts calls alone');
   }
 }
