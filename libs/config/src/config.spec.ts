@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { inspect } from 'node:util';
@@ -356,6 +356,29 @@ describe('loadConfig', () => {
   it('refuses a shared secret in production, however good', () => {
     const faults = faultsOf({ NODE_ENV: 'production', OIDC_SHARED_SECRET: SECRET });
     expect(faults).toEqual(['OIDC_SHARED_SECRET must not be set when NODE_ENV=production']);
+  });
+
+  it.each([
+    ['AUDIT_KEY', 'known-to-everyone-not-for-production'],
+    ['AUDIT_KEY', `${SECRET},local-only-audit-key-not-for-production`],
+    ['PSEUDONYM_KEY', 'local-only-pseudonym-key-not-for-production'],
+    ['KAFKA_SASL_PASSWORD', 'sandbox-secret-not-for-production'],
+  ])('refuses %s=%s in production, and there alone', (name, value) => {
+    const given = { ...SASL, [name]: value };
+    expect(faultsOf({ NODE_ENV: 'production', ...given })).toEqual([
+      `${name} is known to everyone, which NODE_ENV=production refuses`,
+    ]);
+    expect(() => load(given)).not.toThrow();
+  });
+
+  it('knows the keys of compose.yaml for what everyone knows, and takes them there', () => {
+    const compose = readFileSync('compose.yaml', 'utf8');
+    const [, lines = ''] = /environment: &environment\n((?: {4}.+\n)+)/.exec(compose) ?? [];
+    const given = Object.fromEntries(
+      [...lines.matchAll(/^ {4}(\w+): (\S+)/gm)].map(([, name, value]) => [name, value]),
+    );
+    expect(() => loadConfig(given)).not.toThrow();
+    expect(namesIn(refusalOf({ ...given, NODE_ENV: 'production' }).faults)).toEqual(['AUDIT_KEY', 'PSEUDONYM_KEY']);
   });
 
   it.each(['development', 'test'])('takes a shared secret in %s', (env) => {

@@ -289,11 +289,18 @@ const TOGETHER = [
   ['PAYMENT_API_TOKEN_URL', 'PAYMENT_API_CLIENT_ID', 'PAYMENT_API_CLIENT_SECRET'],
 ] as const;
 
+/** Secrets that are written here, or in what comes with it, say so of themselves. */
+const NOT_FOR_PRODUCTION = 'not-for-production';
+
 /** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
 function faultsBetween(env: Record<string, string>): string[] {
   const faults: string[] = [];
-  if (env['NODE_ENV'] === 'production' && env['OIDC_SHARED_SECRET'] !== undefined) {
-    faults.push('OIDC_SHARED_SECRET must not be set when NODE_ENV=production');
+  if (env['NODE_ENV'] === 'production') {
+    if (env['OIDC_SHARED_SECRET'] !== undefined) {
+      faults.push('OIDC_SHARED_SECRET must not be set when NODE_ENV=production');
+    }
+    const known = SECRETS.filter((name) => env[name]?.includes(NOT_FOR_PRODUCTION));
+    faults.push(...known.map((name) => `${name} is known to everyone, which NODE_ENV=production refuses`));
   }
   for (const names of TOGETHER) {
     const first = names.find((name) => env[name] !== undefined);
@@ -351,7 +358,7 @@ function tokenSource(env: Environment, dependency: 'PAYMENT_API') {
 }
 
 /** For keys that production has to be given: elsewhere everyone may know them. */
-const KEY_OUTSIDE_PRODUCTION = 'known-to-everyone-not-for-production';
+const KEY_OUTSIDE_PRODUCTION = `known-to-everyone-${NOT_FOR_PRODUCTION}`;
 
 function toConfig(env: Environment) {
   const isProduction = env.NODE_ENV === 'production';
