@@ -37,22 +37,24 @@ async function main(): Promise<void> {
     );
   }
   for (const name of inTheClear(config))
-    new Logger('main').warn(`${name} is plain http: who is on the way can read and change what is said`);
+    new Logger('main').warn(`${name} is used without TLS: who is on the way can read and change what is said`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
 }
 
-/** Names of what production reaches without TLS. A mesh may see to it, which is not known here. */
-function inTheClear({ env, oidc, paymentApi }: Config): string[] {
-  const urls = {
-    OIDC_ISSUER: oidc.issuer,
-    PAYMENT_API_URL: paymentApi?.url,
-    PAYMENT_API_TOKEN_URL: paymentApi?.token?.url,
+/** Names of what production reaches, or sends a secret to, without TLS. A mesh may see to it, which is not known here. */
+function inTheClear({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): string[] {
+  const isHttp = (url: string | undefined) => url?.startsWith('http:') ?? false;
+  const found = {
+    OIDC_ISSUER: isHttp(oidc.issuer),
+    PAYMENT_API_URL: isHttp(paymentApi?.url),
+    PAYMENT_API_TOKEN_URL: isHttp(paymentApi?.token?.url),
+    KAFKA_SASL_PASSWORD: kafka?.sasl !== undefined && !kafka.ssl,
+    REDIS_URL: redisUrl?.startsWith('redis:') && new URL(redisUrl).password !== '',
+    OTEL_EXPORTER_OTLP_HEADERS: isHttp(spans?.url) && Object.keys(spans?.headers ?? {}).length > 0,
   };
-  return env === 'production'
-    ? Object.entries(urls).flatMap(([name, url]) => (url?.startsWith('http:') ? name : []))
-    : [];
+  return env === 'production' ? Object.entries(found).flatMap(([name, isFound]) => (isFound ? name : [])) : [];
 }
 
 /**
