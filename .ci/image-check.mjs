@@ -149,7 +149,7 @@ async function checkRun() {
   let service;
   try {
     await postgres.createDatabase('orders');
-    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
     const env = {
       DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name),
       OIDC_ISSUER: idp.url,

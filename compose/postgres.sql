@@ -3,3 +3,5 @@ CREATE ROLE order_service NOLOGIN;
 CREATE ROLE orders_owner LOGIN PASSWORD 'local-only-owner';
 CREATE ROLE orders_service LOGIN PASSWORD 'local-only-service' IN ROLE order_service;
 CREATE DATABASE orders OWNER orders_owner;
+REVOKE ALL ON DATABASE orders FROM PUBLIC;
+GRANT CONNECT ON DATABASE orders TO order_service;

@@ -38,7 +38,7 @@ describe('With PostgreSQL away', () => {
     port = await freePort();
     await start();
     await postgres.createDatabase('orders');
-    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
     env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
     await migrate(loadConfig(environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
     await serve();
@@ -99,12 +99,12 @@ describe('With PostgreSQL away', () => {
   it('answers 503 while it lets nobody in, for whatever reason', async () => {
     const superuser = new Client(postgres.url('postgres'));
     await superuser.connect();
-    await superuser.query('REVOKE CONNECT ON DATABASE orders FROM PUBLIC');
+    await superuser.query(`REVOKE CONNECT ON DATABASE orders FROM ${SERVICE_LOGIN.group}`);
     await superuser.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'orders'");
     await expectUnavailable();
     const compliance = api(service.url, await fetchToken('compliance')); // on a connection of its own
     expect((await compliance('/v1/customers/cust_123/erasure', { method: 'POST' })).status).toBe(503);
-    await superuser.query('GRANT CONNECT ON DATABASE orders TO PUBLIC');
+    await superuser.query(`GRANT CONNECT ON DATABASE orders TO ${SERVICE_LOGIN.group}`);
     await superuser.end();
     await expectBack();
   });

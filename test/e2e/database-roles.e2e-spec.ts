@@ -69,6 +69,7 @@ describe('The role of the service', () => {
   it('may add only blocks that follow the trail, whatever tables of its own it makes', async () => {
     const block = `INSERT INTO public.audit_blocks
                    VALUES (1, now(), 9000000000000000000, '{}', '', '', '')`;
+    await database.query(`GRANT TEMP ON DATABASE ${new URL(database.url).pathname.slice(1)} TO order_service`);
     await service.query('BEGIN');
     try {
       await expect(service.query(`SAVEPOINT mine; ${block}`)).rejects.toMatchObject({ code: '23514' });
@@ -78,6 +79,7 @@ describe('The role of the service', () => {
       await expect(service.query(block)).rejects.toMatchObject({ code: '23514' });
     } finally {
       await service.query('ROLLBACK');
+      await database.query(`REVOKE TEMP ON DATABASE ${new URL(database.url).pathname.slice(1)} FROM order_service`);
     }
   });
 
@@ -86,7 +88,7 @@ describe('The role of the service', () => {
       `SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin,
               has_schema_privilege('order_service', 'public', 'CREATE') AS public_create,
               has_schema_privilege('order_service', 'graphile_worker', 'CREATE') AS jobs_create,
-              has_database_privilege('order_service', current_database(), 'CREATE') AS database_create,
+              has_database_privilege('order_service', current_database(), 'CREATE, TEMP') AS database_create,
               (SELECT count(*)::int FROM pg_class WHERE relowner = pg_roles.oid) AS owned,
               (SELECT count(*)::int FROM pg_auth_members WHERE member = pg_roles.oid) AS memberships,
               (SELECT count(*)::int FROM pg_sequence
@@ -102,6 +104,7 @@ describe('The role of the service', () => {
     'ALTER TABLE outbox DISABLE TRIGGER ALL',
     'TRUNCATE orders CASCADE',
     'CREATE TABLE mine (id int)',
+    'CREATE TEMP TABLE mine (id int)',
     'CREATE SCHEMA mine',
     'CREATE INDEX ON orders (status)',
     'CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$',
@@ -167,15 +170,27 @@ describe('npm run migrate on a server of its own', () => {
     expect(runs.every((made) => made.length > 0)).toBe(true);
   });
 
-  it('leaves the service what it needs as the operators’ guide sets the roles up, and takes back what was given beside', async () => {
-    const guide = readFileSync('docs/operations.md', 'utf8');
-    const statements = /```sql\n([\s\S]*?)```/.exec(guide)?.[1] ?? '';
-    for (const name of ['a', 'b', 'c', 'd']) await runAs(postgres.url('postgres'), `DROP DATABASE ${name}`);
-    await runAs(postgres.url('postgres'), 'DROP ROLE order_service');
+  it('lets no login in but the service’s into a database of the sandbox', async () => {
+    await runAs(postgres.url('postgres'), "CREATE ROLE stranger LOGIN PASSWORD 'stranger'");
+    await postgres.createLogin('service', 'order_service', 'a');
+    await expect(runAs(postgres.url('a', 'service'), 'SELECT')).resolves.toBeDefined();
+    await expect(runAs(postgres.url('a', 'stranger'), 'SELECT')).rejects.toMatchObject({ code: '42501' });
+  });
+
+  it.each([
+    ['the operators’ guide sets', 'docs/operations.md', 'change-me', 'change-me-too'],
+    ['compose sets', 'compose/postgres.sql', 'local-only-owner', 'local-only-service'],
+  ])('leaves the service what it needs as %s the roles up, and nobody else anything', async (_, file, ...passwords) => {
+    const text = readFileSync(file, 'utf8');
+    const statements = /```sql\n([\s\S]*?)```/.exec(text)?.[1] ?? text;
+    for (const name of ['a', 'b', 'c', 'd', 'orders'])
+      await runAs(postgres.url('postgres'), `DROP DATABASE IF EXISTS ${name}`);
+    await runAs(postgres.url('postgres'), 'DROP ROLE IF EXISTS order_service, orders_owner, orders_service');
     for (const statement of statements.split(/;\n/)) await runAs(postgres.url('postgres'), statement);
 
-    const owner = postgres.url('orders').replace('postgres:postgres', 'orders_owner:change-me');
-    const login = postgres.url('orders').replace('postgres:postgres', 'orders_service:change-me-too');
+    const owner = postgres.url('orders').replace('postgres:postgres', `orders_owner:${passwords[0]}`);
+    const login = postgres.url('orders').replace('postgres:postgres', `orders_service:${passwords[1]}`);
+    await expect(runAs(postgres.url('orders', 'stranger'), 'SELECT')).rejects.toMatchObject({ code: '42501' });
     expect((await migrateTo(owner)).length).toBeGreaterThan(0);
     const { rows } = await runAs(login, 'SELECT name FROM migrations');
     expect(rows.length).toBeGreaterThan(0);

@@ -69,7 +69,7 @@ describe('With processes killed under load', () => {
     port = await freePort();
     await startDatabase();
     await postgres.createDatabase('orders');
-    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
     await migrate(loadConfig(environment({ DATABASE_URL: postgres.url('orders') })));
     await query(WATCH_COMMITS);
     token = await fetchToken('order-orchestrator');

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
+import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { pieces, TEMPLATE } from './pieces';
 
 export interface TestDatabase {
@@ -20,6 +21,9 @@ export async function createDatabase({ empty = false } = {}): Promise<TestDataba
   const client = new Client(superuserUrl);
   client.on('error', () => undefined);
   await client.connect();
+  await client.query(
+    `REVOKE ALL ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${SERVICE_LOGIN.group}`,
+  );
   let last: Promise<unknown> = Promise.resolve();
   return {
     url: pieces().servicePostgresUrl.replace(/postgres$/, name),

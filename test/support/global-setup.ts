@@ -61,7 +61,7 @@ async function startDatabase(dataDir: string) {
   const server = await startPostgres({ dataDir, port: await freePort(), settings });
   onTeardown(() => server.stop());
   await server.createDatabase(TEMPLATE);
-  await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+  await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, TEMPLATE);
   return server;
 }
 

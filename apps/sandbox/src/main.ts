@@ -59,7 +59,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
     const dataDir = postgresDir(settings);
     const server = await pieces.start(() => startPostgres({ dataDir, port: postgres.value }));
     await server.createDatabase('orders');
-    await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+    await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
     env['DATABASE_URL'] = server.url('orders', SERVICE_LOGIN.name);
     migrationUrl = server.url('orders');
   }

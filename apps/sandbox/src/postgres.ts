@@ -19,10 +19,10 @@ export interface PostgresServer {
   readonly pid: number;
   /** @param login one of `createLogin`; else the superuser */
   url(database: string, login?: string): string;
-  /** Creates the database unless it stands. */
+  /** Creates the database unless it stands, and closes it to logins that are not let in. */
   createDatabase(name: string): Promise<void>;
-  /** Creates a login with the rights of `group`, and the group, unless they stand. */
-  createLogin(name: string, group: string): Promise<void>;
+  /** Creates a login with the rights of `group`, and the group, unless they stand, and lets them into `database`. */
+  createLogin(name: string, group: string, database: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -70,8 +70,9 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
       withClient(async (client) => {
         const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [name]);
         if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(name)}`);
+        await client.query(`REVOKE ALL ON DATABASE ${client.escapeIdentifier(name)} FROM PUBLIC`);
       }),
-    createLogin: (name, group) =>
+    createLogin: (name, group, database) =>
       withClient(async (client) => {
         const roles = { [group]: 'NOLOGIN', [name]: `LOGIN PASSWORD ${client.escapeLiteral(name)}` };
         for (const [role, options] of Object.entries(roles)) {
@@ -79,6 +80,9 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
           if (rowCount === 0) await client.query(`CREATE ROLE ${client.escapeIdentifier(role)} ${options}`);
         }
         await client.query(`GRANT ${client.escapeIdentifier(group)} TO ${client.escapeIdentifier(name)}`);
+        await client.query(
+          `GRANT CONNECT ON DATABASE ${client.escapeIdentifier(database)} TO ${client.escapeIdentifier(group)}`,
+        );
       }),
     async stop() {
       if (server.exitCode !== null || server.signalCode !== null) return;

@@ -39,7 +39,7 @@ export async function startEnvironment(
   const dataDir = path.join(directory, 'postgres');
   const postgres = await pieces.start(() => startPostgres({ dataDir, port: postgresPort }));
   await postgres.createDatabase('orders');
-  await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group);
+  await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
   const { url: issuer } = await pieces.start(() => startIdentityProvider(0));
   const { url: paymentApi } = await pieces.start(() => startPaymentApi(0));
   const env: NodeJS.ProcessEnv = {
