@@ -287,6 +287,19 @@ describeWithOwnBroker('Dead letters', () => {
       ]);
     });
 
+    it('prints nothing that a terminal would act on', async () => {
+      const text = 'a\u009b2J\u007f\u202eb\u200b\u2028\r\u{e0001}c';
+      await bury({ key: Buffer.from(text), headers: { ce_type: text, [text]: text }, reason: text });
+      const outs = [
+        (await dlq('list')).out,
+        (await dlq('list', '--json')).out,
+        (await dlq('show', (await openIds())[0] ?? '')).out,
+      ];
+      for (const out of outs) expect(out).not.toMatch(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+      const [letter] = await open();
+      expect(JSON.parse(outs[1] ?? '')).toMatchObject({ type: text, reason: String(letter?.headers['dlq-reason']) });
+    });
+
     it('reads thousands of letters, in more bytes than one fetch brings', async () => {
       const messages = Array.from({ length: 3_000 }, (_, i) => ({ key: `many-${i}`, value: 'x'.repeat(1_500) }));
       for (let i = 0; i < 3_000; i += 500) await producer.send({ topic: DLQ, messages: messages.slice(i, i + 500) });
@@ -398,6 +411,10 @@ value, 46 bytes:
         [Buffer.from('{"not": json\n'), 'value, 13 bytes:\n{"not": json\n\n'],
         [Buffer.from([0xc3, 0x28, 0, 1]), 'value, 4 bytes:\nbase64:wygAAQ==\n'],
         [Buffer.from('\u001b[2J'), 'value, 4 bytes:\nbase64:G1sySg==\n'], // a terminal would obey it
+        [Buffer.from('one\r\ntwo'), 'value, 8 bytes:\none\r\ntwo\n'],
+        [Buffer.from('one\rtwo'), 'value, 7 bytes:\nbase64:b25lDXR3bw==\n'],
+        [Buffer.from('\u202eon'), 'value, 5 bytes:\nbase64:4oCub24=\n'],
+        [Buffer.from('["\u202e\u009b\u{e0001}é"]'), 'value, 15 bytes:\n[\n  "\\u202e\\u009b\\udb40\\udc01é"\n]\n'],
         [Buffer.alloc(0), 'value, 0 bytes:\n\n'],
         [null, 'no value\n'],
       ] as const;
@@ -429,6 +446,16 @@ value, 46 bytes:
     expect(String(message.value)).toBe('changed');
     // Read by kafkajs, which puts before each what it finds in every object.
     for (const name of names) expect([message.headers?.[name]].flat().at(-1)).toEqual(Buffer.from(ORIGIN));
+  });
+
+  it('shows JSON as it is where indented it would be many times larger, or is large', async () => {
+    const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
+    const many = (depth: number, times: number) => `[${Array(times).fill(nested(depth)).join(',')}]`;
+    for (const value of [many(3_000, 20), many(3_000, 10), many(100, 300), JSON.stringify('x'.repeat(65_536))]) {
+      const { code, out } = await dlq('show', await bury({ value: Buffer.from(value) }));
+      expect([code, out.length < value.length + 1_000]).toEqual([0, true]);
+      expect(out.slice(out.indexOf('\n\n') + 2)).toBe(`value, ${value.length} bytes:\n${value}\n`);
+    }
   });
 
   describe('replay', () => {

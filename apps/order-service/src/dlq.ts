@@ -15,6 +15,10 @@ import {
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
 
+/** Every line of JSON is indented by its depth: of a small value that is deep that makes hundreds of megabytes. */
+const LARGEST_INDENTED = 64 * 1024;
+const DEEPEST_INDENTED = 16;
+
 const TOPIC = deadLetterTopicOf(ORDERS_TOPIC);
 const NONE = `There are no open letters in ${TOPIC}`;
 
@@ -80,7 +84,7 @@ function choose(open: readonly string[], ids: readonly string[] | 'all'): readon
 async function list(settings: Settings, json: boolean): Promise<void> {
   const lines = new Map<string, { readonly time: Date; readonly text: string }>();
   const look = (letter: Letter) =>
-    lines.set(letter.id, { time: letter.time, text: json ? JSON.stringify(summary(letter)) : line(letter) });
+    lines.set(letter.id, { time: letter.time, text: json ? escaped(JSON.stringify(summary(letter))) : line(letter) });
   await withBox(settings, look, ({ ids }) => {
     // With --json the output is for programs, and is empty then.
     if (ids.length === 0) return json ? console.error(NONE) : console.log(NONE);
@@ -133,21 +137,34 @@ function print(letter: Letter): void {
   }
   const place = elsewhere(letter);
   if (place !== undefined) console.log(`\nthe message is not here, but in ${place}`);
-  else console.log(value ? `\nvalue, ${value.length} bytes:\n${toText(indented(value))}` : '\nno value');
+  else console.log(value ? `\nvalue, ${value.length} bytes:\n${indented(value)}` : '\nno value');
 }
 
 /** Text as it is; as base64 what is none, and what holds characters that a terminal would obey. */
 function toText(bytes: Buffer): string {
   const text = bytes.toString();
-  return isUtf8(bytes) && !/[^\P{Cc}\t\n\r]/u.test(text) ? text : `base64:${bytes.toString('base64')}`;
+  return isUtf8(bytes) && !/(?!\r?\n|\t)[\p{Cc}\p{Cf}]/u.test(text) ? text : `base64:${bytes.toString('base64')}`;
 }
 
-function indented(value: Buffer): Buffer {
+function indented(value: Buffer): string {
+  if (value.length > LARGEST_INDENTED) return toText(value);
   try {
-    return Buffer.from(JSON.stringify(JSON.parse(value.toString()), null, 2));
+    const json: unknown = JSON.parse(value.toString());
+    return depthOf(json) > DEEPEST_INDENTED ? toText(value) : escaped(JSON.stringify(json, null, 2));
   } catch {
-    return value;
+    return toText(value);
   }
+}
+
+/** JSON that says the same, without what a terminal would obey, such as another direction of writing. */
+function escaped(json: string): string {
+  return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),
+  );
+}
+
+function depthOf(json: unknown): number {
+  return typeof json === 'object' && json !== null ? 1 + Math.max(0, ...Object.values(json).map(depthOf)) : 0;
 }
 
 async function resolve(settings: Settings, { name, ids }: Resolution): Promise<void> {
@@ -181,7 +198,7 @@ async function drop(box: DeadLetterBox, id: string): Promise<void> {
 
 function stillOpen(id: string): (error: unknown) => never {
   return (error) => {
-    throw new Error(`${id} is still open: ${String(error)}`, { cause: error });
+    throw new Error(`${id} is still open: ${oneLine(String(error))}`, { cause: error });
   };
 }
 

@@ -91,5 +91,6 @@ describe('headerText', () => {
 describe('oneLine', () => {
   it('leaves nothing that a terminal would obey', () => {
     expect(oneLine(' a\u001b[31mb\u009b2J\n')).toBe('a [31mb 2J');
+    expect(oneLine('a\u202eb\u200b \u{e0001}c\u007f')).toBe('a b c');
   });
 });

@@ -68,4 +68,4 @@ export function headerText(headers: IHeaders, name: string): string | undefined 
 }
 
 /** The text without anything that moves the cursor: line ends, and what else a terminal would obey. */
-export const oneLine = (text: string) => text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
+export const oneLine = (text: string) => text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim();
