@@ -428,6 +428,23 @@ value, 46 bytes:
     });
   });
 
+  it('lists, shows and rewrites a letter of a time that no calendar has', async () => {
+    const good = await bury();
+    const timestamps = ['-9000000000000000'];
+    await producer.send({ topic: DLQ, messages: timestamps.map((timestamp) => ({ value: '{}', timestamp })) });
+    const lines = async (...args: string[]) => (await dlq(...args)).out.trim().split('\n');
+    expect((await lines('list', '--json')).map((line) => (JSON.parse(line) as { time: string }).time)).toEqual([
+      '-271821-04-20T00:00:00.000Z',
+      (await open()).find(({ id }) => id === good)?.time.toISOString(),
+    ]);
+    const [first = ''] = await lines('list');
+    expect((await dlq('show', first.split(' ')[0] ?? '')).out).toMatch(/^letter \S+ of -271821-04-20T00:00:00\.000Z\n/);
+    const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+    expect(await box.rewrite(new Set([0, 1, 2]), () => Buffer.from('changed'))).toBe(2);
+    await box.close();
+    expect((await open()).map(({ value }) => String(value))).toEqual(['changed', 'changed']);
+  });
+
   it('shows, replays and rewrites letters whatever their headers are named', async () => {
     const key = Buffer.from(randomUUID());
     const names = ['constructor', 'toString', 'valueOf', '__proto__'];

@@ -8,6 +8,8 @@ import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 const ANSWERS_WITHIN_MS = 8_000;
 const LONGEST_SILENCE_MS = 10_000;
 const LOOK_AGAIN_MS = 50;
+/** Of a Date. */
+const LATEST_MS = 8.64e15;
 
 /** A record of a dead letter topic that is not a marker. It is open until it is replayed, dropped or rewritten. */
 export interface Letter {
@@ -303,7 +305,9 @@ function toLetter(partition: number, message: KafkaMessage): Letter {
   const { offset, timestamp, key, value } = message;
   const headers = writableHeaders(message.headers ?? {});
   const origin = headerText(headers, 'dlq-topic');
-  return { id: `${partition}:${offset}`, partition, time: new Date(Number(timestamp)), key, value, headers, origin };
+  // Kafka takes times that no Date can be.
+  const time = new Date(Math.max(-LATEST_MS, Math.min(LATEST_MS, Number(timestamp))));
+  return { id: `${partition}:${offset}`, partition, time, key, value, headers, origin };
 }
 
 /** Of a letter by its id; of what is no id, a position where nothing stands. */
