@@ -182,11 +182,11 @@ describe('npm run migrate on a server of its own', () => {
     ['compose sets', 'compose/postgres.sql', 'local-only-owner', 'local-only-service'],
   ])('leaves the service what it needs as %s the roles up, and nobody else anything', async (_, file, ...passwords) => {
     const text = readFileSync(file, 'utf8');
-    const statements = /```sql\n([\s\S]*?)```/.exec(text)?.[1] ?? text;
+    const guide = /```sql\n([\s\S]*?)```/.exec(text)?.[1] ?? text;
     for (const name of ['a', 'b', 'c', 'd', 'orders'])
       await runAs(postgres.url('postgres'), `DROP DATABASE IF EXISTS ${name}`);
     await runAs(postgres.url('postgres'), 'DROP ROLE IF EXISTS order_service, orders_owner, orders_service');
-    for (const statement of statements.split(/;\n/)) await runAs(postgres.url('postgres'), statement);
+    for (const statement of guide.split(/;\n/)) await runAs(postgres.url('postgres'), statement);
 
     const owner = postgres.url('orders').replace('postgres:postgres', `orders_owner:${passwords[0]}`);
     const login = postgres.url('orders').replace('postgres:postgres', `orders_service:${passwords[1]}`);
@@ -195,9 +195,18 @@ describe('npm run migrate on a server of its own', () => {
     const { rows } = await runAs(login, 'SELECT name FROM migrations');
     expect(rows.length).toBeGreaterThan(0);
 
-    await runAs(owner, 'GRANT ALL ON cursor_keys TO order_service');
-    await runAs(login, 'DELETE FROM cursor_keys WHERE false');
+    await runAs(postgres.url('orders'), 'CREATE TABLE of_a_superuser (id int)');
+    await runAs(owner, 'CREATE TABLE of_long_ago (id serial)');
+    await runAs(owner, 'GRANT ALL ON cursor_keys, of_long_ago, of_long_ago_id_seq TO order_service');
+    await runAs(owner, 'GRANT CREATE ON SCHEMA public TO order_service');
+    const statements = [
+      'DELETE FROM cursor_keys WHERE false',
+      'SELECT FROM of_long_ago',
+      "SELECT nextval('of_long_ago_id_seq')",
+      'CREATE TABLE mine (); DROP TABLE mine',
+    ];
+    for (const statement of statements) await runAs(login, statement);
     await migrateTo(owner);
-    await expect(runAs(login, 'DELETE FROM cursor_keys WHERE false')).rejects.toThrow('permission denied');
+    for (const statement of statements) await expect(runAs(login, statement)).rejects.toThrow('permission denied');
   });
 });

@@ -60,22 +60,24 @@ describe('migrate', () => {
     const may = async () => {
       const [row] = await database.query(
         `SELECT has_table_privilege('order_service', 'inbox', 'UPDATE') AS later,
+                has_table_privilege('order_service', 'of_later', 'SELECT') AS table_of_later,
                 has_table_privilege('order_service', 'cursor_keys', 'SELECT') AS own`,
       );
       return row;
     };
     await database.query("INSERT INTO migrations (timestamp, name) VALUES (9999999999999, 'Later9999999999999')");
     await database.query('GRANT UPDATE ON inbox TO order_service');
+    await database.query('CREATE TABLE of_later (id int); GRANT SELECT ON of_later TO order_service');
     await database.query('REVOKE SELECT ON cursor_keys FROM order_service');
     const warn = jest.spyOn(console, 'warn').mockReturnValue(undefined);
     await migrate(config);
     expect(warn).toHaveBeenCalledTimes(1);
     warn.mockRestore();
-    expect(await may()).toEqual({ later: true, own: true });
+    expect(await may()).toEqual({ later: true, table_of_later: true, own: true });
 
     await database.query("DELETE FROM migrations WHERE name = 'Later9999999999999'");
     await migrate(config);
-    expect(await may()).toEqual({ later: false, own: true });
+    expect(await may()).toEqual({ later: false, table_of_later: false, own: true });
     await database.drop();
   });
 

@@ -36,6 +36,19 @@ const CREATE_ROLE = `
     NULL; -- roles belong to the whole server, on which another database is being migrated
   END $$`;
 
+/** On tables without a line above and on sequences too, but not on what is another owner's, as extensions may be. */
+const REVOKE_ALL = `
+  REVOKE ALL ON SCHEMA public, graphile_worker FROM ${SERVICE_ROLE};
+  DO $$ DECLARE relation regclass; BEGIN
+    FOR relation IN
+      SELECT oid FROM pg_class
+      WHERE relnamespace IN ('public'::regnamespace, 'graphile_worker'::regnamespace)
+        AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_has_role(relowner, 'USAGE')
+    LOOP
+      EXECUTE format('REVOKE ALL ON %s FROM ${SERVICE_ROLE}', relation);
+    END LOOP;
+  END $$`;
+
 /** Graphile Worker turns row-level security on, and only owners pass that without a policy. */
 const policyOn = (table: string) => `
   DO $$ BEGIN
@@ -63,13 +76,16 @@ export async function createServiceRole(client: DirectConnection): Promise<void>
  */
 export async function grantToServiceRole(client: DirectConnection, isNewest: boolean): Promise<void> {
   const grants = Object.entries(PRIVILEGES).flatMap(([table, privileges]) => [
-    ...(isNewest ? [`REVOKE ALL ON ${table} FROM ${SERVICE_ROLE}`] : []),
     `GRANT ${privileges} ON ${table} TO ${SERVICE_ROLE}`,
     policyOn(table),
   ]);
-  const functions = `GRANT EXECUTE ON FUNCTION prune_audit_events TO ${SERVICE_ROLE}`;
   // Several statements in one text are one transaction: nobody sees the role without its privileges.
   await client.query(
-    [`GRANT USAGE ON SCHEMA public, graphile_worker TO ${SERVICE_ROLE}`, functions, ...grants].join(';'),
+    [
+      ...(isNewest ? [REVOKE_ALL] : []),
+      `GRANT USAGE ON SCHEMA public, graphile_worker TO ${SERVICE_ROLE}`,
+      `GRANT EXECUTE ON FUNCTION prune_audit_events TO ${SERVICE_ROLE}`,
+      ...grants,
+    ].join(';'),
   );
 }
