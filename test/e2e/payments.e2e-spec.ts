@@ -156,7 +156,7 @@ describe('An order and its payment', () => {
     const orderId = await scene.place('cust_flaky');
     await scene.ends(orderId, 'CONFIRMED');
     expect(await payments.of(orderId)).toHaveLength(1);
-    expect(await scene.metric('jobs_total{task="carry-payment-on",outcome="completed"}')).toBeGreaterThan(0);
+    expect(await scene.metric('jobs_total{task="process-payment",outcome="completed"}')).toBeGreaterThan(0);
   });
 
   it('stays PENDING while the payment API is slow, and ends CONFIRMED with one charge', async () => {
@@ -176,13 +176,13 @@ describe('An order and its payment', () => {
     expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
     expect((await scene.get(orderId)).payment).toBeUndefined();
     expect(await payments.of(orderId)).toEqual([]);
-    expect(await scene.metric('payments_stuck_total')).toBe(0);
+    expect(await scene.metric('payment_stuck_attempts_total')).toBe(0);
     await scene.service.database.query('UPDATE payments SET attempts = 8 WHERE order_id = $1', [uuidOf(orderId)]);
     await scene.retry(orderId);
     await until('the ninth attempt', async () => (await scene.attemptsOf(orderId)) === 9, 30_000);
-    expect(await scene.metric('payments_stuck_total')).toBe(0);
+    expect(await scene.metric('payment_stuck_attempts_total')).toBe(0);
     await scene.retry(orderId);
-    await until('the tenth', async () => (await scene.metric('payments_stuck_total')) === 1, 30_000);
+    await until('the tenth', async () => (await scene.metric('payment_stuck_attempts_total')) === 1, 30_000);
     expect((await scene.cancel(orderId)).body.status).toBe('CANCELLED');
   }, 90_000);
 

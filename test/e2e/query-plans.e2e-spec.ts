@@ -241,7 +241,7 @@ it('The plan of the search for jobs of dead runners reads those that are under w
     query.mockRestore();
     await worker.database.query(
       `SELECT graphile_worker.add_jobs(ARRAY(
-         SELECT ('carry-payment-on', '{}', NULL, now() + interval '1 day', 9, NULL, NULL, NULL)::graphile_worker.job_spec
+         SELECT ('process-payment', '{}', NULL, now() + interval '1 day', 9, NULL, NULL, NULL)::graphile_worker.job_spec
          FROM generate_series(1, 20000)))`,
     );
     await worker.database.query('VACUUM ANALYZE graphile_worker._private_jobs');

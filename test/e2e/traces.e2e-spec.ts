@@ -91,7 +91,7 @@ describe('Traces', () => {
       attributes: { 'messaging.message.id': sent?.attributes['messaging.message.id'] },
     });
     const [job] = children(spans, processed?.spanId);
-    expect(job).toMatchObject({ name: 'job carry-payment-on', kind: 'INTERNAL', attributes: about });
+    expect(job).toMatchObject({ name: 'job process-payment', kind: 'INTERNAL', attributes: about });
     const [call, told] = children(spans, job?.spanId);
     expect(call).toMatchObject({
       name: 'POST',
@@ -139,7 +139,7 @@ describe('Traces', () => {
 
   it('say what failed: a request, an attempt, a job', async () => {
     const noOrder = { orderId: 'ord_00000000000000000000000000', origin: { traceparent: traceparent('01') } };
-    await database.query(`SELECT graphile_worker.add_job('carry-payment-on', $1::json)`, [JSON.stringify(noOrder)]);
+    await database.query(`SELECT graphile_worker.add_job('process-payment', $1::json)`, [JSON.stringify(noOrder)]);
     await orders({}, anOrder({ customerId: 'cust_down' }));
     await until('the second run', async () => {
       const payments = await database.query('SELECT FROM payments WHERE attempts >= 2');
@@ -154,11 +154,11 @@ describe('Traces', () => {
       failed.filter((span) => span.name === name).map((span) => span.attributes['error.type']);
     expect(errors('POST /v1/orders')).toEqual(['INTERNAL_ERROR']);
     expect(new Set(errors('POST'))).toEqual(new Set(['503']));
-    const job = failed.find(({ traceId, name }) => traceId === CALLER.traceId && name === 'job carry-payment-on');
+    const job = failed.find(({ traceId, name }) => traceId === CALLER.traceId && name === 'job process-payment');
     expect(job).toMatchObject({ parentSpanId: CALLER.spanId, attributes: { 'error.type': 'ORDER_NOT_FOUND' } });
 
     // The runs of one job stand beside each other: waiting makes a trace no deeper.
-    const isRun = ({ name, traceId }: CollectedSpan) => name === 'job carry-payment-on' && traceId !== CALLER.traceId;
+    const isRun = ({ name, traceId }: CollectedSpan) => name === 'job process-payment' && traceId !== CALLER.traceId;
     const runs = collector.spans.filter(isRun);
     expect(runs.length).toBeGreaterThanOrEqual(2);
     expect(new Set(runs.map(({ parentSpanId }) => parentSpanId)).size).toBe(1);

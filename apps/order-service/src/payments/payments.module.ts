@@ -20,7 +20,7 @@ import { PaymentsService } from './payments.service';
     PaymentStore,
     PaymentApi,
     makeCounterProvider({
-      name: 'payments_stuck_total',
+      name: 'payment_stuck_attempts_total',
       help: 'Attempts at the payment API without an answer that settles the payment, from the tenth of an order on',
     }),
   ],

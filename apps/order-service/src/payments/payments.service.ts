@@ -13,7 +13,7 @@ import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
 import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
 
-const TASK = 'carry-payment-on';
+const TASK = 'process-payment';
 
 /** How long a job waits for the payment API to come back; then it looks again whether the order is still to be paid. */
 const LOOK_AGAIN_MS = 10_000;
@@ -50,7 +50,7 @@ export class PaymentsService {
     private readonly payments: PaymentStore,
     private readonly api: PaymentApi,
     private readonly jobs: JobQueue,
-    @InjectMetric('payments_stuck_total') private readonly stuck: Counter,
+    @InjectMetric('payment_stuck_attempts_total') private readonly stuck: Counter,
     runner: JobRunner,
   ) {
     runner.handle<Job>(TASK, ({ orderId }, signals) => this.advance(orderId, signals));
