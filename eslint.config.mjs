@@ -8,7 +8,7 @@ const TESTS = ['test/**', '**/*.spec.ts'];
 /** The files that may know HTTP: what Nest calls around a handler, and what puts the application together. */
 const HTTP_EDGE = [
   '**/*.{controller,guard,filter,interceptor,middleware,pipe,strategy,decorator}.ts',
-  'apps/order-service/src/{main,configure-app,http-adapter,openapi}.ts',
+  'apps/order-service/src/{main,create-app,http-adapter,openapi}.ts',
   '**/{http-telemetry,client-error,error-response,order.view}.ts',
 ];
 

@@ -1,11 +1,7 @@
-import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
-import { httpsOptions } from '@platform/mtls';
-import { createLogger } from '@platform/observability';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
-import { configureApp } from '../../apps/order-service/src/configure-app';
-import { HttpAdapter } from '../../apps/order-service/src/http-adapter';
+import { createApp } from '../../apps/order-service/src/create-app';
 import { createDatabase, type TestDatabase } from './database';
 import { environment } from './environment';
 
@@ -17,8 +13,6 @@ export interface TestService {
   stop(): Promise<void>;
 }
 
-type RootModule = Parameters<typeof NestFactory.create>[0];
-
 /**
  * The real application in this process, on a database of its own. In the role `api`, so that orders stay as a test left
  * them, unless the test asks for another.
@@ -27,22 +21,12 @@ type RootModule = Parameters<typeof NestFactory.create>[0];
  */
 export async function startService(
   overrides: NodeJS.ProcessEnv = {},
-  rootModule: (appModule: RootModule) => RootModule = (appModule) => appModule,
+  rootModule: (appModule: object) => object = (appModule) => appModule,
 ): Promise<TestService> {
   const database = await createDatabase();
   const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }), NEEDS);
   try {
-    const app = await NestFactory.create<NestExpressApplication>(
-      rootModule(AppModule.forRoot(config)),
-      new HttpAdapter(),
-      {
-        bodyParser: false,
-        abortOnError: false,
-        httpsOptions: httpsOptions(config),
-        logger: config.logLevel === 'silent' ? false : createLogger(config),
-      },
-    );
-    await configureApp(app, config);
+    const app = await createApp(config, rootModule(AppModule.forRoot(config)));
     await app.listen(config.port, config.host);
     const stop = async () => {
       await app.close();

@@ -2,35 +2,26 @@ import { onSignal } from './signals'; // first: from here on the process can be 
 import 'reflect-metadata';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
-import { httpsOptions } from '@platform/mtls';
-import { createLogger, flushLogs } from '@platform/observability';
+import { flushLogs } from '@platform/observability';
 import { Spans } from '@platform/tracing';
-import { AppModule, NEEDS } from './app.module';
-import { configureApp, REQUEST_TIMEOUT_MS } from './configure-app';
+import { NEEDS } from './app.module';
 import { trackConnections } from './connections';
-import { HttpAdapter } from './http-adapter';
+import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
 
 /** A request that is on its way when the intake stops has so long to show its headers. */
 const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(undefined, NEEDS);
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), new HttpAdapter(), {
-    bodyParser: false,
-    abortOnError: false,
-    httpsOptions: httpsOptions(config),
-    logger: createLogger(config),
-  });
+  const app = await createApp(config);
   // Node would print the error with all that hangs on it, personal data too, and not as JSON.
   process.on('uncaughtException', (error) => {
     new Logger('main').fatal(error, 'an error that nobody caught ends the process');
     process.exit(1);
   });
-  await configureApp(app, config);
   if (config.usesKnownKeys) {
     new Logger('main').warn(
       'AUDIT_KEY and PSEUDONYM_KEY are missing: publicly known keys are in use, which NODE_ENV=production refuses',

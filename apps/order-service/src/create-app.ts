@@ -1,4 +1,5 @@
 import { VersioningType } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
 import type { CustomTransportStrategy } from '@nestjs/microservices';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { auditRefusals, RefusalLog } from '@platform/audit';
@@ -7,11 +8,13 @@ import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter, RequestValidationPipe } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
 import { EVENT_SERVER } from '@platform/messaging';
-import { dropForgedCertificates, TlsFiles, TrustedProxies } from '@platform/mtls';
-import { httpTelemetry } from '@platform/observability';
+import { dropForgedCertificates, httpsOptions, TlsFiles, TrustedProxies } from '@platform/mtls';
+import { createLogger, httpTelemetry } from '@platform/observability';
 import { CallCounter } from '@platform/rate-limit';
 import { requestContextMiddleware } from '@platform/request-context';
 import { Spans } from '@platform/tracing';
+import { AppModule } from './app.module';
+import { HttpAdapter } from './http-adapter';
 import { docsSurface, httpSurface } from './http-surface.middleware';
 import { inTurn } from './in-turn.middleware';
 import { JsonBodyGuard } from './json-body.guard';
@@ -26,8 +29,26 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 /** A connection on which nothing goes, because nobody reads. Longer than the service takes for any answer. */
 const SILENCE_MS = 60_000;
 
-/** Everything about the application that is not a module. `main.ts` and every end-to-end test come through here. */
-export async function configureApp(app: NestExpressApplication, config: Config): Promise<void> {
+/**
+ * The application, as `main.ts` and every end-to-end test have it, ready to listen.
+ * @param root wraps the application's module where a test adds controllers of its own
+ */
+export async function createApp(
+  config: Config,
+  root: object = AppModule.forRoot(config),
+): Promise<NestExpressApplication> {
+  const app = await NestFactory.create<NestExpressApplication>(root, new HttpAdapter(), {
+    bodyParser: false,
+    abortOnError: false,
+    httpsOptions: httpsOptions(config),
+    logger: config.logLevel === 'silent' ? false : createLogger(config),
+  });
+  await configure(app, config);
+  return app;
+}
+
+/** Everything about the application that is not a module. */
+async function configure(app: NestExpressApplication, config: Config): Promise<void> {
   app.disable('x-powered-by');
   // Else /Metrics gets past a proxy that keeps /metrics to itself. Nest has made the router by now, so the setting of
   // Express comes too late; routes are added to it later.
