@@ -151,7 +151,11 @@ module.exports = {
       comment: 'Nobody but its own spec imports it: delete it, or name it in ENTRY_POINTS.',
       severity: 'error',
       from: { pathNot: '\\.spec\\.ts$' },
-      module: { path: '^(apps|libs)/', pathNot: ['\\.d\\.ts$', '\\.spec\\.ts$', ...ENTRY_POINTS], numberOfDependentsLessThan: 1 },
+      module: {
+        path: '^(apps|libs)/',
+        pathNot: ['\\.d\\.ts$', '\\.spec\\.ts$', ...ENTRY_POINTS],
+        numberOfDependentsLessThan: 1,
+      },
     },
     {
       name: 'not-to-unresolvable',
