@@ -2,6 +2,7 @@
 const LIBS = [
   'config',
   'request-context',
+  'ids',
   'tracing',
   'errors',
   'validation',

@@ -1,5 +1,5 @@
 import { TableRows } from '@platform/database';
-import { momentOf, newTimeId } from '@platform/paging';
+import { momentOf, newTimeId } from '@platform/ids';
 import { currentContext } from '@platform/request-context';
 
 /** What happened, as the part of the service knows it that did or refused it. */

@@ -1,5 +1,5 @@
 import { TableRows } from '@platform/database';
-import { newTimeId } from '@platform/paging';
+import { newTimeId } from '@platform/ids';
 import { currentContext, traceparent } from '@platform/request-context';
 
 /** A fact to be told, as the feature that it happened in knows it. */

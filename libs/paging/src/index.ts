@@ -2,4 +2,3 @@ export { PageCursor, type Slice } from './page-cursor';
 export { PageLinks } from './page-links';
 export { PageQuery } from './page.query';
 export { PagingModule } from './paging.module';
-export { idsAfter, idsFrom, momentOf, newTimeId, timestampOf, toTimestamp } from './time-ids';

@@ -1,5 +1,5 @@
 import { ServiceError } from '@platform/errors';
-import { newTimeId } from '@platform/paging';
+import { newTimeId } from '@platform/ids';
 import { toOrderId, toOrderUuid } from './order-id';
 
 /** The example of RFC 9562, appendix A.6: 2022-02-22T14:22:22.000-05:00. */

@@ -1,5 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { PageLinks, timestampOf, toTimestamp } from '@platform/paging';
+import { timestampOf, toTimestamp } from '@platform/ids';
+import { PageLinks } from '@platform/paging';
 import { MoneyDto, OrderItemDto } from './create-order.dto';
 import type { Order, PaymentStatus } from './order.entity';
 import type { ShownOrder } from './order-columns';

@@ -6,7 +6,7 @@ import { type DirectConnection, directConnection, endConnection, isRetryable, is
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
-import { momentOf, newTimeId } from '@platform/paging';
+import { momentOf, newTimeId } from '@platform/ids';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 

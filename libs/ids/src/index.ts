@@ -1,0 +1,1 @@
+export { idsAfter, idsFrom, momentOf, newTimeId, timestampOf, toTimestamp } from './time-ids';
