@@ -1,4 +1,5 @@
-import { type Refusal, ServiceError } from '@platform/errors';
+import { ServiceError } from '@platform/errors';
+import { type Refusal } from '@platform/validation';
 
 /** 10 to 255 visible ASCII characters. */
 const KEY = /^[\x21-\x7e]{10,255}$/;

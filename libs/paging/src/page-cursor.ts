@@ -1,7 +1,8 @@
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
-import { refusalOf, ServiceError } from '@platform/errors';
+import { ServiceError } from '@platform/errors';
+import { refusalOf } from '@platform/validation';
 import type { PageQuery } from './page.query';
 
 const ID_BYTES = 16;

@@ -1,6 +1,5 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
-import { RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsText } from '@platform/validation';
+import { IsAbsentOr, IsText, RefusedAs } from '@platform/validation';
 
 /** The request of `POST /v1/orders/{orderId}/cancel`, which may have no body at all. */
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid cancellation' })

@@ -1,6 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { FreeForm, RefusedAs } from '@platform/errors';
-import { IsAbsentOr, IsText } from '@platform/validation';
+import { FreeForm, IsAbsentOr, IsText, RefusedAs } from '@platform/validation';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,

@@ -1,7 +1,6 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
-import { RefusedAs } from '@platform/errors';
 import { PageQuery } from '@platform/paging';
-import { IsAbsentOr, IsText, IsTimestamp } from '@platform/validation';
+import { IsAbsentOr, IsText, IsTimestamp, RefusedAs } from '@platform/validation';
 import { IsIn } from 'class-validator';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 

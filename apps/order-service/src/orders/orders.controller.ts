@@ -12,9 +12,9 @@ import {
 } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
-import { refusalOf } from '@platform/errors';
 import { idempotencyKey } from '@platform/idempotency';
 import type { Principal } from '@platform/request-context';
+import { refusalOf } from '@platform/validation';
 import type { Response } from 'express';
 import { CancelOrderDto } from './cancel-order.dto';
 import { CreateOrderDto, IDEMPOTENCY_KEY } from './create-order.dto';

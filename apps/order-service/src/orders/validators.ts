@@ -1,5 +1,4 @@
-import type { FreeFormRule } from '@platform/errors';
-import { isStorable, validator } from '@platform/validation';
+import { type FreeFormRule, isStorable, validator } from '@platform/validation';
 import { minorDigits } from './currencies';
 import { fitsCurrency } from './order-total';
 

@@ -11,10 +11,10 @@ import {
   Min,
   ValidateNested,
 } from 'class-validator';
+import { ServiceError } from '@platform/errors';
 import { FreeForm } from './free-form.decorator';
 import { RefusedAs } from './refused-as.decorator';
 import { RequestValidationPipe } from './request-validation.pipe';
-import { ServiceError } from './service-error';
 
 class Line {
   @IsString()

@@ -1,8 +1,8 @@
 import { type ArgumentMetadata, Injectable, type ValidationError, ValidationPipe } from '@nestjs/common';
+import { type ErrorDetail, ServiceError } from '@platform/errors';
 import { DtoRules } from './dto-rules';
 import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
-import { type ErrorDetail, ServiceError } from './service-error';
 
 /** Bounds of what is validated at all; every DTO asks for less. */
 const DEEPEST = 16;

@@ -1,5 +1,5 @@
 import { Reflector } from '@nestjs/core';
-import type { ErrorCode } from './error-code';
+import type { ErrorCode } from '@platform/errors';
 
 /** How a request is refused that does not fit what its route asks for. */
 export interface Refusal {
