@@ -96,6 +96,66 @@ describe('OutboxRelay', () => {
     expect(error).toHaveBeenCalledWith({ err: refusal, ...about }, 'An event was refused for good');
   });
 
+  it('does not publish what it read ahead of an aggregate that it has parked', async () => {
+    jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    jest.spyOn(performance, 'now').mockReturnValue(0); // it reads ahead however slow this is
+    const [refused, following] = [EVENT, { ...EVENT, position: '2' }];
+    const park = jest.fn();
+    const { promise: isReadAhead, resolve: readAhead } = Promise.withResolvers<void>();
+    const session = {
+      lanes: { balance: async () => undefined },
+      get hasMore() {
+        return park.mock.calls.length === 0;
+      },
+      read: async (underWay?: StoredEvent[]) => {
+        if (park.mock.calls.length > 0) return [];
+        if (!underWay) return [refused];
+        readAhead();
+        return [following];
+      },
+      measure: async () => MEASURED,
+      park,
+      close: async () => undefined,
+    };
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(session as never);
+    const publish: jest.Mock = jest.fn(async () => {
+      await isReadAhead;
+      throw new EventRefused('too large');
+    });
+    const publisher = { connect: async () => undefined, publish };
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    expect(publish.mock.calls).toEqual([[[refused]]]);
+  });
+
+  it('marks a batch under way before the process ends', async () => {
+    jest.spyOn(timers, 'setTimeout').mockReturnValue(new Promise(() => undefined)); // as long as it takes
+    const [underWay, arrival] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const markPublished = jest.fn().mockResolvedValue(undefined);
+    const session = Object.assign(
+      sessionThat(async () => MEASURED),
+      { read: async () => [EVENT], markPublished },
+    );
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
+    const publish = () => {
+      underWay.resolve();
+      return arrival.promise;
+    };
+    const publisher = { connect: async () => undefined, publish };
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
+    relay.onApplicationBootstrap();
+    await underWay.promise;
+    relay.beforeApplicationShutdown();
+    const markedAtTheEnd = relay.onApplicationShutdown().then(() => markPublished.mock.calls);
+    await new Promise(setImmediate);
+    arrival.resolve();
+    expect(await markedAtTheEnd).toEqual([[[EVENT]]]);
+  });
+
   it('says that it works when there is nothing to relay', async () => {
     const session = sessionThat(async () => MEASURED);
     jest.spyOn(OutboxSession, 'open').mockResolvedValue(Object.assign(session, { read: async () => [] }));
