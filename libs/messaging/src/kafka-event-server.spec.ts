@@ -56,6 +56,8 @@ describe('KafkaEventServer', () => {
   let oldestAge: Gauge<'topic' | 'partition'>;
   let join: (own: Record<string, number[]>) => void;
   let hear: (event: 'fetch' | 'heartbeat') => void;
+  let crash: (payload: { error: Error; restart: boolean }) => void;
+  let subscribe: jest.Mock;
 
   beforeEach(async () => {
     jest.useFakeTimers();
@@ -85,10 +87,11 @@ describe('KafkaEventServer', () => {
       true,
     );
     const on = jest.fn();
+    subscribe = jest.fn().mockResolvedValue(undefined);
     const consumer = {
-      events: { GROUP_JOIN: 'join', FETCH: 'fetch', HEARTBEAT: 'heartbeat' },
+      events: { CRASH: 'crash', GROUP_JOIN: 'join', FETCH: 'fetch', HEARTBEAT: 'heartbeat' },
       on,
-      subscribe: async () => undefined,
+      subscribe,
       run: async (config: ConsumerRunConfig) => void (eachBatch = config.eachBatch!),
     } as unknown as Consumer;
     Object.assign(server, { consumer });
@@ -96,11 +99,18 @@ describe('KafkaEventServer', () => {
     const [, joined] = on.mock.calls.find(([event]) => event === 'join');
     join = (memberAssignment) => joined({ payload: { memberAssignment } });
     hear = (event) => on.mock.calls.find(([name]) => name === event)[1]();
+    // Nest listens for it too, to log it.
+    crash = (payload) =>
+      on.mock.calls.filter(([name]) => name === 'crash').forEach(([, crashed]) => crashed({ payload }));
     await server.bindEvents(consumer);
   });
   afterEach(() => {
     jest.useRealTimers();
     jest.restoreAllMocks();
+  });
+
+  it('begins with what was published before its group was there', () => {
+    expect(subscribe.mock.calls).toEqual([[{ topics: [TOPIC], fromBeginning: true }]]);
   });
 
   it.each([
@@ -204,6 +214,29 @@ describe('KafkaEventServer', () => {
     handle = async () => void Object.assign(batch, change);
     await eachBatch(batch);
     expect(handled).toHaveLength(50);
+  });
+
+  it('leaves it to kafkajs to restart a consumer that crashed, and starts anew where kafkajs does not', async () => {
+    join({ [TOPIC]: [0] });
+    crash({ error: new Error('away'), restart: true });
+    await expect(Promise.race([server['crashed'], Promise.resolve('not yet')])).resolves.toBe('not yet');
+    await expect(isInGroup()).rejects.toThrow('events cannot be consumed');
+    crash({ error: new Error('not authorised'), restart: false });
+    await expect(server['crashed']).rejects.toThrow('not authorised');
+  });
+
+  it('is closed only when what it handles is handled', async () => {
+    jest.spyOn(ServerKafka.prototype, 'listen').mockImplementation(async (callback) => callback());
+    const ended: string[] = [];
+    jest.spyOn(ServerKafka.prototype, 'close').mockImplementation(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      ended.push('the batch under way');
+    });
+    await server.listen(() => undefined);
+    const closed = server.close().then(() => ended.push('the server'));
+    await jest.advanceTimersByTimeAsync(1_000);
+    await closed;
+    expect(ended).toEqual(['the batch under way', 'the server']);
   });
 
   it('waits longer each time that it is not let into the group, and not after it was', async () => {
