@@ -11,6 +11,13 @@ describe('auditRow', () => {
     });
   });
 
+  it('says where the request came from, and with what certificate', () => {
+    const certificate = { thumbprint: 'a-thumbprint', alternativeNames: [] };
+    const context = { ...newContext({ requestId: 'req-1' }), address: '10.0.0.1', certificate };
+    const row = runInContext(context, () => auditRow({ outcome: 'refused', statusCode: 401 }));
+    expect(row).toMatchObject({ request_id: 'req-1', address: '10.0.0.1', certificate: 'a-thumbprint' });
+  });
+
   it.each([
     ['nothing', done],
     ['the action alone', { ...done, action: 'refund.create' }],
