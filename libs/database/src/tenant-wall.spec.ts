@@ -29,6 +29,8 @@ describe('TenantWall', () => {
     'UPDATE orders o SET status = 5 FROM changes WHERE changes.id = o.id AND o.tenant_id = $1',
     'SELECT * FROM orders o WHERE o.tenant_id = $1 AND EXISTS (SELECT FROM keys k WHERE k.id = o.id AND k.tenant_id = $1)',
     'SELECT status, count(*) FROM orders WHERE tenant_id = $1 GROUP BY status HAVING count(*) > 5',
+    'INSERT INTO orders (id, tenant_id) SELECT 5, $1 ON CONFLICT DO NOTHING',
+    'SELECT * FROM orders WHERE tenant_id = $1;',
     'WITH kept AS (INSERT INTO keys (tenant_id) VALUES ($1)) INSERT INTO orders (tenant_id) SELECT $1 FROM kept',
   ])("lets pass with the caller's tenant only: %s", (text) => {
     expect(refusal(text, 'acme')).toBeUndefined();
@@ -170,6 +172,13 @@ describe('TenantWall', () => {
     ['upper case', 'SELECT * FROM ORDERS'],
   ])('refuses %s', (_, text) => {
     expect(refusal(text, 'acme')).toMatch(/^(reaches|gives)/);
+  });
+
+  it('refuses to overwrite the row of another tenant than the one that is inserted', () => {
+    const text =
+      'INSERT INTO orders (id, tenant_id) VALUES (5, $1) ON CONFLICT (id) DO UPDATE SET a = 6 WHERE orders.tenant_id = $2';
+    expect(refusal(text, 'acme', 'acme')).toBeUndefined();
+    expect(refusal(text, 'acme', 'globex')).toBe("names another tenant than the caller's");
   });
 
   it('judges a text anew for each tenant, also when it has seen many texts since', () => {
