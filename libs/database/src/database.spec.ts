@@ -52,6 +52,33 @@ describe('Database within a transaction', () => {
   });
 });
 
+describe('Database.inTransaction', () => {
+  const deadlock = () => Object.assign(new Error('deadlock detected'), { code: '40P01' });
+  const database = (faults: Error[]) => {
+    const transaction = async (work: (tx: string) => Promise<unknown>) => {
+      const result = await work('tx');
+      const fault = faults.shift();
+      if (fault) throw fault;
+      return result;
+    };
+    return new Database({ manager: { transaction } } as never);
+  };
+
+  it('runs the work again after a deadlock', async () => {
+    let runs = 0;
+    await expect(database([deadlock()]).inTransaction(async () => (runs += 1))).resolves.toBe(2);
+  });
+
+  it('gives up after five runs, and at once after another fault', async () => {
+    let runs = 0;
+    const work = async () => (runs += 1);
+    await expect(database(Array.from({ length: 5 }, deadlock)).inTransaction(work)).rejects.toThrow('deadlock');
+    expect(runs).toBe(5);
+    await expect(database([new Error('its own')]).inTransaction(work)).rejects.toThrow('its own');
+    expect(runs).toBe(6);
+  });
+});
+
 describe('Database that the process has closed, as it ends', () => {
   const manager = { transaction: () => Promise.reject(new TypeORMError('Driver not Connected')) };
   const database = new Database({ manager, driver: { master: undefined } } as never);
