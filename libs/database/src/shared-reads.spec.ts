@@ -45,6 +45,22 @@ describe('SharedReads', () => {
     expect(await fourth).toBe('3');
   });
 
+  it('has who asks when a read ends share the one that waited for it', async () => {
+    const shared = new SharedReads<string>();
+    const { begun, work } = reads();
+    const first = shared.read('a', work);
+    await turn();
+    const second = shared.read('a', work);
+    const third = first.then(() => shared.read('a', work));
+    begun[0]!.end('1');
+    await turn();
+    expect(begun).toHaveLength(2);
+    begun[1]!.end('2');
+    await turn();
+    begun[2]?.end('3');
+    expect(await Promise.all([second, third])).toEqual(['2', '2']);
+  });
+
   it('has other keys read at once', async () => {
     const shared = new SharedReads<string>();
     const { begun, work } = reads();
