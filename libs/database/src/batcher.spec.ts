@@ -184,6 +184,15 @@ describe('Batcher', () => {
     await Promise.all(results);
   });
 
+  it('fills a batch up to what it may weigh', async () => {
+    const heavy = new Batcher(writes.write, () => 500);
+    const results = range(0, 3).map((item) => heavy.add(item));
+    await turn();
+    await writes.finishAll();
+    expect(writes.batches).toEqual([[0, 1], [2]]);
+    await Promise.all(results);
+  });
+
   it('sends an item alone that is too heavy by itself', async () => {
     const heavy = new Batcher(writes.write, (item) => (item === 1 ? Infinity : 1));
     const results = [0, 1, 2, 3].map((item) => heavy.add(item));
