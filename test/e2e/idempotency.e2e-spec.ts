@@ -1,6 +1,7 @@
 import { fingerprint, IdempotencyStore } from '@platform/idempotency';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
 
 describe('Idempotency of POST /v1/orders', () => {
   let service: TestService;
@@ -194,7 +195,9 @@ describe('IdempotencyStore.once', () => {
 
   const scope = { tenantId: 'acme', clientId: 'order-orchestrator', route: 'POST /v1/refunds' };
   const refund = (key: string, id: string, request: object, after = () => Promise.resolve()) =>
-    store.once({ scope, key, fingerprint: fingerprint(key, request), answer: id }, async (tx) => {
+    refundAt(scope.route, key, id, request, after);
+  const refundAt = (route: string, key: string, id: string, request: object, after = () => Promise.resolve()) =>
+    store.once({ scope: { ...scope, route }, key, fingerprint: fingerprint(key, request), answer: id }, async (tx) => {
       await tx.query('INSERT INTO refunds (id) VALUES ($1)', [id]);
       await after();
     });
@@ -219,5 +222,34 @@ describe('IdempotencyStore.once', () => {
     expect(await refunds()).toEqual(before);
     expect(await refund('a-key-of-two', 'made', {})).toBeUndefined();
     expect(await refund('a-key-of-two', 'made again', {})).toBe('made');
+  });
+
+  it('takes one key at two routes for two keys', async () => {
+    const once = (route: string, id: string) => refundAt(route, 'a-key-of-three', id, { route });
+    const routes = ['POST /v1/refunds', 'POST /v1/gifts'];
+    for (const route of routes) expect(await once(route, `for ${route}`)).toBeUndefined();
+    for (const route of routes) expect(await once(route, 'again')).toBe(`for ${route}`);
+  });
+
+  it('frees no key whose time was up when it was read, and that was taken anew before it could be freed', async () => {
+    const { database } = service;
+    await refund('a-key-of-four', 'long ago', {});
+    const [key] = await database.query<{ key: Buffer }>(
+      `UPDATE idempotency_keys SET created_at = now() - interval '1 year'
+       WHERE response_body = 'long ago' RETURNING key`,
+    );
+    // It can be read while it is locked, and not deleted.
+    await database.query('BEGIN');
+    await database.query('SELECT FROM idempotency_keys WHERE key = $1 FOR UPDATE', [key?.key]);
+    const late = refund('a-key-of-four', 'too late', {});
+    await until('the attempt to free the key', async () => {
+      const sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+      return (await database.query(sql)).length > 0;
+    });
+    const anew = "UPDATE idempotency_keys SET created_at = now(), response_body = 'anew' WHERE key = $1";
+    await database.query(anew, [key?.key]);
+    await database.query('COMMIT');
+    expect(await late).toBe('anew');
+    expect(await refunds()).not.toContain('too late');
   });
 });
