@@ -1,6 +1,7 @@
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
+import { until } from '../support/until';
 
 const QUOTA = 3;
 
@@ -60,6 +61,19 @@ describe('Rate limits', () => {
       expect(told.slice(0, 3).map(({ retryAfter }) => retryAfter)).toEqual([null, null, null]);
       expect(told[3]?.limit).toBe(`"client";r=0;t=${told[3]?.retryAfter}`);
       expect(answers[3]?.body.error).toMatchObject({ code: 'RATE_LIMITED', correlationId: expect.any(String) });
+    });
+
+    it('leave their refusals in the audit trail', async () => {
+      const call = await as({ client_id: 'recorded' });
+      await inTurn(QUOTA + 1, () => call('/v1/orders'));
+      const recorded = await until('the rows of the refusals', async () => {
+        const rows = await service.database.query(
+          `SELECT action, outcome, status_code, error_code FROM audit_events WHERE client_id = 'recorded'`,
+        );
+        return rows.length > 0 && rows;
+      });
+      const refusal = { action: 'order.list', outcome: 'refused', status_code: 429, error_code: 'RATE_LIMITED' };
+      expect(recorded).toEqual([refusal]);
     });
 
     it('are told in problem details too', async () => {
