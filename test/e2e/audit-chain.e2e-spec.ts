@@ -212,6 +212,28 @@ describe('the chain', () => {
       expect((await verify()).faults).toEqual([{ what: 'removed', block: '2 to 2', detail: 'blocks before block 3' }]);
     });
 
+    it('edits a block of many, names the block', async () => {
+      const [head] = await service.database.query<Block>('SELECT * FROM audit_blocks ORDER BY number DESC LIMIT 1');
+      let previous = head?.mac ?? Buffer.alloc(0);
+      for (let number = Number(head?.number) + 1; number <= 60; number += 1) {
+        const position = String(Number(head?.last_position) + number); // beyond all events
+        const block = { number: String(number), sealed_at: new Date(), last_position: position, previous };
+        const empty = { ...block, event_ids: [], event_macs: Buffer.alloc(0) };
+        const mac = blockMac(KEY, empty);
+        await service.database.query(
+          `INSERT INTO audit_blocks (number, sealed_at, last_position, event_ids, event_macs, previous, mac)
+           VALUES ($1, $2, $3, '{}', '', $4, $5)`,
+          [empty.number, empty.sealed_at, empty.last_position, previous, mac],
+        );
+        previous = mac;
+      }
+      expect(await verify()).toMatchObject({ blocks: 60, faults: [] });
+      await service.database.query(
+        "UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 55",
+      );
+      expect((await verify()).faults).toEqual([{ what: 'edited', block: '55', detail: 'its MAC fits no key' }]);
+    });
+
     it('edits a block, names the block', async () => {
       await service.database.query("UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 2");
       expect((await verify()).faults).toEqual([{ what: 'edited', block: '2', detail: 'its MAC fits no key' }]);
@@ -285,6 +307,13 @@ describe('prune_audit_events', () => {
     }
     const { events, faults } = await verify();
     expect(faults).toEqual([]);
+    // While the first block has its events, it is not retention that has taken those of the second.
+    const second = blocks[1]?.event_ids ?? [];
+    await service.database.query('DELETE FROM audit_events WHERE id = ANY($1)', [second]);
+    const removed = second.map((event) => expect.objectContaining({ what: 'removed', event }) as unknown);
+    expect(await verify({ days: 35 })).toMatchObject({ prunedBlocks: 0, faults: removed });
+    const restore = 'INSERT INTO audit_events OVERRIDING SYSTEM VALUE SELECT * FROM events_before WHERE id = ANY($1)';
+    await service.database.query(restore, [second]);
     expect(await prune("now() - interval '50 days'")).toBe(0);
     const gone = await prune("now() - interval '35 days'");
     expect(gone).toBe(blocks.slice(0, 2).flatMap(({ event_ids }) => event_ids).length);
