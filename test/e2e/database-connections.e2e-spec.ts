@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Database } from '@platform/database';
+import { Database, directConnection } from '@platform/database';
 import { startService, type TestService } from '../support/service';
 
 describe('A connection to PostgreSQL', () => {
@@ -45,5 +45,28 @@ describe('A connection to PostgreSQL', () => {
     const before = await pid();
     await expect(work()).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' });
     expect(await pid()).toBe(before);
+  });
+
+  it('is ended by the server when its transaction waits for the service for 5 s', async () => {
+    const sql = 'SHOW idle_in_transaction_session_timeout';
+    const rows = await database.run((manager) => manager.query<object[]>(sql));
+    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '5s' }]);
+  });
+});
+
+describe('A direct connection to PostgreSQL', () => {
+  it('is given up by the server half a minute after its process has vanished', async () => {
+    const service = await startService();
+    try {
+      const client = await directConnection(service.config, 'test', 10_000);
+      const show = async (name: string) => (await client.query<Record<string, string>>(`SHOW ${name}`)).rows[0]?.[name];
+      const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count'];
+      const settings: (string | undefined)[] = [];
+      for (const name of names) settings.push(await show(name));
+      await client.end();
+      expect(settings).toEqual(['15', '5', '3']);
+    } finally {
+      await service.stop();
+    }
   });
 });
