@@ -1,0 +1,80 @@
+import timers from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import type { JobSignals } from '@platform/jobs';
+import { OutboundFailure } from '@platform/resilience';
+import { PaymentsService } from './payments.service';
+
+type Handler = (job: { orderId: string }, signals: JobSignals) => Promise<void>;
+
+describe('PaymentsService', () => {
+  const api = { attemptTimeoutMs: 1_000, ready: jest.fn(), authorize: jest.fn() };
+  const orders = { findWith: jest.fn(), whilePending: jest.fn(), applyPayment: jest.fn() };
+  const payments = { countAttempt: jest.fn() };
+  const jobs = { enqueueAgain: jest.fn() };
+  let handler: Handler;
+
+  beforeEach(() => {
+    jest.resetAllMocks();
+    jest.spyOn(Math, 'random').mockReturnValue(0.5);
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    orders.applyPayment.mockResolvedValue({ status: 'CONFIRMED', paymentStatus: 'AUTHORIZED' });
+    // As if the circuit were open until a signal fires, and were found closed where none has.
+    api.ready.mockImplementation(async (signal: AbortSignal) => signal.throwIfAborted());
+    given(0);
+    const runner = { handle: (_task: string, given: Handler) => void (handler = given) };
+    const database = { inTransaction: (work: (tx: unknown) => Promise<unknown>) => work('tx') };
+    const fakes = [{ paymentGiveUpMs: 1e9 }, database, orders, payments, api, jobs, { inc: jest.fn() }, runner];
+    new PaymentsService(...(fakes as unknown as ConstructorParameters<typeof PaymentsService>));
+  });
+  afterEach(() => jest.restoreAllMocks());
+
+  /** An order whose payment was asked for that often in vain. */
+  const given = (attempts: number) =>
+    orders.findWith.mockResolvedValue({
+      ...{ status: 'PENDING', customerId: 'cust_1', currency: 'EUR', totalValue: '1.00', paymentId: null },
+      ...{ paymentStatus: null, wasAsked: true, ageMs: 1, attempts },
+    });
+  const carryOn = (stopping = new AbortController().signal) =>
+    handler({ orderId: 'ord_1' }, { stopping, abort: new AbortController().signal });
+  const failure = (kind: OutboundFailure['kind'], retryAfterMs?: number) =>
+    new OutboundFailure('payment', kind, { wasSent: kind === 'status', status: 503, retryAfterMs });
+  /** When the job is to be run again, in ms from now. */
+  const delays = () => jobs.enqueueAgain.mock.calls.map(([, , , delayMs]) => delayMs as number);
+
+  it.each([
+    ['after its own pause where it was asked for none', 0, undefined, 1_500],
+    ['after as long as it was asked to wait', 0, 60_000, 60_000],
+    ['after an hour where it was asked to wait longer', 0, 7_200_000, 3_600_000],
+    ['after its own pause where that is longer', 5, 10_000, 48_000],
+  ])('asks again %s', async (_, attempts, retryAfterMs, delayMs) => {
+    given(attempts);
+    api.authorize.mockRejectedValue(failure('status', retryAfterMs));
+    await carryOn();
+    expect(delays()).toEqual([delayMs]);
+    expect(payments.countAttempt.mock.calls).toEqual([['tx', 'ord_1']]);
+  });
+
+  it('waits for a circuit for ten seconds, and then lets others have its place', async () => {
+    const patience = jest.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.abort());
+    await carryOn();
+    expect(patience.mock.calls).toEqual([[10_000]]);
+    expect(delays()).toEqual([5_000]);
+    expect([api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+
+  it('is left to another process at once when this one stops', async () => {
+    await carryOn(AbortSignal.abort());
+    expect(delays()).toEqual([0]);
+    expect([api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+
+  it.each(['bulkhead_full', 'circuit_open'] as const)('takes %s for no attempt', async (kind) => {
+    const pause = jest.spyOn(timers, 'setTimeout').mockResolvedValue(undefined);
+    const answer = { paymentId: 'pay_1', status: 'AUTHORIZED' };
+    api.authorize.mockRejectedValueOnce(failure(kind)).mockResolvedValueOnce(answer);
+    await carryOn();
+    expect(pause.mock.calls).toEqual([[500]]);
+    expect(orders.applyPayment.mock.calls).toEqual([[expect.objectContaining({ customerId: 'cust_1' }), answer]]);
+    expect([jobs.enqueueAgain, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+});
