@@ -3,6 +3,8 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import { register } from 'prom-client';
 import { lateAdmissions } from './json-body.guard';
 import { shedLoad } from './load-shedding';
 
@@ -88,6 +90,7 @@ describe('shedLoad', () => {
       'content-type': 'application/json; charset=utf-8',
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
+      vary: 'Accept',
       connection: 'keep-alive',
     });
     expect(JSON.parse(text)).toEqual({
@@ -116,8 +119,30 @@ describe('shedLoad', () => {
     request.flushHeaders();
     const refusal = await new Promise<IncomingMessage>((resolve) => request.once('response', resolve));
     expect(refusal.headers.connection).toBe('close');
+    const endless = await ask('/v1/orders', { method: 'POST', headers: { 'Transfer-Encoding': 'chunked' } });
+    expect(endless.headers.connection).toBe('close');
     isDraining = true;
     expect((await ask()).headers.connection).toBe('close');
+  });
+
+  it('counts each refusal once, and says once in a second how many there were', async () => {
+    const count = async () => {
+      const { values } = await register.getSingleMetric('http_requests_total')!.get();
+      const shed = values.find(({ labels }) => labels['route'] === 'shed' && labels['method'] === 'DELETE');
+      return shed?.value ?? 0;
+    };
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    await fill();
+    await delay(1_100); // what was refused before is told of
+    warn.mockClear();
+    for (const refused of [1, 2]) {
+      for (let n = 1; n <= refused; n += 1) await ask('/v1/orders', { method: 'DELETE' });
+      await until(() => warn.mock.calls.length >= refused);
+    }
+    const said = warn.mock.calls.map(([facts]) => facts as unknown);
+    warn.mockRestore();
+    expect(said).toEqual([1, 2].map((refused) => ({ refused, code: 'SERVICE_UNAVAILABLE' })));
+    expect(await count()).toBe(3);
   });
 
   it('has room again for each that was answered, or whose client is gone', async () => {
@@ -130,15 +155,58 @@ describe('shedLoad', () => {
     expect((await ask()).status).toBe(503);
   });
 
-  describe('does not begin what was given up', () => {
-    const aRequest = (socket: object = {}) => {
-      const req = { url: '/v1/orders', headers: {}, complete: true, socket };
-      return {
-        req,
-        res: Object.assign(new EventEmitter(), { req, destroyed: false, closed: false, writableLength: 0 }),
-      };
-    };
+  const aRequest = (socket: object = {}, { complete = true, bytes = 0 } = {}) => {
+    const headers = complete ? {} : { 'content-length': String(bytes) };
+    const req = Object.assign(new EventEmitter(), { url: '/v1/orders', headers, complete, socket });
+    const state = { destroyed: false, closed: false, writableLength: complete ? bytes : 0 };
+    return { req, res: Object.assign(new EventEmitter(), { req, ...state, destroy: jest.fn() }) };
+  };
 
+  it('keeps no place for a body that came when its client was gone', async () => {
+    const late = Array.from({ length: 10 }, () => aRequest({}, { complete: false, bytes: 10 }));
+    for (const { req, res } of late) server.emit('request', req, res);
+    await until(() => held.length === late.length);
+    for (const { res } of late) {
+      res.destroyed = true;
+      res.emit('close');
+    }
+    for (const { req } of late) lateAdmissions.get(req as never)?.();
+    held = [];
+    await fill();
+    expect((await ask()).status).toBe(503);
+  });
+
+  describe('holds nothing against anybody of', () => {
+    const BODY = { complete: false, bytes: 256 * 1024 };
+
+    it.each<[string, typeof BODY, (of: ReturnType<typeof aRequest>) => void]>([
+      ['a body that came', BODY, ({ req }) => req.emit('end')],
+      ['a body whose client is gone', BODY, ({ res }) => res.emit('close')],
+      [
+        'an answer that was read',
+        { complete: true, bytes: 256 * 1024 },
+        ({ res }) => ['prefinish', 'close'].forEach((event) => res.emit(event)),
+      ],
+    ])('%s', async (_, kind, end) => {
+      const clock = jest.spyOn(performance, 'now');
+      const begin = async (count: number) => {
+        const all = Array.from({ length: count }, () => aRequest({}, kind));
+        held = [];
+        for (const { req, res } of all) server.emit('request', req, res);
+        await until(() => held.length === count);
+        return all;
+      };
+      const all = await begin(300); // 75 MiB: more than may be held
+      all.forEach(end);
+      clock.mockReturnValue(performance.now() + 10_000);
+      const [late] = await begin(1);
+      late?.res.emit('prefinish');
+      clock.mockRestore();
+      expect(all.filter(({ res }) => res.destroy.mock.calls.length > 0)).toHaveLength(0);
+    });
+  });
+
+  describe('does not begin what was given up', () => {
     it('while it waited for its turn', async () => {
       const all = Array.from({ length: 300 }, () => aRequest());
       for (const { req, res } of all) server.emit('request', req, res);
