@@ -1,4 +1,4 @@
-import { newTimeId } from '@platform/paging';
+import { newTimeId } from '@platform/ids';
 import type { AuditRow } from './audit-row';
 import { RefusalLog } from './refusal-log';
 

@@ -1,4 +1,4 @@
-import { RefusedAs } from '@platform/errors';
+import { RefusedAs } from '@platform/validation';
 import { PageCursor } from './page-cursor';
 import { PageQuery } from './page.query';
 
