@@ -1,0 +1,39 @@
+import { OutboxSession } from './outbox-session';
+
+const MOST_ROWS = 500;
+
+describe('OutboxSession.read', () => {
+  /** @param sizes of the events that wait, in bytes */
+  function sessionWith(sizes: readonly number[]) {
+    const waiting = sizes.map((size, n) => ({ position: String(n), payload: 'x'.repeat(size) }));
+    const limits: number[] = [];
+    const query = async (_: string, [, limit]: [number[], number]) => {
+      limits.push(limit);
+      return { rows: waiting.slice(0, limit) };
+    };
+    const session = Reflect.construct(OutboxSession, [{ query }, { held: [0] }]) as OutboxSession;
+    return { session, limits };
+  }
+
+  const readFrom = async (session: OutboxSession) => (await session.read()).map(({ position }) => position);
+
+  it('takes no more than fits into one request to Kafka, and then asks for few', async () => {
+    const { session, limits } = sessionWith([300_000, 300_000, 300_000, 300_000, 300_000]);
+    expect(await readFrom(session)).toEqual(['0', '1']);
+    expect(session.hasMore).toBe(true);
+    expect(await readFrom(session)).toEqual(['0', '1']);
+    expect(limits).toEqual([MOST_ROWS, 4]);
+  });
+
+  it('takes an event by itself that is larger than that', async () => {
+    const { session } = sessionWith([900_000, 1]);
+    expect(await readFrom(session)).toEqual(['0']);
+    expect(session.hasMore).toBe(true);
+  });
+
+  it('takes all where all fit', async () => {
+    const { session } = sessionWith([300_000, 300_000]);
+    expect(await readFrom(session)).toEqual(['0', '1']);
+    expect(session.hasMore).toBe(false);
+  });
+});
