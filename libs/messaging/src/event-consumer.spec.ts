@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { KafkaContext } from '@nestjs/microservices';
 import { Spans } from '@platform/tracing';
 import { EventConsumer } from './event-consumer';
@@ -12,6 +13,8 @@ describe('EventConsumer.consume', () => {
   const aDelivery = () => new KafkaContext([message, 0, 'orders.events'] as never);
   const handlers = { 'order.created': () => Promise.resolve() };
 
+  afterEach(() => jest.restoreAllMocks());
+
   it('refuses a name that another consumer has, which would take its events from it', async () => {
     const delivery = aDelivery();
     await events.consume('payments', delivery, handlers);
@@ -20,5 +23,15 @@ describe('EventConsumer.consume', () => {
       'Two consumers of orders.events are named payments',
     );
     await events.consume('payments', aDelivery(), handlers);
+  });
+
+  it('leaves an event that fails to whoever has its partition now, when the group has taken that away', async () => {
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const once = jest.spyOn(inbox, 'once').mockRejectedValue(new Error('fails'));
+    const expelled = new Error('The coordinator is not aware of this member');
+    const heartbeat = () => Promise.reject(expelled);
+    const delivery = new KafkaContext([message, 0, 'orders.events', undefined, heartbeat, undefined] as never);
+    await expect(events.consume('payments', delivery, handlers)).rejects.toBe(expelled);
+    expect(once).toHaveBeenCalledTimes(1);
   });
 });

@@ -107,7 +107,7 @@ export class EventConsumer {
         if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt
         if (attempts < ATTEMPTS && !isFinal(error)) {
           this.logger.warn({ err: error, consumer, attempts }, 'An event failed; it is tried again');
-          // Without a heartbeat the group would give the partition to another while we wait.
+          // It rejects when the group gives the partition to another: the event is no longer ours to try.
           await context.getHeartbeat()?.();
           await delay(FIRST_BACKOFF_MS * 2 ** attempts * Math.random());
           continue;
