@@ -1,3 +1,4 @@
+import dns from 'node:dns';
 import { getEventListeners } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
@@ -402,6 +403,14 @@ describe('a failure', () => {
     const { failed, outcomes } = startClient(dependency.url);
     expect(await failed()).toMatchObject({ kind: 'network', code: 'ECONNREFUSED', wasSent: false });
     expect(await outcomes()).toEqual({ network_error: 3 });
+  });
+
+  it.each(['ENOTFOUND', 'EAI_AGAIN'])('knows that nothing was sent when its name is not found: %s', async (code) => {
+    type Callback = (error: Error) => void;
+    const lookup = (_name: string, _options: object, done: Callback) => done(Object.assign(new Error(code), { code }));
+    jest.spyOn(dns, 'lookup').mockImplementation(lookup as never);
+    const { failed } = startClient('http://payment.invalid', { maxAttempts: 1 });
+    expect(await failed()).toMatchObject({ kind: 'network', code, wasSent: false });
   });
 
   it('does not forget that an earlier attempt was sent', async () => {
@@ -905,6 +914,21 @@ describe('the token', () => {
     expect(await outcomes()).toEqual({ refused: 1, success: 2 });
   });
 
+  it('that is in use now is kept when the one before it is refused late', async () => {
+    const { endpoint, api, sent, get } = await startWithToken(token('old', 0.02), token('new'));
+    const { promise: isLate, resolve: beLate } = Promise.withResolvers<void>();
+    api.behave((req, res) => void isLate.then(() => answer(401)(req, res)), answer(200));
+    const first = get({ attemptTimeoutMs: 10_000 });
+    await until(() => api.received.length === 1);
+    await delay(30);
+    await get();
+    await delay(1_050);
+    beLate();
+    expect((await first).status).toBe(200);
+    expect(sent()).toEqual(['Bearer old', 'Bearer new', 'Bearer new']);
+    expect(endpoint.received).toHaveLength(2);
+  });
+
   it('is not fetched anew for each attempt with a dependency that takes none', async () => {
     const { endpoint, api, failed } = await startWithToken(token('good'));
     api.behave(answer(401));
@@ -968,6 +992,14 @@ describe('the token', () => {
     expect(await outcomes()).toEqual({ no_token: SETTINGS.maxAttempts });
   });
 
+  it('leaves no connection to its endpoint behind at the shutdown', async () => {
+    const { endpoint, get, client } = await startWithToken(token('one'));
+    await get();
+    expect(endpoint.sockets.map(({ destroyed }) => destroyed)).toEqual([false]);
+    await client.onApplicationShutdown();
+    await until(() => endpoint.sockets.every(({ destroyed }) => destroyed));
+  });
+
   it('that cannot be had opens the circuit', async () => {
     const endpoint = await startDependency(answer(500));
     const api = await startDependency(answer(200));
@@ -995,6 +1027,20 @@ describe('the shutdown', () => {
     await until(() => dependency.sockets.every(({ destroyed }) => destroyed));
     await client.onApplicationShutdown();
     expect(dependency.received).toHaveLength(2);
+  });
+
+  it('finds no timer of an attempt that has ended, and stops that of the circuit', async () => {
+    const [begin, repeat] = [jest.spyOn(globalThis, 'setTimeout'), jest.spyOn(globalThis, 'setInterval')];
+    const [end, endRepeated] = [jest.spyOn(globalThis, 'clearTimeout'), jest.spyOn(globalThis, 'clearInterval')];
+    const dependency = await startDependency(answer(200));
+    const { client, get } = startClient(dependency.url);
+    await get({ attemptTimeoutMs: 20_000 });
+    await client.onApplicationShutdown();
+    const ofAttempts = begin.mock.results.filter((_, n) => Number(begin.mock.calls[n]?.[1]) > 10_000);
+    const timers = [...ofAttempts, ...repeat.mock.results].map(({ value }) => value as unknown);
+    expect(timers).toHaveLength(2);
+    const ended = [...end.mock.calls, ...endRepeated.mock.calls].flat();
+    for (const timer of timers) expect(ended).toContain(timer);
   });
 
   it('ends the pause of a request', async () => {
