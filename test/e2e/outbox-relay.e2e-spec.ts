@@ -122,6 +122,7 @@ describeWithKafka('OutboxRelay with Kafka', () => {
       { aggregateid: tooLarge, reason: 'Kafka refuses the event' },
     ]);
     await until('the metric', async () => /^outbox_parked 1$/m.test((await orders('/metrics')).text));
+    await until('a backlog without them', async () => /^outbox_backlog 0$/m.test((await orders('/metrics')).text));
 
     // What the runbook says: mend the event, and let the aggregate go on.
     await service.database.query(
