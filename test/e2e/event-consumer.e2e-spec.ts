@@ -266,6 +266,9 @@ describeWithKafka('Events of Kafka', () => {
     const subject = 'ord_00000000000000000000000000';
     await tell(subject, { headers: { ce_type: 'order.created' } });
     const letter = await letterOf(subject, 'payments');
-    expect(letter.headers['dlq-reason']).toContain('foreign key');
+    expect(letter.headers).toMatchObject({
+      'dlq-reason': expect.stringContaining('foreign key'),
+      'dlq-attempts': '1',
+    });
   });
 });
