@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Database } from '@platform/database';
+import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
@@ -68,6 +69,18 @@ describe('OrderLifecycleService', () => {
     const findWith = (columns: string) => lifecycle.findWith(orderId, { table: 'payments', columns });
     await expect(findWith('asked_at')).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' }); // has no payment yet
     await expect(findWith('attempts')).rejects.toThrow('Two statements are named find-orders-with-payments');
+  });
+});
+
+describe('OrderStore', () => {
+  it('gives an order that two tenants ask for at the same time to the one whose it is', async () => {
+    const store = service.app.get(OrderStore, { strict: false });
+    const uuid = toOrderUuid(await place('cust_of_two'));
+    for (const read of ['find', 'show'] as const) {
+      const [own, other] = await Promise.all(['acme', 'globex'].map((tenantId) => store[read](tenantId, uuid)));
+      expect(own).toMatchObject({ id: uuid, customerId: 'cust_of_two' });
+      expect(other).toBeUndefined();
+    }
   });
 });
 
