@@ -44,6 +44,20 @@ describe('Idempotency of POST /v1/orders', () => {
     expect(await countOf('outbox', first.body.orderId)).toBe(1);
   });
 
+  it('counts an order once, and each time that its answer is given again', async () => {
+    const counts = async () => {
+      const { text } = await api(service.url)('/metrics');
+      const names = ['orders_created_total', 'idempotent_replays_total'];
+      return names.map((name) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]));
+    };
+    const [created = NaN, replays = NaN] = await counts();
+    const body = anOrder();
+    await orders('/v1/orders', { body });
+    expect(await counts()).toEqual([created + 1, replays]);
+    await orders('/v1/orders', { body });
+    expect(await counts()).toEqual([created + 1, replays + 1]);
+  });
+
   it('takes the key from the header, bare or quoted, or from the body, as one and the same', async () => {
     const { idempotencyKey, ...body } = anOrder();
     const first = await orders('/v1/orders', { body, headers: { 'idempotency-key': idempotencyKey } });
