@@ -43,15 +43,15 @@ describe('Retention', () => {
        SELECT 'payments', $2 || '-' || n, now() - $2::float * interval '1 hour' FROM generate_series(1, $1::int) AS n`,
       [count, hours],
     );
-  const order = async (days: number, status: string, payment: string | null, { asked = true } = {}) => {
+  const order = async (days: number, status: string, payment: string | null, { asked = true, count = 1 } = {}) => {
     const [row] = await query<{ id: string }>(
       `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
                            event_sequence, created_at, updated_at, payment_status)
        SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7000' || '8000' ||
                substr(md5(random()::text), 1, 12))::uuid,
               't', 'c', 'cust', $2, 'USD', 1, '[]', 1, 1, moment, moment, $3
-       FROM (SELECT now() - $1::float * interval '1 day' AS moment) AS m RETURNING id`,
-      [days, status, payment],
+       FROM generate_series(1, $4::int), (SELECT now() - $1::float * interval '1 day' AS moment) AS m RETURNING id`,
+      [days, status, payment, count],
     );
     const id = row?.id ?? '';
     await query('INSERT INTO payments (order_id, asked_at) VALUES ($1, CASE WHEN $2 THEN now() END)', [id, asked]);
@@ -120,6 +120,28 @@ describe('Retention', () => {
     await make();
     expect(await retention.sweep()).toMatchObject({ orders: isDeleted ? 1 : 0 });
     expect(await left('orders')).toBe(isDeleted ? 0 : 1);
+  });
+
+  it('goes on behind a whole batch of orders, also where it had to keep one of them', async () => {
+    const oldest = await order(300, 'CONFIRMED', 'AUTHORIZED');
+    await events(1, 1, { published: false, aggregate: fromUUID(oldest, 'ord') });
+    await order(200, 'CONFIRMED', 'AUTHORIZED', { count: 1_000 });
+    expect(await retention.sweep()).toMatchObject({ orders: 1_000 });
+    expect(await query('SELECT id FROM orders')).toEqual([{ id: oldest }]);
+  });
+
+  it('leaves an order that somebody holds for the next time, and deletes the others', async () => {
+    const held = await order(300, 'CONFIRMED', 'AUTHORIZED');
+    await order(200, 'CONFIRMED', 'AUTHORIZED');
+    await query('BEGIN');
+    try {
+      await query('SELECT FROM orders WHERE id = $1 FOR UPDATE', [held]);
+      expect(await retention.sweep()).toMatchObject({ orders: 1 });
+    } finally {
+      await query('ROLLBACK');
+    }
+    expect(await query('SELECT id FROM orders')).toEqual([{ id: held }]);
+    expect(await retention.sweep()).toMatchObject({ orders: 1 });
   });
 
   it('deletes the events of audit blocks that are older, and keeps the blocks', async () => {
