@@ -4,6 +4,7 @@ import { directConnection } from '@platform/database';
 import { deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
+import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
 import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
@@ -213,6 +214,16 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     ).toEqual(Array(2).fill([first.body.pseudonym, 'compliance', 'succeeded']));
   });
 
+  it('has the dead letters looked through a day later too, for events that were still on their way', async () => {
+    const { body } = await erase(compliance, aCustomer());
+    const jobs = await service.database.query(
+      `SELECT FROM graphile_worker._private_jobs
+       WHERE payload ->> 'pseudonym' = $1 AND run_at > now() + interval '23 hours'`,
+      [body.pseudonym],
+    );
+    expect(jobs).toHaveLength(1);
+  });
+
   it('tells which orders were the customer’s, part by part where there are many', async () => {
     const customerId = aCustomer();
     const receipt = await orders('/v1/orders', { body: anOrder({ customerId }) });
@@ -314,6 +325,95 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     expect(kept).toHaveLength(1);
   });
 
+  describe('where nobody knows what became of a payment', () => {
+    const losePayment = async (client: Api, customerId: string, status: string) => {
+      const { orderId } = (await client('/v1/orders', { body: anOrder({ customerId }) })).body;
+      await until('the payment', async () => (await client(`/v1/orders/${orderId}`)).body.status !== 'PENDING');
+      await service.database.query(
+        'UPDATE orders SET status = $2, payment_id = NULL, payment_status = NULL WHERE customer_id = $1',
+        [customerId, status],
+      );
+    };
+
+    it('is refused, also when the order was cancelled', async () => {
+      const customerId = aCustomer();
+      await losePayment(orders, customerId, 'CANCELLED');
+      const { status, body } = await erase(compliance, customerId);
+      expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    });
+
+    it('does not mind when it is of another tenant', async () => {
+      const customerId = aCustomer();
+      await losePayment(foreign, customerId, 'PENDING');
+      await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+      const { status, body } = await erase(compliance, customerId);
+      expect([status, body.ordersErased]).toEqual([200, 1]);
+    });
+  });
+
+  it('waits for no lock for long, and has the client try again', async () => {
+    const customerId = aCustomer();
+    await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    const holder = new Client(service.database.superuserUrl);
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM orders WHERE customer_id = $1 FOR UPDATE', [customerId]);
+    const start = performance.now();
+    const { status, headers, body } = await erase(compliance, customerId);
+    const waitedMs = performance.now() - start;
+    await holder.end();
+    expect([status, body.error.code, headers.get('retry-after')]).toEqual([503, 'SERVICE_UNAVAILABLE', '1']);
+    expect(waitedMs).toBeLessThan(10_000); // two seconds, on a machine with nothing else to do
+    expect((await erase(compliance, customerId)).body.ordersErased).toBe(1);
+  });
+
+  it('is tried again where it was chosen to end a deadlock', async () => {
+    const customerId = aCustomer();
+    await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    await service.database.query(`
+      CREATE SEQUENCE attempts;
+      CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+      BEGIN
+        IF nextval('attempts') = 1 THEN RAISE 'deadlock detected' USING ERRCODE = '40P01'; END IF;
+        RETURN NEW;
+      END $$;
+      CREATE TRIGGER deadlock BEFORE INSERT ON erasures FOR EACH ROW EXECUTE FUNCTION deadlock()`);
+    const { status, body } = await erase(compliance, customerId);
+    const attempts = await service.database.query('SELECT last_value::int FROM attempts');
+    await service.database.query('DROP FUNCTION deadlock CASCADE; DROP SEQUENCE attempts');
+    expect([status, body.ordersErased, attempts]).toEqual([200, 1, [{ last_value: 2 }]]);
+  });
+
+  it('locks events in the order in which the relay does', async () => {
+    const customerId = aCustomer();
+    const created = [];
+    for (let n = 1; n <= 2; n += 1) created.push(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    await Promise.all(created.map(ended));
+    const [other, first] = created.map(({ body }) => body.orderId as string).sort();
+    // The first by its position alone: whichever way they are found, it is the last.
+    await service.database.query(
+      `INSERT INTO outbox (position, id, aggregatetype, aggregateid, type, payload, sequence, published_at)
+       OVERRIDING SYSTEM VALUE VALUES (-1, gen_random_uuid(), 'order', $1, 'order.test', '{}', 9, now())`,
+      [first],
+    );
+    const holder = new Client(service.database.superuserUrl);
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM outbox WHERE position = -1 FOR UPDATE');
+    const erasure = erase(compliance, customerId);
+    await until('the wait for the event', async () => {
+      const waiting = `SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH theirs AS%'`;
+      return (await service.database.query(waiting)).length > 0;
+    });
+    const free = await service.database.query('SELECT FROM outbox WHERE aggregateid = $1 FOR UPDATE SKIP LOCKED', [
+      other,
+    ]);
+    await holder.end();
+    await erasure;
+    expect(free).toHaveLength(2);
+  });
+
   it('waits for payments that are answered soon, and none of them is made twice', async () => {
     const customerId = aCustomer();
     const created: Answer[] = await Promise.all(
@@ -351,30 +451,54 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
 });
 
 describeWithKafka('Erasure, with Kafka,', () => {
-  it('takes the customer out of the dead letters, and tells the topic', async () => {
-    const brokers = pieces().kafkaBrokers ?? '';
-    const service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: brokers });
-    const { orders, compliance } = await clientsOf(service);
-    const kafka = service.config.kafka;
-    if (!kafka) throw new Error('The service has no Kafka');
-    const deadLetters = new KafkaDeadLetters(kafka);
-    const customerId = aCustomer();
+  const brokers = pieces().kafkaBrokers ?? '';
+  let service: TestService;
+  let orders: Api;
+  let compliance: Api;
+  let kafka: NonNullable<TestService['config']['kafka']>;
+  let deadLetters: KafkaDeadLetters;
+
+  beforeAll(async () => {
+    service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: brokers });
+    ({ orders, compliance } = await clientsOf(service));
+    if (!service.config.kafka) throw new Error('The service has no Kafka');
+    kafka = service.config.kafka;
+    deadLetters = new KafkaDeadLetters(kafka);
+  });
+  afterAll(async () => {
+    await deadLetters.onApplicationShutdown();
+    await service.stop();
+  });
+
+  const placeAndPay = async (customerId: string) => {
     const { orderId } = (await orders('/v1/orders', { body: anOrder({ customerId }) })).body;
     await until('the payment', async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED');
-    const letter = (key: string, value: object | string) =>
-      deadLetters.send({
-        message: {
-          key: Buffer.from(key),
-          value: Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)),
-          headers: { ce_type: 'order.created' },
-        },
-        topic: ORDERS_TOPIC,
-        partition: 0,
-        offset: '0',
-        consumer: 'test',
-        reason: 'test',
-        attempts: 5,
-      });
+    return orderId as string;
+  };
+  const letter = (key: string, value: object | string) =>
+    deadLetters.send({
+      message: {
+        key: Buffer.from(key),
+        value: Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)),
+        headers: { ce_type: 'order.created' },
+      },
+      topic: ORDERS_TOPIC,
+      partition: 0,
+      offset: '0',
+      consumer: 'test',
+      reason: 'test',
+      attempts: 5,
+    });
+  const read = () => openLetters(kafka, deadLetterTopicOf(ORDERS_TOPIC));
+  /** The workers of other tests meet the order too, do not know it, and write letters of their own. */
+  const ourLetters = async (orderId: string) =>
+    (await read()).filter(
+      ({ key, headers }) => key?.toString() === orderId && String(headers['dlq-consumer']) === 'test',
+    );
+
+  it('takes the customer out of the dead letters, and tells the topic', async () => {
+    const customerId = aCustomer();
+    const orderId = await placeAndPay(customerId);
     const theirs = { orderId, customerId, items: [], metadata: { customerId } };
     const bystander = randomUUID();
     await letter(orderId, theirs);
@@ -382,14 +506,10 @@ describeWithKafka('Erasure, with Kafka,', () => {
     await letter(bystander, { customerId: bystander });
 
     const { body } = await erase(compliance, customerId);
-    const read = () => openLetters(kafka, deadLetterTopicOf(ORDERS_TOPIC));
     const ours = await until(
       'the dead letters to be rewritten',
       async () => {
-        // The workers of other tests meet the order too, do not know it, and write letters of their own.
-        const found = (await read()).filter(
-          ({ key, headers }) => key?.toString() === orderId && String(headers['dlq-consumer']) === 'test',
-        );
+        const found = await ourLetters(orderId);
         return found.length === 1 && found;
       },
       30_000,
@@ -405,7 +525,32 @@ describeWithKafka('Erasure, with Kafka,', () => {
     expect(event.value).not.toContain(customerId);
     await until('the whole topic', () => topic.messages.some(({ key }) => key === orderId));
     expect(topic.messages.filter(({ value }) => value.includes(customerId))).toEqual([]);
-    await Promise.all([topic.close(), events.close(), deadLetters.onApplicationShutdown()]);
-    await service.stop();
+    await Promise.all([topic.close(), events.close()]);
   });
+
+  it('rewrites dead letters when no other does, and leaves nothing that a client wrote in them', async () => {
+    const customerId = aCustomer();
+    const orderId = await placeAndPay(customerId);
+    const pseudonym = pseudonymOf(service.config.pseudonymKey ?? '', 'acme', customerId);
+    const values = [
+      { orderId, customerId, items: [], metadata: { customerId }, reason: `asked for by ${customerId}` },
+      { orderId, customerId: pseudonym, items: [], metadata: { customerId } },
+      { orderId, customerId: pseudonym, items: [], reason: `asked for by ${customerId}` },
+    ];
+    for (const value of values) await letter(orderId, value);
+    const texts = async () => (await ourLetters(orderId)).map(({ value }) => String(value)).sort();
+
+    await service.database.query('SELECT pg_advisory_lock(6021774390518)');
+    expect((await erase(compliance, customerId)).body.pseudonym).toBe(pseudonym);
+    await until('the job to be put off', async () => {
+      const later = `SELECT FROM graphile_worker._private_jobs
+        WHERE payload ->> 'pseudonym' = $1 AND run_at BETWEEN now() AND now() + interval '1 minute'`;
+      return (await service.database.query(later, [pseudonym])).length > 0;
+    });
+    expect(await texts()).toEqual(values.map((value) => JSON.stringify(value)).sort());
+    await service.database.query('SELECT pg_advisory_unlock(6021774390518)');
+
+    const rewritten = values.map(() => JSON.stringify({ orderId, customerId: pseudonym, items: [] }));
+    await until('the rewriting', async () => (await texts()).join() === rewritten.join(), 30_000);
+  }, 90_000);
 });
