@@ -24,7 +24,7 @@ const { values: args } = parseArgs({
 
 const TIMES_CAPACITY = 3;
 const PEAK_CONNECTIONS = 64;
-const MOST_CONNECTIONS = 2_000;
+const MAX_CONNECTIONS = 2_000;
 const WARM_UP_MS = 3_000;
 const PEAK_MS = 3_000;
 const STORM_MS = 4_000;
@@ -45,7 +45,7 @@ const ORDER = JSON.stringify({
 
 const authorization = `Bearer ${await fetchToken()}`;
 const pool = new Pool(args.target, {
-  connections: MOST_CONNECTIONS,
+  connections: MAX_CONNECTIONS,
   headersTimeout: 15_000,
   bodyTimeout: 15_000,
 });
@@ -111,7 +111,7 @@ async function openLoop(rate, ms) {
   let [unsent, onTheirWay] = [0, 0];
   for (let now = start; now < start + ms; now = performance.now()) {
     const due = Math.floor(((now - start) * rate) / 1_000);
-    while (sent.length + unsent < due && onTheirWay < MOST_CONNECTIONS) {
+    while (sent.length + unsent < due && onTheirWay < MAX_CONNECTIONS) {
       onTheirWay += 1;
       // Counted from when it was due, so a late tick counts; what was never sent is in no time.
       const answer = sendOrder(start + ((sent.length + unsent) * 1_000) / rate);

@@ -16,8 +16,8 @@ const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
 
 /** Every line of JSON is indented by its depth: of a small value that is deep that makes hundreds of megabytes. */
-const LARGEST_INDENTED = 64 * 1024;
-const DEEPEST_INDENTED = 16;
+const MAX_INDENTED_BYTES = 64 * 1024;
+const MAX_INDENTED_DEPTH = 16;
 
 const TOPIC = deadLetterTopicOf(ORDERS_TOPIC);
 const NONE = `There are no open letters in ${TOPIC}`;
@@ -147,10 +147,10 @@ function toText(bytes: Buffer): string {
 }
 
 function indented(value: Buffer): string {
-  if (value.length > LARGEST_INDENTED) return toText(value);
+  if (value.length > MAX_INDENTED_BYTES) return toText(value);
   try {
     const json: unknown = JSON.parse(value.toString());
-    return depthOf(json) > DEEPEST_INDENTED ? toText(value) : escaped(JSON.stringify(json, null, 2));
+    return depthOf(json) > MAX_INDENTED_DEPTH ? toText(value) : escaped(JSON.stringify(json, null, 2));
   } catch {
     return toText(value);
   }

@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 
 /** What one client can make us hold is a body of 256 KiB or a page of 1 MiB; a pod has 512 MiB for all. */
-const MOST_BYTES = 64 * 1024 * 1024;
+const MAX_BYTES = 64 * 1024 * 1024;
 /** Nobody is cut off before. */
 const PATIENCE_MS = 2_000;
 const REPORT_EVERY_MS = 1_000;
@@ -27,7 +27,7 @@ export class HeldBytes {
     this.held.set(holder, { bytes, since: now });
     this.sum += bytes;
     for (const [oldest, { since }] of this.held) {
-      if (this.sum <= MOST_BYTES || now - since < PATIENCE_MS) break;
+      if (this.sum <= MAX_BYTES || now - since < PATIENCE_MS) break;
       this.release(oldest);
       oldest.destroy();
       this.report();

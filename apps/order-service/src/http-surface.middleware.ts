@@ -2,7 +2,7 @@ import { ServiceError } from '@platform/errors';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
 
-const MOST_HEADERS = 100;
+const MAX_HEADERS = 100;
 
 /** Answers are read by programs: nothing in them is to be shown, run, framed or guessed at. */
 export const API_HEADERS = headersOf(
@@ -58,8 +58,8 @@ function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void 
 
 /** Node would drop the headers beyond its own count without a word, `Authorization` perhaps among them. */
 function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): void {
-  const isWithinLimit = req.rawHeaders.length <= 2 * MOST_HEADERS;
-  next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MOST_HEADERS} request headers`));
+  const isWithinLimit = req.rawHeaders.length <= 2 * MAX_HEADERS;
+  next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MAX_HEADERS} request headers`));
 }
 
 /** Of several of these Node takes the first; whoever stands before us may have judged the last. */

@@ -12,13 +12,13 @@ import { BODY_BYTES, lateAdmissions } from './json-body.guard';
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
  * queue behind the batches under way (`Batcher`) would hold them.
  */
-const MOST_AT_ONCE = 384;
+const MAX_CONCURRENT = 384;
 /** Of those, how many begin before Node looks for new ones: about 20 ms of work, for which a refusal has to wait. */
-const MOST_IN_A_TURN = 64;
+const MAX_PER_TURN = 64;
 /** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
-const LONGEST_LOOK_MS = 20;
+const MAX_LOOK_MS = 20;
 /** Requests that a client may send ahead on one connection; with more it is cut off. */
-const MOST_AHEAD = 16;
+const MAX_PIPELINED = 16;
 const REPORT_EVERY_MS = 1_000;
 /** What Node holds of a file for a client that does not read. */
 const STREAM_BYTES = 128 * 1024;
@@ -65,7 +65,7 @@ class Admission {
     const before = line.last;
     line.last = res;
     if (before.closed) return this.arrive(req, res);
-    if (line.ahead >= MOST_AHEAD) return void socket.destroy();
+    if (line.ahead >= MAX_PIPELINED) return void socket.destroy();
     line.ahead += 1;
     before.once('close', () => {
       line.ahead -= 1;
@@ -76,8 +76,8 @@ class Admission {
   private arrive(req: IncomingMessage, res: ServerResponse): void {
     if (FOR_OPERATORS.test(req.url ?? '')) return this.start(req, res);
     const { waiting } = this;
-    if (waiting.length > 0 && performance.now() - this.lookingSince > LONGEST_LOOK_MS) this.takeTurn();
-    if (waiting.length + this.atWork >= MOST_AT_ONCE) return refuse(req, res, this.isDraining());
+    if (waiting.length > 0 && performance.now() - this.lookingSince > MAX_LOOK_MS) this.takeTurn();
+    if (waiting.length + this.atWork >= MAX_CONCURRENT) return refuse(req, res, this.isDraining());
     waiting.push([req, res]);
     if (this.isScheduled) return;
     this.isScheduled = true;
@@ -92,7 +92,7 @@ class Admission {
 
   private takeTurn(): void {
     this.lookingSince = performance.now();
-    for (const [req, res] of this.waiting.splice(0, MOST_IN_A_TURN)) {
+    for (const [req, res] of this.waiting.splice(0, MAX_PER_TURN)) {
       if (res.destroyed) continue; // the client is gone
       if (req.complete) this.takePlace(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
@@ -105,7 +105,7 @@ class Admission {
   }
 
   private admitLate(res: ServerResponse): boolean {
-    const hasPlace = this.atWork < MOST_AT_ONCE;
+    const hasPlace = this.atWork < MAX_CONCURRENT;
     if (hasPlace) this.takePlace(res);
     return hasPlace;
   }

@@ -6,12 +6,12 @@ import { type AuditRow, auditRow } from './audit-row';
 import { AuditTrail } from './audit-trail';
 
 /** Rows that wait at most; those beyond are counted, and the count is written down. */
-const MOST_WAITING = 5_000;
+const MAX_WAITING = 5_000;
 /**
  * A bucket of tokens for the refusals that no rate limit bounds: those of unknown callers, and those beyond a limit. Filled
  * without a pause they come to 0.4 GB a day, for each process.
  */
-const MOST_UNLIMITED = 600;
+const MAX_UNLIMITED = 600;
 const UNLIMITED_A_SECOND = 10;
 const BATCH_ROWS = 500;
 /** Refusals that come within this time share a statement. */
@@ -29,7 +29,7 @@ export class RefusalLog implements OnApplicationShutdown {
   private dropped = 0;
   private timer: NodeJS.Timeout | undefined;
   private hasFailed = false;
-  private budget = MOST_UNLIMITED;
+  private budget = MAX_UNLIMITED;
   private budgetedAt = 0;
   private writing: Promise<void> | undefined;
 
@@ -39,7 +39,7 @@ export class RefusalLog implements OnApplicationShutdown {
   ) {}
 
   add(row: AuditRow): void {
-    if (this.waiting.length >= MOST_WAITING || this.isBeyondBudget(row)) {
+    if (this.waiting.length >= MAX_WAITING || this.isBeyondBudget(row)) {
       this.dropped += 1;
       this.droppedTotal.inc();
       this.schedule(GATHER_MS);
@@ -53,7 +53,7 @@ export class RefusalLog implements OnApplicationShutdown {
     if (clientId !== null && statusCode !== 429) return false;
     const now = performance.now();
     const refill = ((now - this.budgetedAt) / 1_000) * UNLIMITED_A_SECOND;
-    this.budget = Math.min(MOST_UNLIMITED, this.budget + refill);
+    this.budget = Math.min(MAX_UNLIMITED, this.budget + refill);
     this.budgetedAt = now;
     if (this.budget < 1) return true;
     this.budget -= 1;

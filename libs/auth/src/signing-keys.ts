@@ -11,9 +11,9 @@ import { VerificationKey } from './verification-key';
 /** A provider may be slow as long as known keys suffice; discovery and keys together. */
 const FETCH_TIMEOUT_MS = 5_000;
 /** A request does not wait longer for the provider, so that it is answered within 2 s. */
-const LONGEST_WAIT_MS = 1_500;
+const MAX_WAIT_MS = 1_500;
 /** Calls that wait for a key. While the provider hangs, more would take all places from those with a known one. */
-const MOST_WAITING = 128;
+const MAX_WAITING = 128;
 /** How long a revoked key may still be used. */
 const REFRESH_MS = 5 * 60_000;
 /** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
@@ -71,7 +71,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
    * @throws {errors.JWKSNoMatchingKey} also when the provider was asked a moment ago, or is away
    */
   async find(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
-    const deadline = performance.now() + LONGEST_WAIT_MS;
+    const deadline = performance.now() + MAX_WAIT_MS;
     if (!this.areFresh) await this.fetched(deadline);
     for (;;) {
       if (!this.areFresh) throw ServiceError.unavailable(new Error(this.lastError));
@@ -111,7 +111,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
 
   /** Resolves when the fetch under way has ended, well or not; at once if there is none. */
   private async fetched(deadline: number): Promise<void> {
-    if (this.waiting >= MOST_WAITING) throw ServiceError.unavailable(new Error('Too many wait for keys already'));
+    if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many wait for keys already'));
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
       const giveUp = () => reject(ServiceError.unavailable(new Error('The identity provider is slow to answer')));

@@ -152,7 +152,7 @@ const OUTBOUND = {
   SCOPE: z.string().optional(),
 };
 
-const MOST_CALLS = 10_000_000;
+const MAX_CALLS = 10_000_000;
 /** Each may be given as `<NAME>_FILE` too, the path of a file that holds it, as orchestrators mount secrets. */
 const SECRETS = [
   'DATABASE_URL',
@@ -252,9 +252,9 @@ const environment = z.object({
   OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
   OTEL_EXPORTER_OTLP_HEADERS: headers.default({}),
   OTEL_RESOURCE_ATTRIBUTES: pairs.default({}),
-  RATE_LIMIT_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
-  RATE_LIMIT_OVERRIDES: limits(MOST_CALLS).default([]),
-  RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MOST_CALLS).default(6_000),
+  RATE_LIMIT_PER_MINUTE: integer(0, MAX_CALLS).default(6_000),
+  RATE_LIMIT_OVERRIDES: limits(MAX_CALLS).default([]),
+  RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MAX_CALLS).default(6_000),
 
   ...prefixed('PAYMENT_API', OUTBOUND),
   PAYMENT_GIVE_UP_HOURS: decimal(0.001, 8_760).default(24),

@@ -4,19 +4,19 @@ import { isLocked } from './database-errors';
 import { refuseWithinTransaction } from './open-transaction';
 
 /** While this many batches are on their way to the database, what comes waits for the next one. */
-const MOST_IN_FLIGHT = 2;
-const LARGEST_BATCH = 64;
-const HEAVIEST_BATCH = 1_000;
+const MAX_IN_FLIGHT = 2;
+const MAX_BATCH_SIZE = 64;
+const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
 const WORTH_TWO_BATCHES = 16;
 /** Not reached where those who add are limited themselves, as are requests (384 at once) and events (200 per consumer). */
-const LONGEST_QUEUE = 1_000;
+const MAX_QUEUE_LENGTH = 1_000;
 
 /**
  * When the items of a batch are sent one by one, the rest is given up after this many that `lock_timeout` ended: the table
  * may be locked, and each would wait for as long.
  */
-const MOST_LOCKED = 1;
+const MAX_LOCKED = 1;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
@@ -51,14 +51,14 @@ export class Batcher<Item, Result> {
    */
   async add(item: Item): Promise<Result> {
     refuseWithinTransaction(); // whoever sets off a batch does so for all of it
-    if (this.waiting.length >= LONGEST_QUEUE) throw ServiceError.unavailable(new Error('Too many wait already'));
+    if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
     // Those that are added together go together; who finds others waiting goes when they do.
     if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
     return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
   }
 
   private sendNext(): void {
-    while (this.inFlight < MOST_IN_FLIGHT && this.waiting.length > 0) {
+    while (this.inFlight < MAX_IN_FLIGHT && this.waiting.length > 0) {
       const batch = this.waiting.splice(0, this.nextLength());
       this.inFlight += 1;
       void runInContext(newContext(), () => this.settle(batch)).finally(() => {
@@ -72,7 +72,7 @@ export class Batcher<Item, Result> {
     let weight = 0;
     const end = this.waiting.findIndex(({ item }, index) => {
       weight += this.weigh(item);
-      return index > 0 && (index === LARGEST_BATCH || weight > HEAVIEST_BATCH);
+      return index > 0 && (index === MAX_BATCH_SIZE || weight > MAX_BATCH_WEIGHT);
     });
     const length = end === -1 ? this.waiting.length : end;
     return this.inFlight === 0 && length >= WORTH_TWO_BATCHES ? Math.ceil(length / 2) : length;
@@ -91,7 +91,7 @@ export class Batcher<Item, Result> {
       if (!own) continue;
       one.reject(own);
       if (!ServiceError.isUnavailable(own)) continue;
-      if (isLocked(own) && (locked += 1) <= MOST_LOCKED) continue;
+      if (isLocked(own) && (locked += 1) <= MAX_LOCKED) continue;
       return this.giveUp(batch.slice(index + 1), own);
     }
   }

@@ -1,7 +1,7 @@
 import { ENDS_CONDITION, FOLLOWS_TABLE, SET_OPERATIONS, type Sql, statementsOf } from './sql-statements';
 
 /** Texts that are generated can be many. */
-const MOST_TEXTS = 1_000;
+const MAX_TEXTS = 1_000;
 
 /** The numbers of the parameters that are to be the tenant, or why the text is refused whatever its values are. */
 type Judgement = readonly number[] | string;
@@ -35,7 +35,7 @@ export class TenantWall {
     const known = this.judgements.get(text);
     if (known !== undefined) return known;
     const judgement = this.judge(text);
-    if (this.judgements.size >= MOST_TEXTS) this.judgements.clear();
+    if (this.judgements.size >= MAX_TEXTS) this.judgements.clear();
     this.judgements.set(text, judgement);
     return judgement;
   }

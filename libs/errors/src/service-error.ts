@@ -7,9 +7,9 @@ export interface ErrorDetail {
 }
 
 /** A client that got this many things wrong does not read on. */
-const MOST_DETAILS = 100;
+const MAX_DETAILS = 100;
 /** Characters of a path or a message, which can hold what the client called a field. */
-const LONGEST_TEXT = 512;
+const MAX_TEXT_LENGTH = 512;
 
 interface ServiceErrorOptions {
   readonly details?: readonly ErrorDetail[];
@@ -31,9 +31,9 @@ export class ServiceError extends Error {
     options: ServiceErrorOptions = {},
   ) {
     super(message, { cause: options.cause });
-    this.details = options.details?.slice(0, MOST_DETAILS).map(({ field, message }) => ({
-      field: field.slice(0, LONGEST_TEXT),
-      message: message.slice(0, LONGEST_TEXT),
+    this.details = options.details?.slice(0, MAX_DETAILS).map(({ field, message }) => ({
+      field: field.slice(0, MAX_TEXT_LENGTH),
+      message: message.slice(0, MAX_TEXT_LENGTH),
     }));
     this.headers = options.headers ?? {};
   }

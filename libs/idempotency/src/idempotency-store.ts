@@ -22,7 +22,7 @@ export interface KeyedRequest {
   readonly answer: string;
 }
 
-const MOST_ROUNDS = 3;
+const MAX_ROUNDS = 3;
 
 interface Remembered {
   readonly is_same: boolean;
@@ -76,7 +76,7 @@ export class IdempotencyStore {
     take: () => Promise<boolean>,
   ): Promise<string | undefined> {
     // A key can vanish before it is read, when its time is up. Then it is free, and can be taken.
-    for (let round = 1; round <= MOST_ROUNDS; round += 1) {
+    for (let round = 1; round <= MAX_ROUNDS; round += 1) {
       if (await take()) return undefined;
       const answer = await this.recall(scope, key, fingerprint);
       if (answer !== undefined) return answer;

@@ -1,7 +1,7 @@
 import { randomHex } from '@platform/request-context';
 
-const MOST_IN_A_MILLISECOND = 0xfff;
-const LONGEST_STEP_BACK_MS = 10_000;
+const MAX_PER_MILLISECOND = 0xfff;
+const MAX_STEP_BACK_MS = 10_000;
 
 let lastMoment = 0;
 let countInMoment = 0;
@@ -16,10 +16,10 @@ let groupsMoment = Number.NaN;
  */
 export function newTimeId(): string {
   const now = Date.now();
-  if (lastMoment - now > LONGEST_STEP_BACK_MS) lastMoment = 0; // the clock was wrong before
+  if (lastMoment - now > MAX_STEP_BACK_MS) lastMoment = 0; // the clock was wrong before
   countInMoment = now > lastMoment ? 0 : countInMoment + 1;
   lastMoment = Math.max(now, lastMoment);
-  if (countInMoment > MOST_IN_A_MILLISECOND) {
+  if (countInMoment > MAX_PER_MILLISECOND) {
     lastMoment += 1;
     countInMoment = 0;
   }

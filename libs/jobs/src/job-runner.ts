@@ -33,9 +33,9 @@ const GRACE_MS = 10_000;
 const LOOK_MS = 5_000;
 /** How long to wait for the database to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
-const LONGEST_BACKOFF_MS = 5_000;
+const MAX_BACKOFF_MS = 5_000;
 /** Between the runs of a job that throws again and again. */
-const LONGEST_PAUSE_MS = 300_000;
+const MAX_PAUSE_MS = 300_000;
 /** Until a job is run again that the database or another dependency kept from its end. */
 const UNAVAILABLE_PAUSE_MS = 5_000;
 
@@ -129,7 +129,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
           const isItsOwn = !ServiceError.isUnavailable(error);
-          const pause = isItsOwn ? Math.min(LONGEST_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
+          const pause = isItsOwn ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
           const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
           await addPayload(helpers, task, JSON.stringify(again), pause * (0.5 + Math.random() / 2));
         }
@@ -148,7 +148,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       } catch (error) {
         this.failure = UNABLE;
         this.logger.warn({ err: error, failures }, 'The job runner failed; it starts anew');
-        await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
+        await this.pause(Math.min(MAX_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
       }
     }
   }

@@ -6,7 +6,7 @@ import { headerText, markerHeaders, oneLine, originalHeaders, writableHeaders } 
 import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 
 const ANSWERS_WITHIN_MS = 8_000;
-const LONGEST_SILENCE_MS = 10_000;
+const MAX_SILENCE_MS = 10_000;
 const LOOK_AGAIN_MS = 50;
 /** Of a Date. */
 const LATEST_MS = 8.64e15;
@@ -242,10 +242,8 @@ export class DeadLetterBox {
       });
       readAt = performance.now();
       while (unread.size > 0 && !failure) {
-        if (!isTaking && performance.now() - readAt > LONGEST_SILENCE_MS) {
-          throw new Error(
-            `${this.topic} could not be read to its end: nothing came for ${LONGEST_SILENCE_MS / 1_000} s`,
-          );
+        if (!isTaking && performance.now() - readAt > MAX_SILENCE_MS) {
+          throw new Error(`${this.topic} could not be read to its end: nothing came for ${MAX_SILENCE_MS / 1_000} s`);
         }
         await delay(LOOK_AGAIN_MS);
         // What we wait for may be deleted by now, and then it never comes.

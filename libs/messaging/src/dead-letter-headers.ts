@@ -5,13 +5,13 @@ import type { DeadLetter } from './dead-letters';
 const PREFIX = 'dlq-';
 
 /** Characters of `dlq-reason`. */
-export const LONGEST_REASON = 1_000;
+export const MAX_REASON_LENGTH = 1_000;
 
 /**
  * Headers of a letter in the dead letter topic: the message's own, and who gave up on what, when and why. Those of an
  * earlier letter, of which the message is a replay, are replaced.
  */
-export function letterHeaders(letter: DeadLetter, time: Date, longestReason = LONGEST_REASON): IHeaders {
+export function letterHeaders(letter: DeadLetter, time: Date, longestReason = MAX_REASON_LENGTH): IHeaders {
   return {
     ...originalHeaders(letter.message.headers),
     'dlq-topic': letter.topic,

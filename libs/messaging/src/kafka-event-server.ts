@@ -13,9 +13,9 @@ const HEARTBEAT_MS = SESSION_TIMEOUT_MS / 4;
 const CONCURRENT_PARTITIONS = 4;
 /** Messages of a partition that are handled at once, if their keys differ: this many can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
-const LONGEST_BACKOFF_MS = 5_000;
+const MAX_BACKOFF_MS = 5_000;
 /** Brokers that freeze refuse nothing: kafkajs takes two minutes to call that a failure. */
-const LONGEST_SILENCE_MS = 3 * SESSION_TIMEOUT_MS;
+const MAX_SILENCE_MS = 3 * SESSION_TIMEOUT_MS;
 /** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
 const LAST_MESSAGES_MS = 5_000;
 const FAILURE = 'events cannot be consumed at the moment; they wait in Kafka';
@@ -61,7 +61,7 @@ export class KafkaEventServer extends ServerKafka {
     this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
     checks.reported.set('kafka-consumer', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
-      if (performance.now() - this.heardAt > LONGEST_SILENCE_MS) throw new Error(FAILURE);
+      if (performance.now() - this.heardAt > MAX_SILENCE_MS) throw new Error(FAILURE);
     });
     checks.reported.set('kafka-partitions', async () => {
       if (this.stuck.size > 0) throw new Error(`${[...this.stuck].join(', ')} cannot be consumed at the moment`);
@@ -163,7 +163,7 @@ export class KafkaEventServer extends ServerKafka {
         this.failures += 1;
         this.log.warn({ err: error, failures: this.failures }, 'The Kafka consumer failed; it starts anew');
         await super.close().catch(() => undefined);
-        const pause = Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** this.failures) * (0.5 + Math.random() / 2);
+        const pause = Math.min(MAX_BACKOFF_MS, 100 * 2 ** this.failures) * (0.5 + Math.random() / 2);
         await delay(pause, undefined, { signal: this.stop.signal }).catch(() => undefined);
       }
     }

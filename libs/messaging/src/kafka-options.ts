@@ -18,7 +18,7 @@ import {
  * What the records of a batch may be when they are no longer compressed. Zeros shrink to a thousandth and less, so that a
  * batch of 1 MB, which brokers take by default, could fill the memory. Events shrink to a twentieth at best.
  */
-const LARGEST_BATCH_BYTES = 64 * 1024 * 1024;
+const MAX_BATCH_BYTES = 64 * 1024 * 1024;
 
 // kafkajs itself knows gzip alone, without a limit, and what it cannot read stops every partition.
 for (const [type, compress, decompress] of [
@@ -27,7 +27,7 @@ for (const [type, compress, decompress] of [
 ] as const) {
   CompressionCodecs[type] = () => ({
     compress: ({ buffer }: { buffer: Buffer }) => compress(buffer),
-    decompress: (buffer: Buffer) => decompress(buffer, { maxOutputLength: LARGEST_BATCH_BYTES }),
+    decompress: (buffer: Buffer) => decompress(buffer, { maxOutputLength: MAX_BATCH_BYTES }),
   });
 }
 

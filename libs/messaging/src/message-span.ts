@@ -9,7 +9,7 @@ interface Message {
 }
 
 /** Whoever publishes can write what it likes. Ours have 30 characters. */
-const LONGEST_ID = 64;
+const MAX_ID_LENGTH = 64;
 
 const KINDS = { send: 'PRODUCER', process: 'CONSUMER' } as const;
 
@@ -27,7 +27,7 @@ export function messageSpan(
       'messaging.operation.name': operation,
       'messaging.operation.type': operation,
       'messaging.destination.name': topic,
-      'messaging.message.id': eventId?.slice(0, LONGEST_ID),
+      'messaging.message.id': eventId?.slice(0, MAX_ID_LENGTH),
       'cloudevents.event_type': eventType,
     },
   };

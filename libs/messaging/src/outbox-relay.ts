@@ -25,7 +25,7 @@ const UPKEEP_MS = 1_000;
 /** To measure the backlog takes at most one part in this many of the time. */
 const MEASURE_PAUSE = 20;
 const LAST_BATCH_MS = 3_000;
-const LONGEST_BACKOFF_MS = 5_000;
+const MAX_BACKOFF_MS = 5_000;
 
 /**
  * Takes committed events from the outbox to their destination: at least once, and in order per aggregate. An event is
@@ -90,7 +90,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
           for (const gauge of [this.backlog, this.oldestAge, this.parkedAggregates]) gauge.remove();
         this.failure = 'events cannot be published at the moment; they wait in the outbox';
         this.logger.warn({ err: error, failures }, 'The outbox relay failed; it starts anew');
-        await this.pause(Math.min(LONGEST_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
+        await this.pause(Math.min(MAX_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
       }
     }
   }

@@ -1,6 +1,6 @@
 import { OutboxSession } from './outbox-session';
 
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 
 describe('OutboxSession.read', () => {
   /** @param sizes of the events that wait, in bytes */
@@ -22,7 +22,7 @@ describe('OutboxSession.read', () => {
     expect(await readFrom(session)).toEqual(['0', '1']);
     expect(session.hasMore).toBe(true);
     expect(await readFrom(session)).toEqual(['0', '1']);
-    expect(limits).toEqual([MOST_ROWS, 4]);
+    expect(limits).toEqual([MAX_ROWS, 4]);
   });
 
   it('takes an event by itself that is larger than that', async () => {

@@ -9,7 +9,7 @@ const QUERY_TIMEOUT_MS = 30_000;
 const LOCK_TIMEOUT = '2s';
 const BATCH_ROWS = 500;
 /** Of a backlog: seconds of work. Were it counted whole, one that is long enough would never be relayed. */
-const MOST_COUNTED = 5_000_000;
+const MAX_COUNTED = 5_000_000;
 /** A batch can end up in one partition, and a broker's default limit for that is 1 MiB (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
 /** What a message takes beside its payload: key, headers and record, rounded up. */
@@ -111,7 +111,7 @@ export class OutboxSession {
          SELECT created_at FROM outbox
          WHERE published_at IS NULL
            AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
-         ORDER BY position LIMIT ${MOST_COUNTED}
+         ORDER BY position LIMIT ${MAX_COUNTED}
        ) AS waiting`,
     );
     return rows[0] ?? { backlog: 0, oldestAge: 0, parked: 0 };

@@ -2,10 +2,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { destination } from 'pino';
 
 /** Of lines that wait because nobody reads standard output. Those beyond it are lost: requests do not wait for logs. */
-const MOST_WAITING_BYTES = 8 * 1024 * 1024;
+const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 
 // Without a least length, which no line is below, a flush of the output does nothing.
-const output = destination({ dest: 1, sync: false, minLength: 1, maxLength: MOST_WAITING_BYTES });
+const output = destination({ dest: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_BYTES });
 
 /** What was logged in this turn of the event loop. With each write the output measures all that waits anew. */
 let lines = '';

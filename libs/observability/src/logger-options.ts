@@ -44,7 +44,7 @@ function contextFields(): object {
 }
 
 /** Causes can form a circle. */
-const DEEPEST_CAUSE = 5;
+const MAX_CAUSE_DEPTH = 5;
 
 /** Named fields only: what libraries hang on their errors (SQL parameters, request bodies) can be personal data. */
 function errorFields(error: unknown, depth = 0): object {
@@ -56,7 +56,7 @@ function errorFields(error: unknown, depth = 0): object {
     code: (error as { code?: unknown }).code,
     message,
     stack,
-    cause: cause === undefined || depth === DEEPEST_CAUSE ? undefined : inner(cause),
-    errors: error instanceof AggregateError && depth < DEEPEST_CAUSE ? error.errors.map(inner) : undefined,
+    cause: cause === undefined || depth === MAX_CAUSE_DEPTH ? undefined : inner(cause),
+    errors: error instanceof AggregateError && depth < MAX_CAUSE_DEPTH ? error.errors.map(inner) : undefined,
   };
 }

@@ -6,7 +6,7 @@ import { rateLimited, WINDOW_SECONDS } from './budget';
 import { networkOf } from './network-of';
 
 /** Beyond this the networks whose windows end first are forgotten: 10,000 are about 2 MB. */
-const MOST_NETWORKS = 10_000;
+const MAX_NETWORKS = 10_000;
 
 interface Window {
   failures: number;
@@ -57,7 +57,7 @@ export class FailedAuthentications {
     }
     this.windows.delete(network);
     for (const [first, { endsAt }] of this.windows) {
-      if (endsAt > now && this.windows.size < MOST_NETWORKS) break;
+      if (endsAt > now && this.windows.size < MAX_NETWORKS) break;
       this.windows.delete(first);
     }
     this.windows.set(network, { failures: 1, endsAt: now + WINDOW_SECONDS * 1_000 });

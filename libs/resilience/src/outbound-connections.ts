@@ -5,8 +5,8 @@ import { OutboundFailure } from './outbound-failure';
 import type { OutboundAnswer, OutboundRequest } from './outbound-request';
 
 /** For TCP and TLS together. undici's timer for it can be half a second late. */
-const LONGEST_CONNECT_MS = 1_000;
-const LARGEST_ANSWER_BYTES = 1024 * 1024;
+const MAX_CONNECT_MS = 1_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
 /** How long attempts under way may go on when the process stops, unless whoever made them aborts them sooner. */
 const LAST_ATTEMPTS_MS = 12_000;
 
@@ -34,8 +34,8 @@ export class OutboundConnections {
     this.pathPrefix = pathname.replace(/\/$/, '');
     this.pool = new Pool(origin, {
       connections: settings.maxConcurrent,
-      connectTimeout: Math.min(LONGEST_CONNECT_MS, settings.attemptTimeoutMs),
-      maxResponseSize: LARGEST_ANSWER_BYTES,
+      connectTimeout: Math.min(MAX_CONNECT_MS, settings.attemptTimeoutMs),
+      maxResponseSize: MAX_ANSWER_BYTES,
       // The attempt has a timeout of its own.
       headersTimeout: 0,
       bodyTimeout: 0,

@@ -5,9 +5,9 @@ import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
 
 /** Bounds of what is validated at all; every DTO asks for less. */
-const DEEPEST = 16;
-const LONGEST_LIST = 1_000;
-const MOST_VALUES = 5_000;
+const MAX_DEPTH = 16;
+const MAX_LIST_LENGTH = 1_000;
+const MAX_VALUES = 5_000;
 
 class InvalidRequest extends Error {
   constructor(readonly details: ErrorDetail[]) {
@@ -82,14 +82,14 @@ function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean
   let values = 0;
   const visit = (value: unknown, field: string, depth: number): ErrorDetail | undefined => {
     if (typeof value !== 'object' || value === null) return undefined;
-    if (depth > DEEPEST) return { field, message: `must not be more than ${DEEPEST} levels deep` };
-    if (Array.isArray(value) && value.length > LONGEST_LIST) {
-      return { field, message: `${field} must not have more than ${LONGEST_LIST} entries` };
+    if (depth > MAX_DEPTH) return { field, message: `must not be more than ${MAX_DEPTH} levels deep` };
+    if (Array.isArray(value) && value.length > MAX_LIST_LENGTH) {
+      return { field, message: `${field} must not have more than ${MAX_LIST_LENGTH} entries` };
     }
     for (const [name, child] of Object.entries(value)) {
       const path = join(field, name);
       if (isReserved(name)) details.push({ field: path, message: `property ${name} should not exist` });
-      if ((values += 1) > MOST_VALUES) return { field, message: `must not have more than ${MOST_VALUES} values` };
+      if ((values += 1) > MAX_VALUES) return { field, message: `must not have more than ${MAX_VALUES} values` };
       const excess = visit(child, path, depth + 1);
       if (excess) return excess;
     }

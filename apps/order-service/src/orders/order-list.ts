@@ -15,7 +15,7 @@ export interface OrderFilter {
 const PAGE_BYTES = 1_048_576;
 
 /** One more than the longest page. A constant, so that a plan made for any tenant and any page knows that few are read. */
-const MOST_ROWS = 201;
+const MAX_ROWS = 201;
 
 /** `NULLS LAST`, though there are none: only the indexes for lists have this order. In the primary key's a plan would
  * step through the orders of all other tenants. */
@@ -33,7 +33,7 @@ const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
  * @param condition on columns that stand together in one index, the id last, so that no row is read in vain
  */
 const newest = (condition: string, order = NEWEST) =>
-  `SELECT * FROM orders WHERE tenant_id = $1 AND ${condition} ${order} LIMIT ${MOST_ROWS}`;
+  `SELECT * FROM orders WHERE tenant_id = $1 AND ${condition} ${order} LIMIT ${MAX_ROWS}`;
 
 /**
  * The order of one status, put so that an index without it cannot serve: with `status = $5` a plan for a status that most

@@ -20,16 +20,16 @@ const LOOK_AGAIN_MS = 10_000;
 /** How long a job stands back when all connections to the payment API are in use. */
 const BUSY_MS = 500;
 const FIRST_BACKOFF_MS = 1_000;
-const LONGEST_BACKOFF_MS = 300_000;
+const MAX_BACKOFF_MS = 300_000;
 /** The most that the payment API can ask for with `Retry-After`. */
-const LONGEST_RETRY_AFTER_MS = 3_600_000;
+const MAX_RETRY_AFTER_MS = 3_600_000;
 /**
  * From here on, after about 13 minutes of attempts, somebody has to look: a void, and the question about a payment of an
  * order that has ended, have no end by themselves.
  */
 const STUCK_ATTEMPTS = 10;
 /** An API that is merely slow is given more time from run to run, up to this. */
-const LONGEST_PATIENCE_MS = 30_000;
+const MAX_PATIENCE_MS = 30_000;
 
 interface Job {
   readonly orderId: string;
@@ -139,9 +139,9 @@ export class PaymentsService {
     const details = { err: answer, step, attempts: attempts + 1 };
     const message = step === 'void' ? 'The payment is not voided' : 'The payment is unknown';
     this.logger[isStuck ? 'error' : 'warn'](details, `${message}; it is asked for again`);
-    const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
+    const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
-    await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, LONGEST_RETRY_AFTER_MS)), (tx) =>
+    await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, MAX_RETRY_AFTER_MS)), (tx) =>
       this.payments.countAttempt(tx, orderId),
     );
     return false;
@@ -159,7 +159,7 @@ export class PaymentsService {
 
   private patience({ attempts }: DuePayment): number {
     const { attemptTimeoutMs } = this.api;
-    return Math.max(attemptTimeoutMs, Math.min(LONGEST_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
+    return Math.max(attemptTimeoutMs, Math.min(MAX_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
   }
 
   private async later(orderId: string, delayMs: number, also?: (tx: Transaction) => Promise<void>): Promise<void> {

@@ -14,17 +14,17 @@ import { fromUUID } from 'typeid-js';
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
 /** At once, in one process: each has a connection of its own. */
-const MOST_AT_ONCE = 2;
+const MAX_CONCURRENT = 2;
 /** For their turn. More are refused. */
-const MOST_WAITING = 8;
-const LONGEST_TURN_MS = 10_000;
+const MAX_WAITING = 8;
+const MAX_TURN_MS = 10_000;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
 /**
  * In one transaction: less than a second's work, so that others wait for a moment only, and the ids fit into one event
  * (about 330 KB, of 1 MiB that Kafka takes by default).
  */
-const MOST_ORDERS_AT_ONCE = 10_000;
+const MAX_ORDERS_AT_ONCE = 10_000;
 /** Events from before the erasure may still be on their way to a consumer that gives them up. */
 const SECOND_LOOK_MS = 24 * 3_600_000;
 
@@ -89,12 +89,12 @@ export class ErasureStore {
    * their place
    */
   private async takeTurn(): Promise<void> {
-    if (this.waiting >= MOST_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
+    if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
     this.waiting += 1;
-    const deadline = performance.now() + LONGEST_TURN_MS;
-    while (this.running >= MOST_AT_ONCE && performance.now() < deadline) await delay(LOOK_AGAIN_MS);
+    const deadline = performance.now() + MAX_TURN_MS;
+    while (this.running >= MAX_CONCURRENT && performance.now() < deadline) await delay(LOOK_AGAIN_MS);
     this.waiting -= 1;
-    if (this.running >= MOST_AT_ONCE) throw ServiceError.unavailable(new Error('Other erasures take long'));
+    if (this.running >= MAX_CONCURRENT) throw ServiceError.unavailable(new Error('Other erasures take long'));
     this.running += 1;
   }
 
@@ -107,7 +107,7 @@ export class ErasureStore {
         erasure.customerId,
       ]);
       let orders = await this.erasePart(client, erasure, true);
-      for (let part = orders; part === MOST_ORDERS_AT_ONCE; orders += part) {
+      for (let part = orders; part === MAX_ORDERS_AT_ONCE; orders += part) {
         const id = newTimeId();
         const audit = { ...erasure.audit, id, occurred_at: momentOf(id) };
         part = await this.erasePart(client, { ...erasure, audit }, false);
@@ -177,13 +177,13 @@ async function countErasure(client: DirectConnection, { tenantId, pseudonym }: E
   return rows[0]?.times ?? 1;
 }
 
-/** @returns the ids of at most {@link MOST_ORDERS_AT_ONCE} orders that were the customer's */
+/** @returns the ids of at most {@link MAX_ORDERS_AT_ONCE} orders that were the customer's */
 async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<string[]> {
   const { tenantId, customerId, pseudonym, erasedAt } = erasure;
   const { rows } = await client.query<{ id: string }>(
     `UPDATE orders SET customer_id = $3, metadata = NULL, reason = NULL, version = version + 1, updated_at = $4
      WHERE tenant_id = $1 AND customer_id = $2 AND id = ANY (ARRAY(
-       SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2 LIMIT ${MOST_ORDERS_AT_ONCE})) RETURNING id`,
+       SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2 LIMIT ${MAX_ORDERS_AT_ONCE})) RETURNING id`,
     [tenantId, customerId, pseudonym, erasedAt],
   );
   // The orders are locked now, so none begins behind this.

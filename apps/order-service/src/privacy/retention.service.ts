@@ -17,7 +17,7 @@ import { type Reader, type RetentionRule, retentionRules } from './retention-rul
 const BATCH_ROWS = 1_000;
 const PAUSE_MS = 50;
 const INTERVAL_MS = 600_000;
-const LONGEST_COUNT_MS = 300_000;
+const MAX_COUNT_MS = 300_000;
 /** Held while a batch is deleted, so that of several workers one does the work. Chosen at random, and never changed. */
 const LOCK = 5_126_993_071_284;
 
@@ -51,7 +51,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    const client = await directConnection(this.config, 'order-service retention', LONGEST_COUNT_MS);
+    const client = await directConnection(this.config, 'order-service retention', MAX_COUNT_MS);
     try {
       const reader: Reader = {
         query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
