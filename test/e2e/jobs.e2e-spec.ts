@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Module } from '@nestjs/common';
 import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
@@ -18,11 +19,17 @@ class Notes {
   readonly ends = new Map<string, (Error | undefined)[]>();
   readonly runs: { readonly payload: Note; readonly requestId: string | undefined }[] = [];
 
-  constructor(jobs: JobRunner) {
+  constructor(jobs: JobRunner, database: Database) {
     jobs.handle<Note>('note', async (payload) => {
       this.runs.push({ payload, requestId: currentContext()?.requestId });
       const error = this.ends.get(payload.name)?.shift();
       if (error) throw error;
+    });
+    jobs.handle<Note>('late-note', async ({ name }) => {
+      this.runs.push({ payload: { name }, requestId: undefined });
+      await delay(1_000);
+      const insert = "INSERT INTO inbox (consumer, event_id) VALUES ('late-note', $1)";
+      await database.run((manager) => manager.query(insert, [name]));
     });
   }
 }
@@ -30,16 +37,19 @@ class Notes {
 @Module({ imports: [JobsModule], providers: [Notes] })
 class NotesModule {}
 
+const startWithNotes = () =>
+  startService({}, (appModule) => {
+    @Module({ imports: [appModule as never, NotesModule] })
+    class WithNotes {}
+    return WithNotes;
+  });
+
 describe('A job whose handler throws', () => {
   let service: TestService;
   let notes: Notes;
 
   beforeAll(async () => {
-    service = await startService({}, (appModule) => {
-      @Module({ imports: [appModule as never, NotesModule] })
-      class WithNotes {}
-      return WithNotes;
-    });
+    service = await startWithNotes();
     notes = service.app.get(Notes, { strict: false });
   }, 60_000);
   afterAll(() => service.stop());
@@ -116,5 +126,63 @@ describe('A job whose handler throws', () => {
     expect(await pauseAfter(4, name)).toBeLessThanOrEqual(1_000);
     await runNow(name);
     await until('the last run', () => runsOf(name).length === 5);
+  });
+
+  it('waits for 300 s at most, however often it has failed', async () => {
+    const name = randomUUID();
+    notes.ends.set(name, [new Error('again')]);
+    const payload = JSON.stringify({ name, failures: 20 });
+    await service.database.query("SELECT graphile_worker.add_job('note', $1::json)", [payload]);
+    const pause = await pauseAfter(1, name);
+    expect(pause).toBeGreaterThanOrEqual(150_000);
+    expect(pause).toBeLessThanOrEqual(300_000);
+  });
+
+  it('is taken from a runner that is gone, though not at once, and has not waited while it was run', async () => {
+    /** @param since the runner has it, and @param due the job is, by the database's clock */
+    const add = async (task: string, since: string | null, due: string) => {
+      const name = randomUUID();
+      await service.database.query('BEGIN');
+      const sql = `SELECT graphile_worker.add_job($1, $2::json, run_at := now() + $3::interval)`;
+      await service.database.query(sql, [task, JSON.stringify({ name }), due]);
+      await service.database.query(
+        `UPDATE graphile_worker._private_jobs SET locked_at = now() + $2::text::interval, locked_by = $3
+         WHERE payload ->> 'name' = $1 AND $2::text IS NOT NULL`,
+        [name, since, `runner-${name}`],
+      );
+      await service.database.query('COMMIT');
+      return name;
+    };
+    // Its runner has taken it just now, whenever it is looked at.
+    const taken = await add('note', '1 minute', '-1 hour');
+    const waiting = await add('nobody-runs-this', null, '-1 minute');
+    const left = await add('note', '-10 seconds', '-1 hour');
+    await until('the run of the job that was left', () => runsOf(left).length === 1);
+    const age = await until('the age of the oldest job that waits', async () => {
+      const { text } = await api(service.url)('/metrics');
+      const seconds = Number(/^jobs_oldest_age_seconds (\S+)$/m.exec(text)?.[1] ?? 0);
+      return seconds >= 60 && seconds < 3_000 && seconds;
+    });
+    expect(age).toBeGreaterThanOrEqual(60);
+    expect(runsOf(taken)).toEqual([]);
+    const sql = `DELETE FROM graphile_worker._private_jobs WHERE payload ->> 'name' = ANY($1)`;
+    await service.database.query(sql, [[taken, waiting]]);
+  });
+});
+
+describe('A job that is under way when the process ends', () => {
+  it('is finished before the database is closed', async () => {
+    const service = await startWithNotes();
+    try {
+      const name = randomUUID();
+      const queue = service.app.get(JobQueue, { strict: false });
+      const { runs } = service.app.get(Notes, { strict: false });
+      await service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'late-note', { name }));
+      await until('the run', () => runs.length === 1);
+      await service.app.close();
+      expect(await service.database.query('SELECT event_id FROM inbox')).toEqual([{ event_id: name }]);
+    } finally {
+      await service.database.drop();
+    }
   });
 });
