@@ -1,3 +1,4 @@
+import { Database } from '@platform/database';
 import { Client } from 'pg';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { type Order, OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
@@ -191,6 +192,17 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
       await holder.query('ROLLBACK');
       for (const orderId of held) expect((await cancel(orderId)).status).toBe(200);
       for (const orderId of [...held, ...free]) expect(await eventsOf(orderId)).toHaveLength(2);
+    });
+
+    it('tries no order by itself when it is the table that is locked', async () => {
+      const orderIds = await Promise.all(Array.from({ length: 10 }, place));
+      await holder.query('LOCK TABLE orders IN EXCLUSIVE MODE'); // which lets others read
+      const prepared = jest.spyOn(service.app.get(Database), 'prepared');
+      const answers = await Promise.all(orderIds.map((orderId) => cancel(orderId)));
+      const writes = prepared.mock.calls.filter(([name]) => name.startsWith('update-orders'));
+      prepared.mockRestore();
+      expect(answers.map(({ status }) => status)).toEqual(orderIds.map(() => 503));
+      expect(writes.length).toBeLessThanOrEqual(4); // of two batches at once, each with a second try
     });
 
     it('has its effect on the orders beside it, and does not take it for one that is no longer pending', async () => {
