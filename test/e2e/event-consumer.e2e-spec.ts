@@ -232,10 +232,12 @@ describeWithKafka('Events of Kafka', () => {
         'dlq-consumer': 'listener',
         'dlq-reason': `The value is not JSON (too large to keep: ${what})`,
       });
-      const original = topic.messages.find(
-        ({ partition, offset }) => `${partition}:${offset}` === `${own['dlq-partition']}:${own['dlq-offset']}`,
+      const original = await until('the original', () =>
+        topic.messages.find(
+          ({ partition, offset }) => `${partition}:${offset}` === `${own['dlq-partition']}:${own['dlq-offset']}`,
+        ),
       );
-      expect(original?.key).toBe(subject);
+      expect(original.key).toBe(subject);
     },
   );
 

@@ -22,6 +22,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { freePort } from '../../apps/sandbox/src/ports';
+import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { api, fetchToken } from '../support/client';
 import { COMPILE_CACHE } from '../support/environment';
 import { until } from '../support/until';
@@ -258,17 +259,14 @@ describe('npm start', () => {
   });
 
   (process.getuid?.() === 0 ? it : it.skip)('goes nowhere that another user has prepared in /var/tmp', async () => {
-    const closed = await Sandbox.create();
-    chmodSync(closed.directory, 0o700);
+    const closed = mkdtempSync(path.join(tmpdir(), 'order-closed-')); // which root alone can enter
+    const dataDir = path.join(closed, 'postgres');
     const run = async () => {
-      const child = closed.start();
-      await closed.untilReady(child);
-      child.kill('SIGTERM');
-      await once(child, 'close');
-      return path.dirname(readlinkSync(path.join(closed.directory, '.sandbox/postgres')));
+      await (await startPostgres({ dataDir, port: await freePort() })).stop();
+      return path.dirname(readlinkSync(dataDir));
     };
     const place = await run();
-    const theirs = path.join(closed.directory, 'of-root');
+    const theirs = path.join(closed, 'of-root');
     rmSync(place, { recursive: true });
     mkdirSync(place);
     chownSync(place, 1, 1);
@@ -278,7 +276,7 @@ describe('npm start', () => {
     expect(another).not.toBe(place);
     expect(statSync(theirs).uid).toBe(0);
     expect(readdirSync(place)).toEqual(['data']);
-    for (const directory of [place, another, closed.directory]) rmSync(directory, { recursive: true });
+    for (const directory of [place, another, closed]) rmSync(directory, { recursive: true });
   });
 });
 
