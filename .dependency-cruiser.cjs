@@ -16,6 +16,7 @@ const LIBS = [
   'paging',
   'audit',
   'idempotency',
+  'kafka',
   'messaging',
   'jobs',
 ];
@@ -29,7 +30,7 @@ const BEHIND_LIBS = [
   },
   {
     packages: ['kafkajs'],
-    libs: ['messaging'],
+    libs: ['kafka', 'messaging'],
     comment: 'Tell others through the outbox, and hear of them through EventConsumer: each event once, for its change.',
   },
   {

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
-import { type DeadLetter, DeadLetterBox, KafkaDeadLetters, type Letter } from '@platform/messaging';
+import { type DeadLetter, DeadLetterBox, KafkaDeadLetters, type Letter } from '@platform/kafka';
 import {
   type Admin,
   ConfigResourceTypes,

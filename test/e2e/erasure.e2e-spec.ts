@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
-import { deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/messaging';
+import { deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/kafka';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';

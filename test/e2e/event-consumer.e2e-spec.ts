@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, KafkaContext } from '@nestjs/microservices';
-import { EventConsumer, oneByOne, OnEvents, ORDERS_TOPIC } from '@platform/messaging';
+import { ORDERS_TOPIC } from '@platform/kafka';
+import { EventConsumer, oneByOne, OnEvents } from '@platform/messaging';
 import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';

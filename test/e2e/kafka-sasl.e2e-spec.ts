@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/messaging';
+import { createTopics } from '@platform/kafka';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../../apps/sandbox/src/ports';
 import { spawnService } from '../support/child';

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { loadConfig } from '@platform/config';
-import { createTopics, ORDERS_TOPIC } from '@platform/messaging';
+import { createTopics, ORDERS_TOPIC } from '@platform/kafka';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { Client } from 'pg';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/messaging';
+import { createTopics } from '@platform/kafka';
 import { Client } from 'pg';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../../apps/sandbox/src/ports';

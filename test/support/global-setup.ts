@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/messaging';
+import { createTopics } from '@platform/kafka';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
 import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';

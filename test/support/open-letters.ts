@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { DeadLetterBox, type Letter } from '@platform/messaging';
+import { DeadLetterBox, type Letter } from '@platform/kafka';
 
 /** The letters of a dead letter topic that are neither replayed nor dropped, with all that they say. */
 export async function openLetters(kafka: NonNullable<Config['kafka']>, topic: string): Promise<Letter[]> {

@@ -1,4 +1,4 @@
-import { ORDERS_TOPIC } from '@platform/messaging';
+import { ORDERS_TOPIC } from '@platform/kafka';
 import { type Consumer, Kafka, logLevel } from 'kafkajs';
 import { pieces } from './pieces';
 

@@ -10,7 +10,7 @@ import {
   oneLine,
   ORDERS_TOPIC,
   replayObstacle,
-} from '@platform/messaging';
+} from '@platform/kafka';
 
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';

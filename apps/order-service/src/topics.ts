@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/messaging';
+import { createTopics } from '@platform/kafka';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 

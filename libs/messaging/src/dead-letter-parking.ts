@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { type DeadLetter, DeadLetters } from './dead-letters';
+import { type DeadLetter, DeadLetters } from '@platform/kafka';
 import { EventRefused } from './event-publisher';
 
 /** Without Kafka the outbox keeps the dead letters: the relay parks what is refused, with all that follows it. */

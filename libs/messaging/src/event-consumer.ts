@@ -8,8 +8,8 @@ import { runInContext } from '@platform/request-context';
 import { type EndedSpan, errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
+import { DeadLetters } from '@platform/kafka';
 import { type ConsumedEvent, contextOf, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
-import { DeadLetters } from './dead-letters';
 import { type EventHandler, type EventHandlers, Inbox } from './inbox';
 import { messageSpan } from './message-span';
 

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
+import { ORDERS_TOPIC } from '@platform/kafka';
 import { EventPublisher } from './event-publisher';
 import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
-import { ORDERS_TOPIC } from './topics';
 
 /** Aggregates whose events are handled at once: this many can share a transaction. */
 const CONCURRENT_AGGREGATES = 50;

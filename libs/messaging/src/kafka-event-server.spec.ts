@@ -7,8 +7,8 @@ import { ServiceError } from '@platform/errors';
 import { Spans } from '@platform/tracing';
 import type { Consumer, ConsumerRunConfig, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import { Gauge } from 'prom-client';
+import type { DeadLetter } from '@platform/kafka';
 import type { ConsumedEvent } from './consumed-event';
-import type { DeadLetter } from './dead-letters';
 import { EventConsumer } from './event-consumer';
 import { KafkaEventServer } from './kafka-event-server';
 

@@ -5,7 +5,7 @@ import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { Gauge } from 'prom-client';
-import { kafkaOptions } from './kafka-options';
+import { kafkaOptions } from '@platform/kafka';
 
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
 const SESSION_TIMEOUT_MS = 10_000;

@@ -2,11 +2,10 @@ import { Inject, Injectable } from '@nestjs/common';
 import { ClientKafka } from '@nestjs/microservices';
 import type { RecordMetadata } from 'kafkajs';
 import { lastValueFrom } from 'rxjs';
+import { isRefusedWith, ORDERS_TOPIC } from '@platform/kafka';
 import { ChosenPartitions } from './chosen-partitions';
 import { EventPublisher, EventRefused } from './event-publisher';
-import { isRefusedWith } from './kafka-options';
 import { type StoredEvent, toMessage } from './stored-event';
-import { ORDERS_TOPIC } from './topics';
 
 /** Injection token of the Nest Kafka client. */
 export const KAFKA_CLIENT = Symbol('KAFKA_CLIENT');

@@ -1,10 +1,10 @@
 import type { Config } from '@platform/config';
 import { childOf, parseTraceparent, traceparent } from '@platform/request-context';
 import { errorTypeOf, type Spans } from '@platform/tracing';
+import { ORDERS_TOPIC } from '@platform/kafka';
 import { EventPublisher } from './event-publisher';
 import { messageSpan } from './message-span';
 import { eventIdOf, type StoredEvent } from './stored-event';
-import { ORDERS_TOPIC } from './topics';
 
 /** Makes the way of each event a span, a child of the work that caused it. What the event causes are children of the span. */
 export class TracedPublisher extends EventPublisher {

@@ -1,0 +1,7 @@
+export { createTopics } from './create-topics';
+export { DeadLetterBox, elsewhere, type Letter, replayObstacle } from './dead-letter-box';
+export { headerText, oneLine } from './dead-letter-headers';
+export { type DeadLetter, DeadLetters } from './dead-letters';
+export { KafkaDeadLetters } from './kafka-dead-letters';
+export { isRefusedWith, kafkaOptions, PRODUCER_OPTIONS, quietKafka } from './kafka-options';
+export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
