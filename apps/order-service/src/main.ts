@@ -11,7 +11,7 @@ import { NEEDS } from './app.module';
 import { trackConnections } from './connections';
 import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
 
-/** A request that is on its way when the intake stops has so long to show its headers. */
+/** Once the intake has stopped, a connection that has not sent the headers of a request by then is closed. */
 const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {

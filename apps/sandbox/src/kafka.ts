@@ -45,7 +45,7 @@ export async function startKafka(options: KafkaOptions): Promise<KafkaBroker> {
  */
 export async function startKafkaOnJvm(
   options: KafkaOptions,
-  properties: Readonly<Record<string, string>> = {},
+  properties?: Readonly<Record<string, string>>,
 ): Promise<KafkaBroker> {
   return start(options, (_, out) => startOnJvm(options, out, properties));
 }

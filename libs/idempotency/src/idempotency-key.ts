@@ -3,6 +3,13 @@ import { type Refusal } from '@platform/validation';
 
 /** 10 to 255 visible ASCII characters. */
 const KEY = /^[\x21-\x7e]{10,255}$/;
+/** The same, as OpenAPI says it. */
+export const IDEMPOTENCY_KEY_SCHEMA = {
+  type: 'string',
+  minLength: 10,
+  maxLength: 255,
+  pattern: '^[\\x21-\\x7e]+$',
+} as const;
 
 /**
  * The key of a request: from the `Idempotency-Key` header, bare or quoted as in

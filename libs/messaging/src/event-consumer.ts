@@ -1,14 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import type { Transaction } from '@platform/database';
-import type { KafkaContext } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
+import type { Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
+import { DeadLetters } from '@platform/kafka';
 import { runInContext } from '@platform/request-context';
 import { type EndedSpan, errorTypeOf, Spans } from '@platform/tracing';
+import type { KafkaContext } from '@nestjs/microservices';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import { DeadLetters } from '@platform/kafka';
 import { type ConsumedEvent, contextOf, MalformedEvent, textHeader, toConsumedEvent } from './consumed-event';
 import { type EventHandler, type EventHandlers, Inbox } from './inbox';
 import { messageSpan } from './message-span';

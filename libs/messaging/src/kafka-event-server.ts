@@ -3,9 +3,9 @@ import { Logger } from '@nestjs/common';
 import { type MessageHandler, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
+import { kafkaOptions } from '@platform/kafka';
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { Gauge } from 'prom-client';
-import { kafkaOptions } from '@platform/kafka';
 
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
 const SESSION_TIMEOUT_MS = 10_000;

@@ -2,10 +2,10 @@ import { type DynamicModule, Module, type Provider, type Type } from '@nestjs/co
 import { ClientsModule, Transport } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { DeadLetters, KafkaDeadLetters, kafkaOptions } from '@platform/kafka';
 import { Spans } from '@platform/tracing';
 import { getToken, makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import type { Gauge } from 'prom-client';
-import { DeadLetters, KafkaDeadLetters, kafkaOptions } from '@platform/kafka';
 import { ChosenPartitions } from './chosen-partitions';
 import { DeadLetterParking } from './dead-letter-parking';
 import { EventConsumer } from './event-consumer';

@@ -1,7 +1,7 @@
 import type { Config } from '@platform/config';
+import { ORDERS_TOPIC } from '@platform/kafka';
 import { childOf, parseTraceparent, traceparent } from '@platform/request-context';
 import { errorTypeOf, type Spans } from '@platform/tracing';
-import { ORDERS_TOPIC } from '@platform/kafka';
 import { EventPublisher } from './event-publisher';
 import { messageSpan } from './message-span';
 import { eventIdOf, type StoredEvent } from './stored-event';

@@ -1,4 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { IDEMPOTENCY_KEY_SCHEMA } from '@platform/idempotency';
 import { FreeForm, IsAbsentOr, IsText, RefusedAs } from '@platform/validation';
 import { Type } from 'class-transformer';
 import {
@@ -20,8 +21,6 @@ const PRICE = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
 /** As long as the sum of 500 items, each of 1,000,000 at the highest price, can be. */
 const TOTAL = /^(0|[1-9]\d{0,26})(\.\d{1,4})?$/;
 const decimal = { message: '$property must be a decimal string such as "129.99"' };
-
-export const IDEMPOTENCY_KEY = { type: 'string', minLength: 10, maxLength: 255, pattern: '^[\\x21-\\x7e]+$' } as const;
 
 export class OrderItemDto {
   @ApiProperty({ minLength: 1, maxLength: 64, example: 'ABC-001' })
@@ -66,7 +65,7 @@ export class MoneyDto {
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid order payload' })
 export class CreateOrderDto {
   @ApiPropertyOptional({
-    ...IDEMPOTENCY_KEY,
+    ...IDEMPOTENCY_KEY_SCHEMA,
     example: '9d0c2c1b-27e7-4e65-8a1b-43f684c2d7a9',
     description: 'One per order that you mean to place, kept over retries. Or send the header `Idempotency-Key`.',
   })

@@ -12,12 +12,12 @@ import {
 } from '@nestjs/swagger';
 import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
-import { idempotencyKey } from '@platform/idempotency';
+import { IDEMPOTENCY_KEY_SCHEMA, idempotencyKey } from '@platform/idempotency';
 import type { Principal } from '@platform/request-context';
 import { refusalOf } from '@platform/validation';
 import type { Response } from 'express';
 import { CancelOrderDto } from './cancel-order.dto';
-import { CreateOrderDto, IDEMPOTENCY_KEY } from './create-order.dto';
+import { CreateOrderDto } from './create-order.dto';
 import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
 import { NEW } from './order-store';
@@ -38,7 +38,7 @@ export class OrdersController {
   @ApiHeader({
     name: 'Idempotency-Key',
     required: false,
-    schema: IDEMPOTENCY_KEY,
+    schema: IDEMPOTENCY_KEY_SCHEMA,
     description: 'Bare, or in double quotes. Or send `idempotencyKey` in the body.',
   })
   @ApiResponse({

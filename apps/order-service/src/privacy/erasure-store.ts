@@ -1,12 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
-import { AUDIT_EVENTS, type AuditRow } from '@platform/audit';
+import { AUDIT_EVENTS, type AuditRow, auditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
 import { type DirectConnection, directConnection, endConnection, isRetryable, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
-import { momentOf, newTimeId } from '@platform/ids';
 import { currentContext, runInContext } from '@platform/request-context';
 import { fromUUID } from 'typeid-js';
 
@@ -39,7 +38,6 @@ export type EraseDeadLetters = {
 interface Erasure extends EraseDeadLetters {
   readonly customerId: string;
   readonly erasedAt: Date;
-  readonly audit: AuditRow;
 }
 
 /** An order of the customer is being paid, and the payment API must hear the same customer until it has answered. */
@@ -75,7 +73,7 @@ export class ErasureStore {
     return runInContext({ ...context, principal: undefined }, async () => {
       await this.takeTurn();
       try {
-        return await this.erasePartByPart(erasure);
+        return await this.erasePartByPart(erasure, () => runInContext(context, () => shown(erasure)));
       } catch (error) {
         throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
       } finally {
@@ -98,7 +96,8 @@ export class ErasureStore {
     this.running += 1;
   }
 
-  private async erasePartByPart(erasure: Erasure): Promise<number> {
+  /** @param audit makes the row that shows a part, as the client's */
+  private async erasePartByPart(erasure: Erasure, audit: () => AuditRow): Promise<number> {
     const client = await directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
     try {
       // Before anything is locked or erased: it may take a while.
@@ -106,11 +105,9 @@ export class ErasureStore {
         erasure.tenantId,
         erasure.customerId,
       ]);
-      let orders = await this.erasePart(client, erasure, true);
+      let orders = await this.erasePart(client, erasure, audit(), true);
       for (let part = orders; part === MAX_ORDERS_AT_ONCE; orders += part) {
-        const id = newTimeId();
-        const audit = { ...erasure.audit, id, occurred_at: momentOf(id) };
-        part = await this.erasePart(client, { ...erasure, audit }, false);
+        part = await this.erasePart(client, erasure, audit(), false);
       }
       return orders;
     } finally {
@@ -119,7 +116,12 @@ export class ErasureStore {
   }
 
   /** @param isFirst it is told of then, also if there are no orders: consumers may know some */
-  private async erasePart(client: DirectConnection, erasure: Erasure, isFirst: boolean): Promise<number> {
+  private async erasePart(
+    client: DirectConnection,
+    erasure: Erasure,
+    audit: AuditRow,
+    isFirst: boolean,
+  ): Promise<number> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await client.query('BEGIN');
@@ -130,7 +132,10 @@ export class ErasureStore {
         const sequence = await countErasure(client, erasure);
         const orderIds = await eraseOrders(client, erasure);
         const isToBeTold = isFirst || orderIds.length > 0;
-        if (isToBeTold) await this.tell(client, erasure, sequence, orderIds);
+        if (isToBeTold) {
+          await this.tell(client, erasure, sequence, orderIds);
+          await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
+        }
         await client.query(isToBeTold ? 'COMMIT' : 'ROLLBACK');
         return orderIds.length;
       } catch (error) {
@@ -142,7 +147,7 @@ export class ErasureStore {
 
   private async tell(
     client: DirectConnection,
-    { tenantId, pseudonym, erasedAt, audit }: Erasure,
+    { tenantId, pseudonym, erasedAt }: Erasure,
     sequence: number,
     orderIds: readonly string[],
   ): Promise<void> {
@@ -160,12 +165,13 @@ export class ErasureStore {
       },
     });
     await client.query(OUTBOX.insert(), OUTBOX.values(told));
-    await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
     }
   }
 }
+
+const shown = ({ pseudonym }: Erasure) => auditRow({ object: pseudonym, outcome: 'succeeded', statusCode: 200 });
 
 /** Before all else, because it lets no other erasure of the same customer go on until this part of it is committed. */
 async function countErasure(client: DirectConnection, { tenantId, pseudonym }: Erasure): Promise<number> {

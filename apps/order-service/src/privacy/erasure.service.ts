@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
-import { auditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
 import { ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
@@ -31,12 +30,11 @@ export class ErasureService {
    */
   async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
     const pseudonym = pseudonymOf(this.key, tenantId, customerId);
-    const audit = auditRow({ object: pseudonym, outcome: 'succeeded', statusCode: 200 });
     const deadline = performance.now() + PATIENCE_MS;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
       const erasedAt = new Date();
       try {
-        const ordersErased = await this.store.erase({ tenantId, customerId, pseudonym, erasedAt, audit });
+        const ordersErased = await this.store.erase({ tenantId, customerId, pseudonym, erasedAt });
         return { customerId, pseudonym, ordersErased, erasedAt: erasedAt.toISOString() };
       } catch (error) {
         if (!(error instanceof PaymentUnderWay)) throw error;
