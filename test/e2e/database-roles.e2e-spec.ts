@@ -4,7 +4,7 @@ import path from 'node:path';
 import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';

@@ -21,7 +21,7 @@ import {
   type Producer,
 } from 'kafkajs';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { environment } from '../support/environment';
 import { openLetters } from '../support/open-letters';
 import { describeWithOwnBroker } from '../support/topic';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';

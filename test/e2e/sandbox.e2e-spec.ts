@@ -21,7 +21,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { api, fetchToken } from '../support/client';
 import { COMPILE_CACHE } from '../support/environment';

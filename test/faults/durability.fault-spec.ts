@@ -6,7 +6,7 @@ import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';

@@ -6,7 +6,7 @@ import { createTopics, ORDERS_TOPIC } from '@platform/kafka';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { Client } from 'pg';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';

@@ -6,7 +6,7 @@ import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { Client } from 'pg';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from '../support/free-port';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Answer, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';

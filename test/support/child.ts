@@ -1,6 +1,6 @@
 import { type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from './free-port';
 import { startProgram } from '../../apps/sandbox/src/program';
 import { environment } from './environment';
 import { until } from './until';

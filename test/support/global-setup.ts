@@ -9,7 +9,7 @@ import { migrate } from '../../apps/order-service/src/database/migrate';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
 import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from './free-port';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { publishPieces, TEMPLATE } from './pieces';

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from './free-port';
 import { until } from './until';
 
 /** @throws {Error} where it is missing and must not be: REQUIRE_KAFKA=1 stands for all that CI has to have */

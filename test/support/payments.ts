@@ -1,6 +1,6 @@
 import type { RunningServer } from '../../apps/sandbox/src/listen';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from './free-port';
 import { api } from './client';
 
 export interface Payment {

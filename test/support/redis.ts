@@ -2,7 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
-import { freePort } from '../../apps/sandbox/src/ports';
+import { freePort } from './free-port';
 import { until } from './until';
 
 export interface RedisServer {
