@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import promises from 'node:fs/promises';
 import https from 'node:https';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -111,6 +112,21 @@ describe('TLS files that change', () => {
     const [answer] = (await once(open, 'data')) as [Buffer];
     expect(answer.toString()).toMatch(/^HTTP\/1\.1 201 /);
     open.destroy();
+  });
+
+  it('are not mixed when they change while they are read', async () => {
+    const logged = jest.spyOn(Logger.prototype, 'error');
+    const next = await issueServer();
+    const reads = jest.spyOn(promises, 'readFile').mockImplementationOnce(async (file) => {
+      const old = readFileSync(file as string, 'utf8');
+      secret.replace(secretOf(next, authority));
+      return old;
+    });
+    await until('the new certificate', () => serves(next));
+    reads.mockRestore();
+    expect(logged.mock.calls).toEqual([]); // of a certificate and the key of another
+    logged.mockRestore();
+    server = next;
   });
 
   it('change nothing while they are wrong', async () => {

@@ -67,10 +67,11 @@ export class TlsFiles implements OnApplicationShutdown {
   }
 
   private async look(): Promise<void> {
-    const read = this.files.map(async ([variable, file]) => [variable, await readFile(file, 'utf8').catch(() => null)]);
-    const contents = Object.fromEntries(await Promise.all(read)) as TlsContents;
+    const contents = await this.read();
     const seen = JSON.stringify(contents);
     if (seen === this.seen) return;
+    // They may have been replaced while they were read, which would be some of the old and some of the new.
+    if (JSON.stringify(await this.read()) !== seen) return;
     this.seen = seen;
     const found = tlsMaterial(contents);
     if ('faults' in found) {
@@ -79,6 +80,11 @@ export class TlsFiles implements OnApplicationShutdown {
     }
     this.use(found.material);
     this.logger.log('The TLS files have changed: the new contents are in use');
+  }
+
+  private async read(): Promise<TlsContents> {
+    const read = this.files.map(async ([variable, file]) => [variable, await readFile(file, 'utf8').catch(() => null)]);
+    return Object.fromEntries(await Promise.all(read)) as TlsContents;
   }
 
   private use(material: TlsMaterial): void {
