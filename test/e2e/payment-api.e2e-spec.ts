@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { RunningServer } from '../../apps/sandbox/src/listen';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { api } from '../support/client';
+import { until } from '../support/until';
 
 describe("The sandbox's payment API", () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'order-payments-'));
@@ -46,8 +47,7 @@ describe("The sandbox's payment API", () => {
     const orderId = anOrderId();
     const start = performance.now();
     const answer = pay('cust_slow', orderId);
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    expect(await held(orderId)).toHaveLength(1);
+    await until('the charge', async () => (await held(orderId)).length === 1, 4_000);
     expect((await answer).body.status).toBe('AUTHORIZED');
     expect(performance.now() - start).toBeGreaterThan(4_900);
     const again = performance.now();
