@@ -239,10 +239,15 @@ describe('The HTTP surface', () => {
       `Bearer${' '.repeat(15_000)}`,
       `Bearer ${'a'.repeat(7_000)} ${'b'.repeat(7_000)}`,
     ]) {
-      const start = performance.now();
-      const { status } = await api(service.url)('/v1/orders', { headers: { authorization: header } });
-      expect(status).toBe(401);
-      expect(performance.now() - start).toBeLessThan(400); // it was 800 for each, with the process standing still
+      const times: number[] = [];
+      while (times.length < 3) {
+        const start = performance.now();
+        const { status } = await api(service.url)('/v1/orders', { headers: { authorization: header } });
+        times.push(performance.now() - start);
+        expect(status).toBe(401);
+      }
+      // It was 800 for each, with the process standing still; what else runs here may take the processor once.
+      expect(Math.min(...times)).toBeLessThan(400);
     }
   });
 
