@@ -21,8 +21,10 @@ async function tell(service: TestService, aggregateId: string, sequences: number
   );
 }
 
-const unpublished = async (service: TestService): Promise<number> =>
-  (await service.database.query('SELECT FROM outbox WHERE published_at IS NULL')).length;
+const unpublished = async (service: TestService): Promise<number | undefined> => {
+  const count = 'SELECT count(*)::int AS n FROM outbox WHERE published_at IS NULL';
+  return (await service.database.query<{ n: number }>(count))[0]?.n;
+};
 
 /** Its payment API is down, so that it has no events but those of the test. */
 const aPendingOrder = () => anOrder({ customerId: 'cust_down' });
