@@ -1,10 +1,10 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Database } from '@platform/database';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
 
 interface Page {
   data: {
@@ -56,7 +56,8 @@ describe('OrderLifecycleService', () => {
     await service.app.get(Database).inTransaction(async (tx) => {
       await lifecycle.hold(tx, 'acme', orderId);
       cancelled = orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }).then(({ body }) => seen.push(body.status));
-      await delay(200);
+      const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+      await until('the wait', async () => (await service.database.query(waiting)).length > 0);
       seen.push((await lifecycle.hold(tx, 'acme', orderId)).status);
     });
     await cancelled;
