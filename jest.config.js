@@ -25,7 +25,8 @@ module.exports = {
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
-  testTimeout: 30_000,
+  // What starts the service within a test fails by the bound of that start, which a busy machine comes near to.
+  testTimeout: 90_000,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],
   collectCoverageFrom: ['{apps,libs}/*/src/**/*.ts', '!**/*.spec.ts'],

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startProgram } from '../../apps/sandbox/src/program';
-import { spawnService } from '../support/child';
+import { spawnService, STARTS_WITHIN_MS } from '../support/child';
 import { anOrder, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
@@ -42,7 +42,7 @@ async function endWithAnEndlessRequest() {
 
 describe('SIGTERM', () => {
   it('makes the process not ready at once, keeps it serving, finishes what is in flight and ends with code 0', async () => {
-    const service = await spawnService({ DATABASE_URL: database.url, SHUTDOWN_DELAY_MS: '1500' });
+    const service = await spawnService({ DATABASE_URL: database.url, SHUTDOWN_DELAY_MS: '3000' });
     const orders = api(service.url, await fetchToken('order-orchestrator'));
     await until('readiness', async () => (await orders('/health/ready')).status === 200);
 
@@ -60,8 +60,12 @@ describe('SIGTERM', () => {
       `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
     );
-    await delay(1_700);
-    await expect(fetch(service.url)).rejects.toThrow();
+    const isRefused = () =>
+      fetch(service.url).then(
+        () => false,
+        () => true,
+      );
+    await until('the end of the intake', isRefused, 5_000);
     let answer = '';
     socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
     socket.write(body.slice(10));
@@ -277,7 +281,7 @@ describe('A database that is away at the start', () => {
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     const isStarted = () => output.includes('The database is away') && output.includes('"listening on ');
-    await until('its start', isStarted, 20_000).finally(() => program.kill());
+    await until('its start', isStarted, STARTS_WITHIN_MS).finally(() => program.kill());
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(0);
     for (const line of output.trim().split('\n')) expect(JSON.parse(line)).toHaveProperty('level');
@@ -299,7 +303,7 @@ describe('An error that nobody caught', () => {
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    await until('its start', () => output.includes('"listening on '), 20_000);
+    await until('its start', () => output.includes('"listening on '), STARTS_WITHIN_MS);
     program.kill('SIGUSR2');
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(1);

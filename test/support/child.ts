@@ -15,7 +15,7 @@ export interface ServiceProcess {
 }
 
 /** A start takes about 2 s of processor time, and gets little of it beside other tests and their brokers. */
-const STARTS_WITHIN_MS = 60_000;
+export const STARTS_WITHIN_MS = 60_000;
 
 /** A test that fails before it has ended what it started would keep jest from ending. */
 const started: ChildProcess[] = [];
