@@ -1,4 +1,4 @@
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
@@ -63,16 +63,16 @@ describe('shedLoad', () => {
     socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
     return socket;
   };
+  const until = async (condition: () => boolean) => {
+    for (let round = 0; round < 1_000 && !condition(); round += 1) await delay(5);
+    expect(condition()).toBe(true);
+  };
   /** @returns how many bytes of the answer there are */
   const read = async (socket: Socket) => {
     let bytes = 0;
     socket.on('data', (chunk) => (bytes += chunk.length)).resume();
-    await Promise.race([once(socket, 'close'), delay(500)]);
+    await until(() => socket.closed || bytes > LARGE);
     return bytes;
-  };
-  const until = async (condition: () => boolean) => {
-    for (let round = 0; round < 1_000 && !condition(); round += 1) await delay(5);
-    expect(condition()).toBe(true);
   };
   const fill = async () => {
     const requests = Array.from({ length: MOST }, (_, index) => send(`/v1/orders?${index}`).end());
