@@ -164,7 +164,7 @@ describeWithOwnBroker('Between a request and its event', () => {
     await spawn('worker');
     await until('the mark', () => published(receipt.orderId));
     // PostgreSQL may have finished the mark of the client that died; else the event comes again.
-    await until('the event', () => createdOf(receipt.orderId).length === (wasMarked ? 1 : 2));
+    await until('the event', () => createdOf(receipt.orderId).length >= (wasMarked ? 1 : 2));
     const [one, two = one] = createdOf(receipt.orderId);
     expect(two).toEqual(one);
   });
@@ -220,15 +220,20 @@ describeWithOwnBroker('Between a request and its event', () => {
     const answers = await Promise.all(Array.from({ length: 50 }, () => post(service, anOrder())));
     expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 50 }, () => 201));
     const call = api(service.url);
-    await until('the backlog', async () => /^outbox_backlog 50$/m.test((await call('/metrics')).text), 30_000);
-    const ready = await call('/health/ready');
-    expect(ready.status).toBe(200);
-    expect(ready.body.details.kafka.status).toBe('degraded');
+    // Orders of the tests before may be paid meanwhile, and their events in it too.
+    const backlog = async () => Number(/^outbox_backlog (\d+)$/m.exec((await call('/metrics')).text)?.[1]);
+    await until('the backlog', async () => (await backlog()) >= 50, 30_000);
+    const kafka = async () => {
+      const { status, body } = await call('/health/ready');
+      expect(status).toBe(200);
+      return body.details.kafka.status as string;
+    };
+    await until('the degradation', async () => (await kafka()) === 'degraded', 30_000);
 
     await startBroker();
     for (const { body } of answers) await eventOf(body.orderId);
-    await until('the drain', async () => /^outbox_backlog 0$/m.test((await call('/metrics')).text), 30_000);
-    expect((await call('/health/ready')).body.details.kafka.status).toBe('up');
+    await until('the drain', async () => (await backlog()) === 0, 30_000);
+    expect(await kafka()).toBe('up');
   }, 90_000);
 
   it('under load, with the service killed again and again, every order is accepted once and told', async () => {
