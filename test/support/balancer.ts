@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 const PROBE_MS = 100;
+/** As in the chart: on a busy machine an answer may be late. */
+const PROBE_TIMEOUT_MS = 3_000;
 
 /**
  * What Kubernetes puts before the pods: new connections go to ready endpoints in turn, and a connection stays where it
@@ -64,7 +66,7 @@ export class Balancer {
 
   private async probe(): Promise<void> {
     const probes = [...this.endpoints.keys()].map(async (url) => {
-      const signal = AbortSignal.timeout(1_000);
+      const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
       const answer = await fetch(`${url}/health/ready`, { signal }).catch(() => undefined);
       await answer?.body?.cancel();
       if (this.endpoints.has(url)) this.endpoints.set(url, answer?.ok === true);
