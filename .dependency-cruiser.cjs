@@ -45,11 +45,10 @@ const BEHIND_LIBS = [
   },
 ];
 
-const FEATURES = '^apps/order-service/src/';
 const LIB_INDEX = '^libs/[^/]+/src/index\\.ts$';
 const ENTRY_POINTS = [
   '^apps/[^/]+/src/([^/]+-)?main\\.ts$',
-  '^apps/order-service/src/(topics|dlq|audit|retention|database/migrate)\\.ts$',
+  '^apps/[^/]+/src/(topics|dlq|audit|retention|database/migrate)\\.ts$',
 ];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
@@ -79,10 +78,10 @@ module.exports = {
       name: 'features-meet-at-the-module',
       comment: 'A feature uses another through its exported service, so that the rest can change unseen.',
       severity: 'error',
-      from: { path: `${FEATURES}([^/]+)/`, pathNot: `${FEATURES}database/` },
+      from: { path: '^apps/([^/]+)/src/([^/]+)/', pathNot: '^apps/[^/]+/src/database/' },
       to: {
-        path: `${FEATURES}[^/]+/`,
-        pathNot: [`${FEATURES}$1/`, `${FEATURES}database/`, `${FEATURES}[^/]+/[^/]+\\.(module|service)\\.ts$`],
+        path: '^apps/$1/src/[^/]+/',
+        pathNot: '^apps/$1/src/($2/|database/|[^/]+/[^/]+\\.(module|service)\\.ts$)',
       },
     },
     ...LIBS.map((lib, place) => ({

@@ -8,7 +8,7 @@ const TESTS = ['test/**', '**/*.spec.ts'];
 /** The files that may know HTTP: what Nest calls around a handler, and what puts the application together. */
 const HTTP_EDGE = [
   '**/*.{controller,guard,filter,interceptor,middleware,pipe,strategy,decorator}.ts',
-  'apps/order-service/src/{main,create-app,http-adapter,openapi}.ts',
+  'apps/*/src/{main,create-app,http-adapter,openapi}.ts',
   '**/{http-telemetry,client-error,error-response,order.view}.ts',
 ];
 
@@ -115,13 +115,13 @@ export default defineConfig(
     rules: { 'no-restricted-imports': ['error', { paths: NEVER_IMPORTED.paths }] },
   },
   {
-    files: ['apps/order-service/**/*.ts', 'libs/**/*.ts'],
-    ignores: [...HTTP_EDGE, ...TESTS],
+    files: ['{apps,libs}/**/*.ts'],
+    ignores: [...HTTP_EDGE, 'apps/sandbox/**', ...TESTS],
     rules: { 'no-restricted-imports': ['error', NEVER_IMPORTED_BEHIND_THE_EDGE] },
   },
   {
-    files: ['apps/order-service/**/*.ts', 'libs/**/*.ts'],
-    ignores: ['libs/auth/src/fetch-jwks.ts', ...TESTS],
+    files: ['{apps,libs}/**/*.ts'],
+    ignores: ['libs/auth/src/fetch-jwks.ts', 'apps/sandbox/**', ...TESTS],
     rules: {
       'no-restricted-globals': [
         'error',
