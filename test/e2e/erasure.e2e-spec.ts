@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
-import { deadLetterTopicOf, KafkaDeadLetters, ORDERS_TOPIC } from '@platform/kafka';
+import { deadLetterTopicOf, KafkaDeadLetters } from '@platform/kafka';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
+import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
 import { openLetters } from '../support/open-letters';

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Module } from '@nestjs/common';
 import { Ctx, KafkaContext } from '@nestjs/microservices';
-import { ORDERS_TOPIC } from '@platform/kafka';
 import { EventConsumer, oneByOne, OnEvents } from '@platform/messaging';
 import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
+import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';

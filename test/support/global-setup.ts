@@ -6,6 +6,7 @@ import path from 'node:path';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { migrate } from '../../apps/order-service/src/database/migrate';
+import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
 import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
@@ -44,7 +45,7 @@ export default async function globalSetup(): Promise<void> {
   const env = { DATABASE_URL: postgres.url(TEMPLATE), OIDC_ISSUER: identityProvider.url, OIDC_AUDIENCE: 'none' };
   const config = loadConfig({ ...env, KAFKA_BROKERS: kafkaBrokers });
   await migrate(config);
-  if (config.kafka) await createTopics(config.kafka, { partitions: PARTITIONS, replicationFactor: 1 });
+  if (config.kafka) await createTopics(config.kafka, ORDERS_TOPIC, { partitions: PARTITIONS, replicationFactor: 1 });
   publishPieces({
     postgresUrl: postgres.url('postgres'),
     servicePostgresUrl: postgres.url('postgres', SERVICE_LOGIN.name),

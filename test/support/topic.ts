@@ -1,5 +1,5 @@
-import { ORDERS_TOPIC } from '@platform/kafka';
 import { type Consumer, Kafka, logLevel } from 'kafkajs';
+import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pieces } from './pieces';
 
 export interface TopicMessage {

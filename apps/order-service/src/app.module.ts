@@ -10,6 +10,7 @@ import { ObservabilityModule } from '@platform/observability';
 import { TracingModule } from '@platform/tracing';
 import { AuditEventsModule } from './audit-events/audit-events.module';
 import { schema } from './database/schema';
+import { ORDERS_TOPIC } from './orders-topic';
 import { OrdersModule } from './orders/orders.module';
 import { ErasureWorkerModule } from './privacy/erasure-worker.module';
 import { PrivacyModule } from './privacy/privacy.module';
@@ -26,7 +27,7 @@ export class AppModule {
     const features: Record<Role, DynamicModule['imports'] & object> = {
       api: [OrdersModule, AuditEventsModule, PrivacyModule],
       worker: [
-        MessagingModule.forRoot(config),
+        MessagingModule.forRoot(config, ORDERS_TOPIC),
         PaymentsModule,
         AuditSealerModule,
         RetentionModule,

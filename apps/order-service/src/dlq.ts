@@ -8,9 +8,9 @@ import {
   headerText,
   type Letter,
   oneLine,
-  ORDERS_TOPIC,
   replayObstacle,
 } from '@platform/kafka';
+import { ORDERS_TOPIC } from './orders-topic';
 
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';

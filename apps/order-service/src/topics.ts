@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
+import { ORDERS_TOPIC } from './orders-topic';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 
@@ -14,7 +15,7 @@ async function main(): Promise<void> {
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
   const { kafka } = loadConfig();
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
-  for (const [topic, standing] of await createTopics(kafka, { partitions, replicationFactor })) {
+  for (const [topic, standing] of await createTopics(kafka, ORDERS_TOPIC, { partitions, replicationFactor })) {
     console.log(`${topic} has ${standing} partitions`);
     if (standing !== partitions) {
       console.warn(`It stood before and is left as it is: other partitions would break the order of events.`);

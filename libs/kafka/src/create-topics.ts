@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
 import type { Admin } from 'kafkajs';
 import { quietKafka } from './kafka-options';
-import { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
+import { deadLetterTopicOf } from './topics';
 
 /** Long enough that somebody looks: what was not replayed by then is gone. */
 const DEAD_LETTER_RETENTION_MS = 30 * 24 * 3_600_000;
@@ -21,20 +21,21 @@ interface TopicLayout {
 }
 
 /**
- * Creates the topics that the service publishes to, where they do not stand yet.
+ * Creates a topic that the service publishes to, and that of its dead letters, where they do not stand yet.
  * @returns partitions of each topic as it stands afterwards, by its name
  */
 export async function createTopics(
   kafka: NonNullable<Config['kafka']>,
+  topic: string,
   { partitions, replicationFactor }: TopicLayout,
 ): Promise<Map<string, number>> {
   const layout = { numPartitions: partitions, replicationFactor };
   // Else a broker can be told to compress all that it takes, with what kafkajs cannot read.
   const asItCame = { name: 'compression.type', value: 'producer' };
   const topics = [
-    { topic: ORDERS_TOPIC, ...layout, configEntries: [asItCame] },
+    { topic, ...layout, configEntries: [asItCame] },
     {
-      topic: deadLetterTopicOf(ORDERS_TOPIC),
+      topic: deadLetterTopicOf(topic),
       ...layout,
       configEntries: [
         asItCame,
@@ -49,7 +50,7 @@ export async function createTopics(
   try {
     await admin.createTopics({ topics, waitForLeaders: false });
     const standing = new Map<string, number>();
-    for (const { topic } of topics) standing.set(topic, await untilReady(admin, topic));
+    for (const { topic: name } of topics) standing.set(name, await untilReady(admin, name));
     return standing;
   } finally {
     await admin.disconnect();

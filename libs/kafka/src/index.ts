@@ -4,4 +4,4 @@ export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter, DeadLetters } from './dead-letters';
 export { KafkaDeadLetters } from './kafka-dead-letters';
 export { isRefusedWith, kafkaOptions, PRODUCER_OPTIONS, quietKafka } from './kafka-options';
-export { deadLetterTopicOf, ORDERS_TOPIC } from './topics';
+export { deadLetterTopicOf } from './topics';

@@ -1,5 +1,2 @@
-/** Every event of the service goes to this topic, keyed by the thing that it is about. */
-export const ORDERS_TOPIC = 'orders.events';
-
 /** Where the consumers of a topic put what they gave up on. */
 export const deadLetterTopicOf = (topic: string) => `${topic}.dlq`;

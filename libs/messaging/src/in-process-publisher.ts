@@ -1,15 +1,18 @@
-import { Injectable } from '@nestjs/common';
-import { ORDERS_TOPIC } from '@platform/kafka';
+import { Inject, Injectable } from '@nestjs/common';
 import { EventPublisher } from './event-publisher';
 import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
+import { TOPIC } from './topic';
 
 /** Aggregates whose events are handled at once: this many can share a transaction. */
 const CONCURRENT_AGGREGATES = 50;
 
 @Injectable()
 export class InProcessPublisher extends EventPublisher {
-  constructor(private readonly server: InProcessServer) {
+  constructor(
+    private readonly server: InProcessServer,
+    @Inject(TOPIC) private readonly topic: string,
+  ) {
     super();
   }
 
@@ -19,7 +22,7 @@ export class InProcessPublisher extends EventPublisher {
     const aggregates = Map.groupBy(events, ({ aggregateid }) => aggregateid).values();
     const deliverEach = async () => {
       for (const ofOne of aggregates) {
-        for (const event of ofOne) await this.server.deliver(ORDERS_TOPIC, toMessage(event));
+        for (const event of ofOne) await this.server.deliver(this.topic, toMessage(event));
       }
     };
     const results = await Promise.allSettled(Array.from({ length: CONCURRENT_AGGREGATES }, deliverEach));

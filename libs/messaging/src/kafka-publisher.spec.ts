@@ -27,12 +27,13 @@ describe('KafkaPublisher.publish', () => {
       return answer;
     });
     const client = { emitBatch, close } as unknown as ClientKafka;
-    return { publisher: new KafkaPublisher(client, partitions), close };
+    return { publisher: new KafkaPublisher(client, partitions, 'things.events'), emitBatch, close };
   }
 
-  it('resolves when the partition acknowledged, and keeps its producer', async () => {
-    const { publisher, close } = publisherWith(of([{ partition: 0 }]));
+  it('resolves when the partition of its topic acknowledged, and keeps its producer', async () => {
+    const { publisher, emitBatch, close } = publisherWith(of([{ partition: 0 }]));
     await publisher.publish([EVENT]);
+    expect(emitBatch).toHaveBeenCalledWith('things.events', expect.anything());
     expect(close).not.toHaveBeenCalled();
   });
 

@@ -2,10 +2,11 @@ import { Inject, Injectable } from '@nestjs/common';
 import { ClientKafka } from '@nestjs/microservices';
 import type { RecordMetadata } from 'kafkajs';
 import { lastValueFrom } from 'rxjs';
-import { isRefusedWith, ORDERS_TOPIC } from '@platform/kafka';
+import { isRefusedWith } from '@platform/kafka';
 import { ChosenPartitions } from './chosen-partitions';
 import { EventPublisher, EventRefused } from './event-publisher';
 import { type StoredEvent, toMessage } from './stored-event';
+import { TOPIC } from './topic';
 
 /** Injection token of the Nest Kafka client. */
 export const KAFKA_CLIENT = Symbol('KAFKA_CLIENT');
@@ -18,6 +19,7 @@ export class KafkaPublisher extends EventPublisher {
   constructor(
     @Inject(KAFKA_CLIENT) private readonly client: ClientKafka,
     private readonly partitions: ChosenPartitions,
+    @Inject(TOPIC) private readonly topic: string,
   ) {
     super();
   }
@@ -31,7 +33,7 @@ export class KafkaPublisher extends EventPublisher {
     try {
       this.partitions.clear();
       const batch = { messages: events.map(toMessage) };
-      const acknowledged = await lastValueFrom(this.client.emitBatch<RecordMetadata[]>(ORDERS_TOPIC, batch));
+      const acknowledged = await lastValueFrom(this.client.emitBatch<RecordMetadata[]>(this.topic, batch));
       this.partitions.assertAcknowledged(acknowledged);
     } catch (error) {
       // A producer that failed has lost count of its sequence numbers, also those of partitions that took their part:

@@ -16,6 +16,7 @@ import { InProcessServer } from './in-process-server';
 import { KafkaEventServer } from './kafka-event-server';
 import { KAFKA_CLIENT, KafkaPublisher } from './kafka-publisher';
 import { OutboxRelay } from './outbox-relay';
+import { TOPIC } from './topic';
 import { TracedPublisher } from './traced-publisher';
 
 const metrics = [
@@ -43,9 +44,9 @@ const metrics = [
 function publisherAs(transport: Type<EventPublisher>): Provider {
   return {
     provide: EventPublisher,
-    inject: [CONFIG, transport, Spans],
-    useFactory: (config: Config, publisher: EventPublisher, spans: Spans) =>
-      config.spans ? new TracedPublisher(publisher, spans, config) : publisher,
+    inject: [CONFIG, transport, Spans, TOPIC],
+    useFactory: (config: Config, publisher: EventPublisher, spans: Spans, topic: string) =>
+      config.spans ? new TracedPublisher(publisher, spans, config, topic) : publisher,
   };
 }
 
@@ -55,7 +56,8 @@ export const EVENT_SERVER = Symbol('EVENT_SERVER');
 /** Relays the outbox, and brings events to consumers: through Kafka where brokers are configured, else in the process. */
 @Module({})
 export class MessagingModule {
-  static forRoot(config: Config): DynamicModule {
+  /** @param topic to which the outbox is relayed: every event of the service, keyed by the thing that it is about */
+  static forRoot(config: Config, topic: string): DynamicModule {
     const { kafka } = config;
     if (!kafka) {
       return {
@@ -63,6 +65,7 @@ export class MessagingModule {
         global: true,
         providers: [
           ...metrics,
+          { provide: TOPIC, useValue: topic },
           OutboxRelay,
           EventConsumer,
           Inbox,
@@ -100,6 +103,7 @@ export class MessagingModule {
       ],
       providers: [
         ...metrics,
+        { provide: TOPIC, useValue: topic },
         OutboxRelay,
         EventConsumer,
         Inbox,

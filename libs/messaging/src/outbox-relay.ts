@@ -51,8 +51,7 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
 
   onApplicationBootstrap(): void {
     if (!this.config.outboxRelay) {
-      if (!this.config.kafka)
-        this.logger.warn('With OUTBOX_RELAY=off and without KAFKA_BROKERS no event is handled: no order is paid');
+      if (!this.config.kafka) this.logger.warn('With OUTBOX_RELAY=off and without KAFKA_BROKERS no event is handled');
       return;
     }
     if (!this.config.kafka) {

@@ -29,7 +29,7 @@ describe('TracedPublisher', () => {
     [added, arrived, fails] = [[], [], false];
     jest.spyOn(spans, 'has').mockImplementation(({ flags }) => flags === '01');
     jest.spyOn(spans, 'add').mockImplementation((trace, span) => void added.push({ trace, span }));
-    publisher = new TracedPublisher(new Transport(), spans, { kafka: {} } as Config);
+    publisher = new TracedPublisher(new Transport(), spans, { kafka: {} } as Config, 'things.events');
   });
 
   it('hands each event on as a child of the work that caused it, and nothing else of it changed', async () => {
@@ -45,7 +45,7 @@ describe('TracedPublisher', () => {
       { traceId: second?.[1], spanId: second?.[2], flags: '01' },
     ]);
     expect(added[0]?.span).toMatchObject({
-      name: 'send orders.events',
+      name: 'send things.events',
       kind: 'PRODUCER',
       error: undefined,
       attributes: {

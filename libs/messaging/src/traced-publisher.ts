@@ -1,5 +1,4 @@
 import type { Config } from '@platform/config';
-import { ORDERS_TOPIC } from '@platform/kafka';
 import { childOf, parseTraceparent, traceparent } from '@platform/request-context';
 import { errorTypeOf, type Spans } from '@platform/tracing';
 import { EventPublisher } from './event-publisher';
@@ -12,6 +11,7 @@ export class TracedPublisher extends EventPublisher {
     private readonly publisher: EventPublisher,
     private readonly spans: Spans,
     private readonly config: Config,
+    private readonly topic: string,
   ) {
     super();
   }
@@ -32,7 +32,7 @@ export class TracedPublisher extends EventPublisher {
     } finally {
       for (const { event, trace } of ways) {
         if (!this.spans.has(trace)) continue;
-        const message = { topic: ORDERS_TOPIC, eventId: eventIdOf(event), eventType: event.type };
+        const message = { topic: this.topic, eventId: eventIdOf(event), eventType: event.type };
         this.spans.add(trace, { ...messageSpan('send', message, this.config), start, error });
       }
     }

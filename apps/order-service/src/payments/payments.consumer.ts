@@ -1,7 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, KafkaContext } from '@nestjs/microservices';
-import { ORDERS_TOPIC } from '@platform/kafka';
 import { EventConsumer, OnEvents } from '@platform/messaging';
+import { ORDERS_TOPIC } from '../orders-topic';
 import { PaymentsService } from './payments.service';
 
 /** Hears of orders, and has them looked at. The payment itself is a job, so that nobody behind it waits. */

@@ -2,7 +2,8 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, directConnection, endConnection } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
-import { DeadLetterBox, deadLetterTopicOf, type Letter, ORDERS_TOPIC } from '@platform/kafka';
+import { DeadLetterBox, deadLetterTopicOf, type Letter } from '@platform/kafka';
+import { ORDERS_TOPIC } from '../orders-topic';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
 /** Held by the one that rewrites dead letters. Chosen at random, and never changed. */

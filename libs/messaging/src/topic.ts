@@ -1,0 +1,2 @@
+/** Injection token of the topic that the service publishes to. */
+export const TOPIC = Symbol('TOPIC');
