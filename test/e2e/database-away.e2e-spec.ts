@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
@@ -40,7 +41,7 @@ describe('With PostgreSQL away', () => {
     await postgres.createDatabase('orders');
     await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
     env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
-    await migrate(loadConfig(environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
+    await migrate(loadConfig(SERVICE_NAME, environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
     await serve();
     expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
   });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { createDatabase, type TestDatabase } from '../support/database';
@@ -151,7 +152,7 @@ describe('npm run migrate on a server of its own', () => {
     await client.connect();
     return client.query(statements).finally(() => client.end());
   };
-  const migrateTo = (url: string) => migrate(loadConfig(environment({ DATABASE_URL: url })));
+  const migrateTo = (url: string) => migrate(loadConfig(SERVICE_NAME, environment({ DATABASE_URL: url })));
 
   it('says in one line that it may not create the role, before it changes anything', async () => {
     await runAs(postgres.url('postgres'), "CREATE ROLE weak LOGIN PASSWORD 'weak'");

@@ -20,6 +20,7 @@ import {
   logLevel,
   type Producer,
 } from 'kafkajs';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../support/free-port';
 import { environment } from '../support/environment';
@@ -55,7 +56,10 @@ async function run(program: string, brokers: string, args: string[], env: NodeJS
 }
 
 function settings(brokers: string) {
-  const { kafka } = loadConfig(environment({ DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers }));
+  const { kafka } = loadConfig(
+    SERVICE_NAME,
+    environment({ DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers }),
+  );
   if (!kafka) throw new Error('The environment names no Kafka');
   return kafka;
 }

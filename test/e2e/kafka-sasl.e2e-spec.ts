@@ -4,6 +4,7 @@ import path from 'node:path';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../support/free-port';
 import { spawnService } from '../support/child';
@@ -47,7 +48,7 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
       KAFKA_SASL_USERNAME: 'orders',
       KAFKA_SASL_PASSWORD: PASSWORD,
     };
-    const config = loadConfig(environment({ DATABASE_URL: database.url, ...kafka }));
+    const config = loadConfig(SERVICE_NAME, environment({ DATABASE_URL: database.url, ...kafka }));
     if (config.kafka) await createTopics(config.kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
   }, 120_000);
 

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { loadConfig } from '@platform/config';
 import { migrate } from '../../apps/order-service/src/database/migrate';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { Client } from 'pg';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
@@ -13,6 +14,7 @@ describe('migrate', () => {
   it('is done by one when several start at once, and changes nothing the second time', async () => {
     const database = await createDatabase({ empty: true });
     const config = loadConfig(
+      SERVICE_NAME,
       environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl }),
     );
     const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(config)));
@@ -55,6 +57,7 @@ describe('migrate', () => {
   it('of an earlier version, run at a way back, takes nothing from the later one', async () => {
     const database = await createDatabase();
     const config = loadConfig(
+      SERVICE_NAME,
       environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl }),
     );
     const may = async () => {

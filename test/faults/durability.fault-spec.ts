@@ -6,6 +6,7 @@ import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
@@ -70,7 +71,7 @@ describe('With processes killed under load', () => {
     await startDatabase();
     await postgres.createDatabase('orders');
     await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
-    await migrate(loadConfig(environment({ DATABASE_URL: postgres.url('orders') })));
+    await migrate(loadConfig(SERVICE_NAME, environment({ DATABASE_URL: postgres.url('orders') })));
     await query(WATCH_COMMITS);
     token = await fetchToken('order-orchestrator');
     up = startService();

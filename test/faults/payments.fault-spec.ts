@@ -6,6 +6,7 @@ import { createTopics } from '@platform/kafka';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../support/free-port';
 import { type ServiceProcess, spawnService } from '../support/child';
@@ -51,7 +52,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
       libDir: path.resolve('.sandbox/kafka-jars'),
     });
     const settings = { DATABASE_URL: database.url, KAFKA_BROKERS: broker.address };
-    const { kafka } = loadConfig(environment(settings));
+    const { kafka } = loadConfig(SERVICE_NAME, environment(settings));
     if (kafka) await createTopics(kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
     topic = await Topic.read(broker.address);
     admin = new Kafka({ brokers: [broker.address], logLevel: logLevel.NOTHING }).admin();

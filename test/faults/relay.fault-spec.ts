@@ -6,6 +6,7 @@ import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { freePort } from '../support/free-port';
 import { type ServiceProcess, spawnService } from '../support/child';
@@ -38,7 +39,10 @@ describeWithOwnBroker('Between a request and its event', () => {
       broker = await startKafkaOnJvm(options);
     };
     await startBroker();
-    const { kafka } = loadConfig(environment({ DATABASE_URL: database.url, KAFKA_BROKERS: broker.address }));
+    const { kafka } = loadConfig(
+      SERVICE_NAME,
+      environment({ DATABASE_URL: database.url, KAFKA_BROKERS: broker.address }),
+    );
     if (kafka) await createTopics(kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
     topic = await Topic.read(broker.address);
   }, 120_000);

@@ -7,6 +7,7 @@ import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
 import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
@@ -43,7 +44,7 @@ export default async function globalSetup(): Promise<void> {
   onTeardown(() => paymentApi.stop());
 
   const env = { DATABASE_URL: postgres.url(TEMPLATE), OIDC_ISSUER: identityProvider.url, OIDC_AUDIENCE: 'none' };
-  const config = loadConfig({ ...env, KAFKA_BROKERS: kafkaBrokers });
+  const config = loadConfig(SERVICE_NAME, { ...env, KAFKA_BROKERS: kafkaBrokers });
   await migrate(config);
   if (config.kafka) await createTopics(config.kafka, ORDERS_TOPIC, { partitions: PARTITIONS, replicationFactor: 1 });
   publishPieces({

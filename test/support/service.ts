@@ -2,6 +2,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
 import { createApp } from '../../apps/order-service/src/create-app';
+import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { createDatabase, type TestDatabase } from './database';
 import { environment } from './environment';
 
@@ -24,7 +25,11 @@ export async function startService(
   rootModule: (appModule: object) => object = (appModule) => appModule,
 ): Promise<TestService> {
   const database = await createDatabase();
-  const config = loadConfig(environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }), NEEDS);
+  const config = loadConfig(
+    SERVICE_NAME,
+    environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }),
+    NEEDS,
+  );
   try {
     const app = await createApp(config, rootModule(AppModule.forRoot(config)));
     await app.listen(config.port, config.host);

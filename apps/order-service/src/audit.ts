@@ -3,6 +3,7 @@ import { AuditVerifier, type AuditFault } from '@platform/audit';
 import { loadConfig } from '@platform/config';
 import { directConnection, endConnection } from '@platform/database';
 import { fromUUID } from 'typeid-js';
+import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
 
@@ -11,9 +12,9 @@ const STATEMENT_TIMEOUT_MS = 60_000;
 /** Verifies the audit trail. Exit code 1 when anything was edited, removed or inserted. */
 async function main(): Promise<void> {
   const head = parse();
-  const config = loadConfig();
+  const config = loadConfig(SERVICE_NAME);
   if (!config.auditKeys) throw new Error('AUDIT_KEY is required');
-  const client = await directConnection(config, 'order-service audit', STATEMENT_TIMEOUT_MS);
+  const client = await directConnection(config, 'audit', STATEMENT_TIMEOUT_MS);
   try {
     const verdict = await new AuditVerifier(client, config.auditKeys, config.retention.auditDays).verify(head);
     const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { loadConfig, VARIABLES } from '@platform/config';
+import { SERVICE_NAME } from './service-name';
 
 const CHART = path.join(__dirname, '../../../helm/order-service');
 
@@ -61,7 +62,7 @@ describe('helm/order-service', () => {
     const mtls = { MTLS_MODE: 'required', TRUSTED_PROXIES: '10.0.0.1', CLIENT_CERT_HEADER: 'x-client-cert' };
     const sasl = { KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p', KAFKA_SASL_MECHANISM: 'plain' };
     try {
-      loadConfig({ ...others, ...mtls, ...sasl, [name]: String(value) });
+      loadConfig(SERVICE_NAME, { ...others, ...mtls, ...sasl, [name]: String(value) });
       return true;
     } catch {
       return false;

@@ -11,6 +11,7 @@ import {
   replayObstacle,
 } from '@platform/kafka';
 import { ORDERS_TOPIC } from './orders-topic';
+import { SERVICE_NAME } from './service-name';
 
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
@@ -32,7 +33,7 @@ type Settings = NonNullable<Config['kafka']>;
 /** Shows and resolves what the consumers of the orders topic gave up on. `docs/runbooks/dead-letters.md` says how. */
 async function main(): Promise<void> {
   const command = parse();
-  const { kafka } = loadConfig();
+  const { kafka } = loadConfig(SERVICE_NAME);
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);

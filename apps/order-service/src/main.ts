@@ -10,12 +10,13 @@ import { Spans } from '@platform/tracing';
 import { NEEDS } from './app.module';
 import { trackConnections } from './connections';
 import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
+import { SERVICE_NAME } from './service-name';
 
 /** Once the intake has stopped, a connection that has not sent the headers of a request by then is closed. */
 const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {
-  const config = loadConfig(undefined, NEEDS);
+  const config = loadConfig(SERVICE_NAME, undefined, NEEDS);
   const app = await createApp(config);
   // Node would print the error with all that hangs on it, personal data too, and not as JSON.
   process.on('uncaughtException', (error) => {

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { ORDERS_TOPIC } from './orders-topic';
+import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 
@@ -13,7 +14,7 @@ async function main(): Promise<void> {
   const partitions = Number(values.partitions);
   const replicationFactor = Number(values['replication-factor']);
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
-  const { kafka } = loadConfig();
+  const { kafka } = loadConfig(SERVICE_NAME);
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   for (const [topic, standing] of await createTopics(kafka, ORDERS_TOPIC, { partitions, replicationFactor })) {
     console.log(`${topic} has ${standing} partitions`);

@@ -85,11 +85,12 @@ const EVERYTHING = {
   PSEUDONYM_KEY: 'another-key-of-at-least-32-characters',
 };
 
-const load = (variables: Record<string, string | undefined> = {}) => loadConfig({ ...REQUIRED, ...variables });
+const load = (variables: Record<string, string | undefined> = {}) =>
+  loadConfig('things', { ...REQUIRED, ...variables });
 
 function refusalOf(environment: Record<string, string | undefined>, needs?: Needs): ConfigError {
   try {
-    loadConfig(environment, needs);
+    loadConfig('things', environment, needs);
   } catch (error) {
     if (error instanceof ConfigError) return error;
     throw error;
@@ -111,6 +112,7 @@ const PAIRS = 'must be a list of key=value,…, each key once, with values perce
 describe('loadConfig', () => {
   it('has a default for everything but the database, the issuer and the audience', () => {
     expect(load()).toStrictEqual({
+      service: 'things',
       env: 'development',
       host: '0.0.0.0',
       port: 3000,
@@ -154,7 +156,8 @@ describe('loadConfig', () => {
   });
 
   it('reads every variable', () => {
-    expect(loadConfig(EVERYTHING)).toStrictEqual({
+    expect(loadConfig('things', EVERYTHING)).toStrictEqual({
+      service: 'things',
       env: 'test',
       host: '127.0.0.1',
       port: 8080,
@@ -185,6 +188,7 @@ describe('loadConfig', () => {
       retention: { outboxHours: 48, inboxDays: 60, orderDays: 3_650, auditDays: 400 },
       outboxRelay: false,
       kafka: {
+        clientId: 'things',
         brokers: ['kafka-1.example:9092', '127.0.0.1:9093'],
         ssl: true,
         sasl: { mechanism: 'scram-sha-512', username: 'user', password: 'password' },
@@ -194,7 +198,7 @@ describe('loadConfig', () => {
       spans: {
         url: 'https://collector.example/otlp/v1/traces',
         headers: { 'api-key': 'a key=', other: '1' },
-        resource: { 'deployment.environment.name': 'test' },
+        resource: { 'service.name': 'things', 'deployment.environment.name': 'test' },
       },
       rateLimit: {
         perMinute: 600,
@@ -257,7 +261,13 @@ describe('loadConfig', () => {
   });
 
   it('uses Kafka without SASL and SSL where only brokers are given', () => {
-    const kafka = { brokers: ['127.0.0.1:9092'], ssl: false, sasl: undefined, consumerGroup: 'order-service' };
+    const kafka = {
+      brokers: ['127.0.0.1:9092'],
+      ssl: false,
+      sasl: undefined,
+      clientId: 'things',
+      consumerGroup: 'things',
+    };
     expect(load({ KAFKA_BROKERS: '127.0.0.1:9092' }).kafka).toStrictEqual(kafka);
   });
 
@@ -377,7 +387,7 @@ describe('loadConfig', () => {
     const given = Object.fromEntries(
       [...lines.matchAll(/^ {4}(\w+): (\S+)/gm)].map(([, name, value]) => [name, value]),
     );
-    expect(() => loadConfig(given)).not.toThrow();
+    expect(() => loadConfig('things', given)).not.toThrow();
     expect(namesIn(refusalOf({ ...given, NODE_ENV: 'production' }).faults)).toEqual(['AUDIT_KEY', 'PSEUDONYM_KEY']);
   });
 
@@ -479,7 +489,7 @@ describe('loadConfig', () => {
 
     it('takes what is given, in files too', () => {
       const env = { NODE_ENV: 'production', PAYMENT_API_URL: 'http://p', PSEUDONYM_KEY: SECRET, AUDIT_KEY: SECRET };
-      expect(() => loadConfig({ ...REQUIRED, ...env }, NEEDS)).not.toThrow();
+      expect(() => loadConfig('things', { ...REQUIRED, ...env }, NEEDS)).not.toThrow();
       const fault = 'PSEUDONYM_KEY_FILE names a file that cannot be read';
       expect(faultsFor({ ...env, PSEUDONYM_KEY: '', PSEUDONYM_KEY_FILE: '/nowhere' })).toEqual([fault]);
     });
@@ -639,13 +649,13 @@ describe('loadConfig', () => {
     ['by default', REQUIRED],
     ['with everything set', EVERYTHING],
   ])('is frozen deeply %s', (_, environment) => {
-    const config = loadConfig(environment);
+    const config = loadConfig('things', environment);
     for (const object of objectsIn(config)) expect(Object.isFrozen(object)).toBe(true);
     expect(() => Object.assign(config.database, { url: 'postgres://elsewhere' })).toThrow(TypeError);
   });
 
   it('keeps nothing of an earlier environment', () => {
-    loadConfig(EVERYTHING);
+    loadConfig('things', EVERYTHING);
     expect(load()).toMatchObject({ env: 'development', roles: ['api', 'worker'], kafka: undefined });
   });
 });

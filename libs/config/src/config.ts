@@ -246,7 +246,7 @@ const environment = z.object({
   KAFKA_SASL_MECHANISM: oneOf('plain', 'scram-sha-256', 'scram-sha-512').optional(),
   KAFKA_SASL_USERNAME: z.string().optional(),
   KAFKA_SASL_PASSWORD: z.string().optional(),
-  KAFKA_CONSUMER_GROUP: z.string().max(200).default('order-service'),
+  KAFKA_CONSUMER_GROUP: z.string().max(200).optional(),
 
   REDIS_URL: url('redis:', 'rediss:').optional(),
   OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
@@ -360,9 +360,11 @@ function tokenSource(env: Environment, dependency: 'PAYMENT_API') {
 /** For keys that production has to be given: elsewhere everyone may know them. */
 const KEY_OUTSIDE_PRODUCTION = `known-to-everyone-${NOT_FOR_PRODUCTION}`;
 
-function toConfig(env: Environment) {
+function toConfig(service: string, env: Environment) {
   const isProduction = env.NODE_ENV === 'production';
   return {
+    /** Its name, with which it is known to whom it connects to. */
+    service,
     env: env.NODE_ENV,
     host: env.HOST,
     port: env.PORT,
@@ -418,6 +420,7 @@ function toConfig(env: Environment) {
     },
     outboxRelay: env.OUTBOX_RELAY === 'on',
     kafka: env.KAFKA_BROKERS && {
+      clientId: service,
       brokers: env.KAFKA_BROKERS,
       ssl: env.KAFKA_SSL,
       sasl: env.KAFKA_SASL_MECHANISM && {
@@ -425,7 +428,7 @@ function toConfig(env: Environment) {
         username: env.KAFKA_SASL_USERNAME ?? '',
         password: env.KAFKA_SASL_PASSWORD ?? '',
       },
-      consumerGroup: env.KAFKA_CONSUMER_GROUP,
+      consumerGroup: env.KAFKA_CONSUMER_GROUP ?? service,
     },
     redisUrl: env.REDIS_URL,
     /** Where spans are sent, with what headers, and what they say of this process; without it none are made. */
@@ -435,7 +438,7 @@ function toConfig(env: Environment) {
         : {
             url: `${env.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')}/v1/traces`,
             headers: env.OTEL_EXPORTER_OTLP_HEADERS,
-            resource: env.OTEL_RESOURCE_ATTRIBUTES,
+            resource: { 'service.name': service, ...env.OTEL_RESOURCE_ATTRIBUTES } as Record<string, string>,
           },
     /** Calls in a minute; 0 is no limit. */
     rateLimit: {
@@ -495,10 +498,11 @@ function readSecretFiles(env: Record<string, string>): Map<string, string> {
 
 /**
  * Reads the environment once. An empty variable counts as unset, as Kubernetes manifests often leave them.
+ * @param service its name
  * @param needs of the roles that the process takes; programs that take none leave it out
  * @throws {ConfigError} naming every wrong variable, and no value
  */
-export function loadConfig(source: NodeJS.ProcessEnv = process.env, needs?: Needs): Config {
+export function loadConfig(service: string, source: NodeJS.ProcessEnv = process.env, needs?: Needs): Config {
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(source)) {
     if (value !== undefined && value !== '') env[name] = value;
@@ -510,5 +514,5 @@ export function loadConfig(source: NodeJS.ProcessEnv = process.env, needs?: Need
   const others = [...unread.values(), ...faultsBetween(env), ...(needs ? faultsOfRoles(env, needs) : [])];
   for (const fault of others) faults.add(fault);
   if (!parsed.success || faults.size > 0) throw new ConfigError([...faults]);
-  return deepFreeze(toConfig(parsed.data));
+  return deepFreeze(toConfig(service, parsed.data));
 }

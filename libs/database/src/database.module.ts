@@ -60,7 +60,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
             url: config.database.url,
             poolSize: config.database.poolSize,
             connectTimeoutMS: CONNECT_TIMEOUT_MS,
-            applicationName: 'order-service',
+            applicationName: config.service,
             manualInitialization: true, // by `onModuleInit`
             extra: {
               Client: WalledClient,

@@ -9,13 +9,13 @@ export type DirectConnection = Client;
 
 /**
  * How node-postgres makes direct connections.
- * @param applicationName how they show in `pg_stat_activity`
+ * @param purpose shows in `pg_stat_activity`, behind the name of the service
  * @param queryTimeoutMs how long to wait for an answer; 0 waits for ever
  */
-export function directOptions(config: Config, applicationName: string, queryTimeoutMs: number) {
+export function directOptions(config: Config, purpose: string, queryTimeoutMs: number) {
   return {
     connectionString: config.database.directUrl,
-    application_name: applicationName,
+    application_name: `${config.service} ${purpose}`,
     // Without these a host that vanished would hold its locks until the server's kernel gives up, after hours.
     options: '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3',
     connectionTimeoutMillis: 5_000,

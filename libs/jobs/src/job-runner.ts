@@ -218,7 +218,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
 
   /** @param onLost is told when an answer of the server is lost */
   private openPool(onLost: (cause: Error) => void): Pool {
-    const direct = directOptions(this.config, 'order-service jobs', ANSWER_TIMEOUT_MS);
+    const direct = directOptions(this.config, 'jobs', ANSWER_TIMEOUT_MS);
     const pool = new Pool({
       ...direct,
       Client: class extends FailFastClient {

@@ -5,7 +5,7 @@ import { CompressionCodecs, CompressionTypes, logLevel } from 'kafkajs';
 import { kafkaOptions } from './kafka-options';
 
 describe('kafkaOptions', () => {
-  const kafka = { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' };
+  const kafka = { brokers: [], ssl: false, sasl: undefined, clientId: 'things', consumerGroup: 'g' };
   const write = kafkaOptions(kafka).logCreator!(logLevel.INFO);
 
   afterEach(() => jest.restoreAllMocks());
@@ -23,7 +23,7 @@ describe('kafkaOptions', () => {
   });
 
   it('have credentials of their own, which kafkajs writes to', () => {
-    const config = loadConfig({
+    const config = loadConfig('things', {
       DATABASE_URL: 'postgres://127.0.0.1/none',
       OIDC_ISSUER: 'https://idp.example',
       OIDC_AUDIENCE: 'orders',

@@ -45,7 +45,7 @@ function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...f
 /** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
 export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
   return {
-    clientId: 'order-service',
+    clientId: kafka.clientId,
     brokers: [...kafka.brokers],
     ssl: kafka.ssl,
     sasl: kafka.sasl && ({ ...kafka.sasl } as SASLOptions), // kafkajs writes to it

@@ -75,7 +75,7 @@ describe('KafkaEventServer', () => {
       inc: () => undefined,
     } as never);
     const checks = new HealthChecks();
-    const kafka = { brokers: [], ssl: false, sasl: undefined, consumerGroup: 'g' };
+    const kafka = { brokers: [], ssl: false, sasl: undefined, clientId: 'things', consumerGroup: 'g' };
     oldestAge = new Gauge({ name: 'age', help: '-', labelNames: ['topic', 'partition'], registers: [] });
     server = new KafkaEventServer(kafka, checks, oldestAge);
     isInGroup = checks.reported.get('kafka-consumer')!;

@@ -29,7 +29,7 @@ export class OutboxSession {
   ) {}
 
   static async open(config: Config): Promise<OutboxSession> {
-    const client = await directConnection(config, 'order-service outbox relay', QUERY_TIMEOUT_MS);
+    const client = await directConnection(config, 'outbox relay', QUERY_TIMEOUT_MS);
     try {
       // The server gives up before we do, and then not only we: with the session end its locks on the lanes.
       await client.query(`SET statement_timeout = ${QUERY_TIMEOUT_MS - 1_000}; SET lock_timeout = '${LOCK_TIMEOUT}'`);

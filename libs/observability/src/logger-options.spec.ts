@@ -7,7 +7,7 @@ import { loggerOptions } from './logger-options';
 const CANARY = 'canary';
 
 function config(variables: Record<string, string> = {}) {
-  return loadConfig({
+  return loadConfig('things', {
     DATABASE_URL: 'postgres://localhost/orders',
     OIDC_ISSUER: 'https://id.example',
     OIDC_AUDIENCE: 'https://orders.example',

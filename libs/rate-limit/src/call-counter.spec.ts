@@ -34,7 +34,10 @@ describe('CallCounter', () => {
     const redisUrl = `redis://127.0.0.1:${(server.address() as AddressInfo).port}`;
     await new Promise<void>((resolve) => {
       const fallback = { set: (value: number) => value === 0 && resolve() };
-      counter = new CallCounter({ redisUrl, roles: ['api'] } as unknown as Config, fallback as unknown as Gauge);
+      counter = new CallCounter(
+        { service: 'things', redisUrl, roles: ['api'] } as unknown as Config,
+        fallback as unknown as Gauge,
+      );
     });
     end = () => {
       counter.onApplicationShutdown();

@@ -11,10 +11,8 @@ const TIMEOUT_MS = 100;
 /** While Redis is away it is looked for this often. A connection on which nothing comes back for so long is dropped. */
 const PROBE_MS = 1_000;
 
-const PREFIX = 'order-service:rate-limit';
-
 /** The limiters only count: how many calls are too many differs from client to client, and is decided above. */
-const COUNT_ONLY = { points: Number.MAX_SAFE_INTEGER, duration: WINDOW_SECONDS, keyPrefix: PREFIX };
+const COUNT_ONLY = { points: Number.MAX_SAFE_INTEGER, duration: WINDOW_SECONDS };
 
 interface Count {
   /** In the window that runs now, this one and those that were refused included. */
@@ -31,6 +29,8 @@ interface Count {
 export class CallCounter implements OnApplicationShutdown {
   private readonly logger = new Logger(CallCounter.name);
   private readonly own = new RateLimiterMemory(COUNT_ONLY);
+  /** Of its keys in Redis, which other services may share. */
+  private readonly prefix: string;
   private readonly redis: Redis | undefined;
   private readonly shared: RateLimiterRedis | undefined;
   private readonly prober: NodeJS.Timeout | undefined;
@@ -40,6 +40,7 @@ export class CallCounter implements OnApplicationShutdown {
     @Inject(CONFIG) config: Config,
     @InjectMetric('rate_limit_store_fallback') private readonly fallback: Gauge,
   ) {
+    this.prefix = `${config.service}:rate-limit`;
     if (config.redisUrl === undefined || !config.roles.includes('api')) return;
     this.redis = new Redis(config.redisUrl, {
       connectTimeout: PROBE_MS,
@@ -52,7 +53,7 @@ export class CallCounter implements OnApplicationShutdown {
       // A primary that has become a replica; the name may lead to the new one by now.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
-    this.shared = new RateLimiterRedis({ ...COUNT_ONLY, storeClient: this.redis });
+    this.shared = new RateLimiterRedis({ ...COUNT_ONLY, keyPrefix: this.prefix, storeClient: this.redis });
     this.redis.on('ready', () => void this.probe());
     this.redis.on('error', (error) => this.fallBack(error));
     this.redis.on('close', () => this.fallBack(new Error('The connection was closed')));
@@ -95,7 +96,7 @@ export class CallCounter implements OnApplicationShutdown {
   private async probe(): Promise<void> {
     if (this.redis?.status !== 'ready') return;
     try {
-      await answerInTime(this.redis.set(`${PREFIX}:probe`, '1', 'PX', PROBE_MS));
+      await answerInTime(this.redis.set(`${this.prefix}:probe`, '1', 'PX', PROBE_MS));
       if (this.store === 'own') this.logger.log('Redis answers again: processes count calls together');
       this.store = 'shared';
       this.fallback.set(0);

@@ -5,7 +5,7 @@ import { FailedAuthentications } from './failed-authentications';
 const REQUIRED = { DATABASE_URL: 'postgres://h/d', OIDC_ISSUER: 'https://id.example', OIDC_AUDIENCE: 'orders' };
 
 function failuresAllowed(perMinute: number) {
-  const config = loadConfig({ ...REQUIRED, RATE_LIMIT_FAILED_AUTH_PER_MINUTE: String(perMinute) });
+  const config = loadConfig('things', { ...REQUIRED, RATE_LIMIT_FAILED_AUTH_PER_MINUTE: String(perMinute) });
   const refusals = new Counter({ name: 'refusals', help: '-', labelNames: ['limit'], registers: [new Registry()] });
   return { failed: new FailedAuthentications(config, refusals), refusals };
 }

@@ -50,7 +50,7 @@ describe('ResilienceModule', () => {
 
   beforeAll(async () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    config = loadConfig({
+    config = loadConfig('things', {
       ...REQUIRED,
       PAYMENT_API_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
       PAYMENT_API_BREAKER_MIN_CALLS: '2',
@@ -104,6 +104,6 @@ describe('ResilienceModule', () => {
   });
 
   it('does not start without settings, and names the dependency', async () => {
-    await expect(start(loadConfig(REQUIRED))).rejects.toThrow('The dependency first has no settings');
+    await expect(start(loadConfig('things', REQUIRED))).rejects.toThrow('The dependency first has no settings');
   });
 });

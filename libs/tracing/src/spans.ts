@@ -58,9 +58,7 @@ export class Spans {
     if (!spans) return;
     this.reportFailures();
     const process = { 'service.instance.id': randomUUID(), 'host.name': hostname() };
-    this.resource = defaultResource().merge(
-      resourceFromAttributes({ 'service.name': 'order-service', ...process, ...spans.resource }),
-    );
+    this.resource = defaultResource().merge(resourceFromAttributes({ ...process, ...spans.resource }));
     const { url, headers } = spans;
     this.exporter = new OTLPTraceExporter({ url, headers: { ...headers }, concurrencyLimit: BATCHES_UNDER_WAY });
     this.processor = new BatchSpanProcessor({ exporter: this.exporter });

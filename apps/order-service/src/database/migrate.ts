@@ -5,6 +5,7 @@ import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { schema } from './schema';
 import { createServiceRole, grantToServiceRole } from './service-role';
+import { SERVICE_NAME } from '../service-name';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
@@ -19,7 +20,7 @@ const LOOK_AGAIN_MS = 100;
 export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
-  const lock = await directConnection(config, 'order-service migrations', 0);
+  const lock = await directConnection(config, 'migrations', 0);
   // Another may have it by now, and begin: nothing more must be done here.
   lock.on('error', (error) => {
     throw error;
@@ -69,6 +70,6 @@ if (require.main === module) {
 }
 
 async function main(): Promise<void> {
-  const made = await migrate(loadConfig());
+  const made = await migrate(loadConfig(SERVICE_NAME));
   console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate');
 }

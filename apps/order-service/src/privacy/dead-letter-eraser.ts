@@ -29,7 +29,7 @@ export class DeadLetterEraser {
   private async eraseAlone(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // then what is parked stands in the outbox
-    const client = await directConnection(this.config, 'order-service dead letter eraser', ANSWER_TIMEOUT_MS);
+    const client = await directConnection(this.config, 'dead letter eraser', ANSWER_TIMEOUT_MS);
     try {
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       if (rows[0]?.alone) await this.erase(kafka, job, await ordersErased(client, job));

@@ -98,7 +98,7 @@ export class ErasureStore {
 
   /** @param audit makes the row that shows a part, as the client's */
   private async erasePartByPart(erasure: Erasure, audit: () => AuditRow): Promise<number> {
-    const client = await directConnection(this.config, 'order-service erasure', ANSWER_TIMEOUT_MS);
+    const client = await directConnection(this.config, 'erasure', ANSWER_TIMEOUT_MS);
     try {
       // Before anything is locked or erased: it may take a while.
       await assertNoPaymentUnderWay(client, 'tenant_id = $1 AND customer_id = $2', [

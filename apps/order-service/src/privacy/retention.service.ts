@@ -51,7 +51,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    const client = await directConnection(this.config, 'order-service retention', MAX_COUNT_MS);
+    const client = await directConnection(this.config, 'retention', MAX_COUNT_MS);
     try {
       const reader: Reader = {
         query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
