@@ -10,6 +10,7 @@ const LIBS = [
   'mtls',
   'auth',
   'observability',
+  'http-server',
   'health',
   'resilience',
   'database',

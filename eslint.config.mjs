@@ -8,8 +8,8 @@ const TESTS = ['test/**', '**/*.spec.ts'];
 /** The files that may know HTTP: what Nest calls around a handler, and what puts the application together. */
 const HTTP_EDGE = [
   '**/*.{controller,guard,filter,interceptor,middleware,pipe,strategy,decorator}.ts',
-  'apps/*/src/{main,create-app,http-adapter,openapi}.ts',
-  '**/{http-telemetry,client-error,error-response,order.view}.ts',
+  'apps/*/src/{main,create-app,openapi}.ts',
+  '**/{http-adapter,http-telemetry,client-error,error-response,order.view}.ts',
 ];
 
 const ENV_MESSAGE = 'Add the setting to libs/config and inject CONFIG: only libs/config reads the environment.';

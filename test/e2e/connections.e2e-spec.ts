@@ -3,7 +3,7 @@ import http, { type Server } from 'node:http';
 import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
 import tls from 'node:tls';
-import { trackConnections } from '../../apps/order-service/src/connections';
+import { trackConnections } from '@platform/http-server';
 import { TestCertificates } from '../support/certificates';
 
 describe('trackConnections', () => {

@@ -7,6 +7,7 @@ import { SigningKeys } from '@platform/auth';
 import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
+import { docsSurface, HttpAdapter, httpSurface, inTurn, JsonBodyGuard, shedLoad } from '@platform/http-server';
 import { EVENT_SERVER } from '@platform/messaging';
 import { dropForgedCertificates, httpsOptions, TlsFiles, TrustedProxies } from '@platform/mtls';
 import { createLogger, httpTelemetry } from '@platform/observability';
@@ -15,11 +16,6 @@ import { requestContextMiddleware } from '@platform/request-context';
 import { Spans } from '@platform/tracing';
 import { RequestValidationPipe } from '@platform/validation';
 import { AppModule } from './app.module';
-import { HttpAdapter } from './http-adapter';
-import { docsSurface, httpSurface } from './http-surface.middleware';
-import { inTurn } from './in-turn.middleware';
-import { JsonBodyGuard } from './json-body.guard';
-import { shedLoad } from './load-shedding';
 import { serveOpenApi } from './openapi';
 
 /** Above the 60 s after which load balancers drop idle connections, so that it is never us who close first. */

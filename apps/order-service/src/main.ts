@@ -5,10 +5,10 @@ import { Logger } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, ConfigError, loadConfig } from '@platform/config';
 import { HealthChecks } from '@platform/health';
+import { trackConnections } from '@platform/http-server';
 import { flushLogs } from '@platform/observability';
 import { Spans } from '@platform/tracing';
 import { NEEDS } from './app.module';
-import { trackConnections } from './connections';
 import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
 import { SERVICE_NAME } from './service-name';
 
