@@ -194,10 +194,10 @@ describe('Retention', () => {
       /^retention_last_success_timestamp_seconds .+$/m.exec((await api(service.url)('/metrics')).text)?.[0];
     const before = await lastSuccess();
     await order(101, 'CONFIRMED', 'AUTHORIZED');
-    await query('CREATE TABLE refunds (order_id uuid REFERENCES orders)');
-    await query('INSERT INTO refunds SELECT id FROM orders');
+    await query('CREATE TABLE things_of_orders (order_id uuid REFERENCES orders)');
+    await query('INSERT INTO things_of_orders SELECT id FROM orders');
     const failure: unknown = await retention.sweep().catch((error: unknown) => error);
-    await query('DROP TABLE refunds');
+    await query('DROP TABLE things_of_orders');
     expect((failure as AggregateError).message).toMatch(/^orders: update or delete on table "orders" violates/);
     expect(await Promise.all(['idempotency_keys', 'inbox', 'orders'].map(left))).toEqual([0, 0, 1]);
     expect(await lastSuccess()).toBe(before);
