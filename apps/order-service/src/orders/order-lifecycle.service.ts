@@ -12,7 +12,7 @@ import { type Companion, type Effect, OrderStore } from './order-store';
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
 
-export type { Order };
+export { toOrderId, toOrderUuid, type Order };
 
 /** What the payment API answered for an order. */
 export interface PaymentAnswer {

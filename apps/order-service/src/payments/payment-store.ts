@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Transaction } from '@platform/database';
 import { jobInsertAll, jobValues, type NewJob } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
-import { fromString, toUUID } from 'typeid-js';
+import { toOrderUuid } from '../orders/order-lifecycle.service';
 
 /** A payment that is being carried on. */
 export interface DuePayment {
@@ -33,7 +33,7 @@ export const MARK_ASKED = {
 
 function toUuid(orderId: string): string {
   try {
-    return toUUID(fromString(orderId, 'ord'));
+    return toOrderUuid(orderId);
   } catch {
     throw new MalformedEvent('The subject is no order id');
   }

@@ -7,7 +7,7 @@ import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
 import { currentContext, runInContext } from '@platform/request-context';
-import { fromUUID } from 'typeid-js';
+import { toOrderId } from '../orders/order-lifecycle.service';
 
 /** An erasure changes many rows: it may take longer than a request's statements, and is rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
@@ -194,7 +194,7 @@ async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<
   );
   // The orders are locked now, so none begins behind this.
   await assertNoPaymentUnderWay(client, 'id = ANY($1::uuid[])', [rows.map(({ id }) => id)]);
-  const orderIds = rows.map(({ id }) => fromUUID(id, 'ord'));
+  const orderIds = rows.map(({ id }) => toOrderId(id));
 
   // Locked in the order in which the relay locks. It may mark some meanwhile; a condition of its own row alone still finds
   // those then, which a join need not.
@@ -219,7 +219,7 @@ export async function ordersErased(
     'SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2',
     [tenantId, pseudonym],
   );
-  return new Set(rows.map(({ id }) => fromUUID(id, 'ord')));
+  return new Set(rows.map(({ id }) => toOrderId(id)));
 }
 
 /** @throws {PaymentUnderWay} */
