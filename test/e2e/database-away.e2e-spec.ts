@@ -6,13 +6,13 @@ import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { childrenOf } from '../support/child-processes';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 

@@ -5,10 +5,10 @@ import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 
 /** All that a table can be granted for, as `has_table_privilege` names it. */
 const ALL = ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'];

@@ -22,8 +22,8 @@ import {
 } from 'kafkajs';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../support/free-port';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { openLetters } from '../support/open-letters';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
@@ -33,9 +33,6 @@ const DLQ = 'orders.events.dlq';
 const NONE = 'There are no open letters in orders.events.dlq\n';
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)\n';
-
-// Most tests start several programs, each of which takes more than a second of processor time.
-jest.setTimeout(60_000);
 
 interface Run {
   readonly code: number;

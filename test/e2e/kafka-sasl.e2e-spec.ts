@@ -6,11 +6,11 @@ import { createTopics } from '@platform/kafka';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../support/free-port';
 import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
 

@@ -21,10 +21,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { freePort } from '../support/free-port';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { api, fetchToken } from '../support/client';
 import { COMPILE_CACHE } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { until } from '../support/until';
 
 /** The sandbox as `npm start` runs it, in a directory of its own. */

@@ -7,13 +7,13 @@ import { Client } from 'pg';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { freePort } from '../support/free-port';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { childrenOf, isRunning } from '../support/child-processes';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { until } from '../support/until';
 
 const CLIENTS = 32;

@@ -8,11 +8,11 @@ import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
-import { freePort } from '../support/free-port';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Answer, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { freePort } from '../support/free-port';
 import { describeWithOwnBroker, Topic } from '../support/topic';
 import { until } from '../support/until';
 

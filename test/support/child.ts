@@ -1,8 +1,8 @@
 import { type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { freePort } from './free-port';
 import { startProgram } from '../../apps/sandbox/src/program';
 import { environment } from './environment';
+import { freePort } from './free-port';
 import { until } from './until';
 
 export interface ServiceProcess {

@@ -11,9 +11,9 @@ import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { startIdentityProvider } from '../../apps/sandbox/src/identity-provider';
 import { canStartKafka, canStartKafkaOnJvm, startKafka } from '../../apps/sandbox/src/kafka';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
-import { freePort } from './free-port';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
+import { freePort } from './free-port';
 import { publishPieces, TEMPLATE } from './pieces';
 import { onTeardown, tearDown } from './teardown';
 

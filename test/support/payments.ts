@@ -1,7 +1,7 @@
 import type { RunningServer } from '../../apps/sandbox/src/listen';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
-import { freePort } from './free-port';
 import { api } from './client';
+import { freePort } from './free-port';
 
 export interface Payment {
   readonly paymentId: string;
