@@ -195,6 +195,22 @@ describe('npm start', () => {
     },
   );
 
+  it('names the SANDBOX_KAFKA_PORT that is taken in one line', async () => {
+    const squatter = net.createServer().listen(0, '127.0.0.1');
+    await once(squatter, 'listening');
+    const { port } = squatter.address() as net.AddressInfo;
+    const run = promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/kafka-main.js'], {
+      cwd: sandbox.directory,
+      env: { PATH: process.env['PATH'], ...COMPILE_CACHE, SANDBOX_KAFKA_PORT: String(port) },
+      timeout: 30_000,
+    });
+    await expect(run).rejects.toMatchObject({
+      code: 1,
+      stderr: `Port ${port} is taken: stop what listens there, or set SANDBOX_KAFKA_PORT to another port.\n`,
+    });
+    squatter.close();
+  });
+
   it('names each port that is none, and one that is given twice', async () => {
     const ends = async (ports: Record<string, string>) => {
       const child = sandbox.start(ports);

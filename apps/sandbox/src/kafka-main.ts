@@ -1,17 +1,19 @@
 import path from 'node:path';
 import { startKafka } from './kafka';
 import { assertFree } from './ports';
+import { readSettings } from './settings';
 import { stopOnSignal } from './signals';
 
-const PORT = 9092;
-const CONTROLLER_PORT = 9093;
-
 async function main(): Promise<void> {
-  await assertFree({ value: PORT });
+  const { kafka, dataDir } = readSettings();
+  await assertFree(kafka);
   console.log('Starting Apache Kafka; the first time it is downloaded.');
-  const dataDir = path.resolve('.sandbox/kafka');
-  const libDir = path.resolve('.sandbox/kafka-jars');
-  const starting = startKafka({ port: PORT, controllerPort: CONTROLLER_PORT, dataDir, libDir });
+  const starting = startKafka({
+    port: kafka.value,
+    controllerPort: kafka.value + 1,
+    dataDir: path.join(dataDir, 'kafka'),
+    libDir: path.join(dataDir, 'kafka-jars'),
+  });
   let stopping = false;
   stopOnSignal(async () => {
     stopping = true;

@@ -22,6 +22,8 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env) {
     /** Where clients authenticate with certificates. */
     identityProviderTls: env['OIDC_ISSUER'] ? undefined : port('SANDBOX_OIDC_TLS_PORT', 4443),
     payments: env['PAYMENT_API_URL'] ? undefined : port('SANDBOX_PAYMENT_PORT', 4100),
+    /** Where `npm run kafka` starts a broker; its controller has the next port. */
+    kafka: port('SANDBOX_KAFKA_PORT', 9092),
     kafkaBrokers: env['KAFKA_BROKERS'] || undefined,
   };
   if (faults.length > 0) throw new Error(faults.join('\n'));
