@@ -350,10 +350,13 @@ describe('shedLoad', () => {
   });
 
   it('cuts off those that have not read for the longest, when what they leave becomes too much', async () => {
+    let asked = 0;
+    server.on('request', () => (asked += 1));
     const oldest = askDeaf();
     await delay(100);
     const others = Array.from({ length: 40 }, () => askDeaf());
-    await delay(4_000); // nobody is cut off before
+    await until(() => asked === 41);
+    await delay(2_100); // nobody is cut off before
     expect(await ask('/large')).toMatchObject({ status: 200 });
     const newest = askDeaf();
     await delay(100);
@@ -369,9 +372,12 @@ describe('shedLoad', () => {
       return request;
     };
     const closed: number[] = [];
+    let asked = 0;
+    server.on('request', () => (asked += 1));
     // 256 KiB each: a quarter of a thousand is what may be held.
     const slow = Array.from({ length: 300 }, (_, index) => post(256 * 1024).once('close', () => closed.push(index)));
-    await delay(4_000);
+    await until(() => asked === slow.length);
+    await delay(2_100); // nobody is cut off before
     expect(closed).toHaveLength(0);
     slow.push(post(256 * 1024));
     await until(() => closed.length === 45);
