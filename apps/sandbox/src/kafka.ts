@@ -148,8 +148,10 @@ async function startOnJvm(
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
   );
-  const format = ['format', '--standalone', '--ignore-formatted', '-t', CLUSTER_ID, '-c', file];
-  await run('java', ['-cp', classpath, 'kafka.tools.StorageTool', ...format]);
+  if (!existsSync(path.join(settings['log.dirs'], 'meta.properties'))) {
+    const format = ['format', '--standalone', '-t', CLUSTER_ID, '-c', file];
+    await run('java', ['-cp', classpath, 'kafka.tools.StorageTool', ...format]);
+  }
   return spawn('java', ['-Xmx512m', '-cp', classpath, 'kafka.Kafka', file], {
     detached: true,
     stdio: ['ignore', out, out],
@@ -197,7 +199,7 @@ async function untilAnswers(address: string): Promise<void> {
       return;
     } catch (error) {
       if (Date.now() > deadline) throw error;
-      await delay(300);
+      await delay(100);
     } finally {
       await admin.disconnect().catch(() => undefined);
     }
