@@ -30,7 +30,7 @@ const POLL_MS = 1_000;
 /** How long a job may go on after SIGTERM before its `abort` fires. */
 const GRACE_MS = 10_000;
 /** How often it is looked after what others left, and for how long jobs have waited. */
-const LOOK_MS = 5_000;
+const LOOK_MS = 2_000;
 /** How long to wait for the database to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const MAX_BACKOFF_MS = 5_000;
