@@ -34,26 +34,29 @@ export default async function globalSetup(): Promise<void> {
   process.env['TMPDIR'] = directory; // for the tests' own, too
   chmodSync(directory, 0o755); // PostgreSQL may run as another user
 
-  const [postgres, identityProvider, paymentApi, kafkaBrokers] = await Promise.all([
+  const [postgres, identityProvider, paymentApi, kafkaBrokers, canStartBroker] = await Promise.all([
     startDatabase(path.join(directory, 'postgres')),
     startIdentityProvider(0),
     startPaymentApi(0),
     findKafka(path.join(directory, 'kafka')),
+    canStartKafkaOnJvm(),
   ]);
   onTeardown(() => identityProvider.stop());
   onTeardown(() => paymentApi.stop());
 
   const env = { DATABASE_URL: postgres.url(TEMPLATE), OIDC_ISSUER: identityProvider.url, OIDC_AUDIENCE: 'none' };
   const config = loadConfig(SERVICE_NAME, { ...env, KAFKA_BROKERS: kafkaBrokers });
-  await migrate(config);
-  if (config.kafka) await createTopics(config.kafka, ORDERS_TOPIC, { partitions: PARTITIONS, replicationFactor: 1 });
+  await Promise.all([
+    migrate(config),
+    config.kafka && createTopics(config.kafka, ORDERS_TOPIC, { partitions: PARTITIONS, replicationFactor: 1 }),
+  ]);
   publishPieces({
     postgresUrl: postgres.url('postgres'),
     servicePostgresUrl: postgres.url('postgres', SERVICE_LOGIN.name),
     issuer: identityProvider.url,
     paymentApi: paymentApi.url,
     kafkaBrokers,
-    canStartBroker: await canStartKafkaOnJvm(),
+    canStartBroker,
   });
 }
 
