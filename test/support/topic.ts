@@ -24,6 +24,7 @@ export class Topic {
       groupId: `test-${Math.random()}`,
       sessionTimeout: 6_000, // a broker that came back waits this long for the members that it knew
       heartbeatInterval: 1_000,
+      maxWaitTimeInMs: 250, // meanwhile it cannot be stopped, and has no heartbeat: by default for 5 s
       retry: { retries: 60, maxRetryTime: 1_000 },
     });
     await topic.consumer.connect();

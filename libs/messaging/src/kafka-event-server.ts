@@ -10,6 +10,11 @@ import type { Gauge } from 'prom-client';
 /** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = SESSION_TIMEOUT_MS / 4;
+/**
+ * How long a broker keeps a fetch while there is nothing. Meanwhile kafkajs cannot be stopped and does not hear that others
+ * join or leave, by default for 5 s: a worker that ended would not come to leave the group.
+ */
+const MAX_WAIT_MS = 500;
 const CONCURRENT_PARTITIONS = 4;
 /** Messages of a partition that are handled at once, if their keys differ: this many can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
@@ -52,6 +57,7 @@ export class KafkaEventServer extends ServerKafka {
         groupId: kafka.consumerGroup,
         sessionTimeout: SESSION_TIMEOUT_MS,
         heartbeatInterval: HEARTBEAT_MS,
+        maxWaitTimeInMs: MAX_WAIT_MS,
         allowAutoTopicCreation: false,
         retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
       },
