@@ -3,6 +3,9 @@ import type { Server } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 
+/** As long as clients keep theirs: one that is closed just as it is used again fails a request, and Node closes after 5 s. */
+const KEEP_ALIVE_MS = 65_000;
+
 /** A server that this machine reaches at `url`. */
 export interface RunningServer {
   readonly url: string;
@@ -14,6 +17,7 @@ export interface RunningServer {
  * @param host others than this machine reach it too where it is not 127.0.0.1
  */
 export async function listen(server: Server | https.Server, port: number, host = '127.0.0.1'): Promise<RunningServer> {
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.listen(port, host);
   await once(server, 'listening');
   return {
