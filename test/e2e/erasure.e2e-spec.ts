@@ -59,11 +59,16 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
   });
   afterAll(() => service.stop());
 
-  const ended = (answer: Answer) =>
-    until('the payment', async () => {
-      const order = await orders(`/v1/orders/${answer.body.orderId}`);
-      return order.body.status !== 'PENDING' && order;
+  /** With its job, which would ask for a payment that a test undoes. */
+  const ended = async ({ body: { orderId } }: Answer, client = orders) => {
+    const order = await until('the payment', async () => {
+      const answer = await client(`/v1/orders/${orderId}`);
+      return answer.body.status !== 'PENDING' && answer;
     });
+    const job = "SELECT FROM graphile_worker._private_jobs WHERE payload ->> 'orderId' = $1";
+    await until('the end of the job', async () => (await service.database.query(job, [orderId])).length === 0);
+    return order;
+  };
 
   it('leaves the customer nowhere in the database', async () => {
     const customerId = aCustomer();
@@ -158,7 +163,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
       const customerId = aCustomer();
       const created = [];
       for (let n = 1; n <= 3; n += 1) created.push(await orders('/v1/orders', { body: anOrder({ customerId }) }));
-      await Promise.all(created.map(ended));
+      await Promise.all(created.map((answer) => ended(answer)));
       await relay.query('BEGIN');
       await relay.query('UPDATE outbox SET published_at = now() WHERE aggregateid = $1', [created[1]?.body.orderId]);
       const erasure = erase(compliance, customerId);
@@ -328,8 +333,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
 
   describe('where nobody knows what became of a payment', () => {
     const losePayment = async (client: Api, customerId: string, status: string) => {
-      const { orderId } = (await client('/v1/orders', { body: anOrder({ customerId }) })).body;
-      await until('the payment', async () => (await client(`/v1/orders/${orderId}`)).body.status !== 'PENDING');
+      await ended(await client('/v1/orders', { body: anOrder({ customerId }) }), client);
       await service.database.query(
         'UPDATE orders SET status = $2, payment_id = NULL, payment_status = NULL WHERE customer_id = $1',
         [customerId, status],
@@ -389,7 +393,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const customerId = aCustomer();
     const created = [];
     for (let n = 1; n <= 2; n += 1) created.push(await orders('/v1/orders', { body: anOrder({ customerId }) }));
-    await Promise.all(created.map(ended));
+    await Promise.all(created.map((answer) => ended(answer)));
     const [other, first] = created.map(({ body }) => body.orderId as string).sort();
     // The first by its position alone: whichever way they are found, it is the last.
     await service.database.query(
