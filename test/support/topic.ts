@@ -1,3 +1,4 @@
+import '@platform/kafka'; // without it kafkajs stops at the first batch in zstd, which other tests send
 import { type Consumer, Kafka, logLevel } from 'kafkajs';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pieces } from './pieces';
