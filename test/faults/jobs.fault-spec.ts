@@ -33,12 +33,12 @@ describe('A job runner on a faulty way to its database', () => {
     await database.drop();
   });
 
-  async function place(): Promise<void> {
-    expect((await orders('/v1/orders', { body: anOrder() })).status).toBe(201);
+  async function place(customerId = 'cust_123'): Promise<void> {
+    expect((await orders('/v1/orders', { body: anOrder({ customerId }) })).status).toBe(201);
     placed += 1;
   }
 
-  const placeSome = () => Promise.all(Array.from({ length: 20 }, place));
+  const placeSome = () => Promise.all(Array.from({ length: 20 }, () => place()));
 
   /** Places orders until the faults have happened, and some more behind them. */
   async function placeUntil(isOver: () => boolean): Promise<void> {
@@ -66,6 +66,15 @@ describe('A job runner on a faulty way to its database', () => {
       },
       PATIENCE_MS,
     );
+
+  /** @returns the backend that says that the runner lives */
+  async function alive(): Promise<number | undefined> {
+    const rows = await database.query<{ pid: number }>(
+      `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1297041905
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    return rows[0]?.pid;
+  }
 
   it(
     'pays what waits, and what comes, after it could not say that jobs are done',
@@ -96,13 +105,6 @@ describe('A job runner on a faulty way to its database', () => {
     async () => {
       await place();
       await allPaid();
-      const alive = async () => {
-        const rows = await database.query<{ pid: number }>(
-          `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1297041905
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-        );
-        return rows[0]?.pid;
-      };
       const pid = await alive();
       way.silence('hashtext');
       await database.query('SELECT pg_terminate_backend($1)', [pid]);
@@ -110,6 +112,27 @@ describe('A job runner on a faulty way to its database', () => {
       await until('another', alive, PATIENCE_MS);
       await place();
       await allPaid();
+    },
+    TEST_MS,
+  );
+
+  it(
+    'is followed by another when it cannot give back the jobs that it holds',
+    async () => {
+      await place();
+      await allPaid();
+      const left = way.cut('GREATEST(0', 'request', 1);
+      await Promise.all(Array.from({ length: 30 }, () => place('cust_slow')));
+      await until('more jobs than it runs at once', async () => {
+        const [row] = await database.query<{ held: number }>(
+          'SELECT count(*)::int AS held FROM graphile_worker._private_jobs WHERE locked_at IS NOT NULL',
+        );
+        return row?.held === 30;
+      });
+      await database.query('SELECT pg_terminate_backend($1)', [await alive()]);
+      await until('its end', () => left() === 0);
+      await until('another', alive, PATIENCE_MS);
+      expect(service.lines.filter(({ level }) => level === 'fatal')).toEqual([]);
     },
     TEST_MS,
   );

@@ -165,6 +165,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       const presence = await RunnerPresence.connect(pool);
       const events: WorkerEvents = new EventEmitter();
+      giveBackInTheOpen(events);
       let isEnding = false;
       events.on('pool:gracefulShutdown', () => {
         isEnding = true;
@@ -283,4 +284,19 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   private async pause(ms: number): Promise<void> {
     await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
   }
+}
+
+/**
+ * When Graphile Worker ends and holds jobs that nobody has begun, it gives them back to the database. Unless something else
+ * is under way in its queue then, it throws as it does so: it waits for no answer, and one that is an error ends the
+ * process, as nobody hears of it. So something is under way until then.
+ */
+function giveBackInTheOpen(events: WorkerEvents): void {
+  events.on('localQueue:init', ({ localQueue }) => {
+    const { promise: released, resolve } = Promise.withResolvers<void>();
+    events.on('localQueue:setMode', ({ newMode }) => {
+      if (newMode === 'RELEASED') resolve();
+    });
+    (localQueue as unknown as { background(work: Promise<void>): void }).background(released);
+  });
 }
