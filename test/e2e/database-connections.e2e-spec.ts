@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Database, directConnection } from '@platform/database';
+import { Database, directConnection, type Transaction } from '@platform/database';
 import { startService, type TestService } from '../support/service';
+import { until } from '../support/until';
 
 describe('A connection to PostgreSQL', () => {
   let service: TestService;
@@ -45,6 +46,19 @@ describe('A connection to PostgreSQL', () => {
     const before = await pid();
     await expect(work()).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' });
     expect(await pid()).toBe(before);
+  });
+
+  it.each<[string, (tx: Transaction) => Promise<unknown>]>([
+    ['a statement', (tx) => tx.query('SELECT')],
+    ['the commit', async () => undefined],
+  ])('is a database that is away, where a transaction lost it before %s', async (_, work) => {
+    const transaction = database.inTransaction(async (tx) => {
+      const [own] = await tx.query<{ pid: number }[]>('SELECT pg_backend_pid() AS pid');
+      await service.database.query('SELECT pg_terminate_backend($1)', [own?.pid]);
+      await until('its end', () => tx.queryRunner?.isReleased);
+      await work(tx);
+    });
+    await expect(transaction).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' });
   });
 
   it('is ended by the server when its transaction waits for the service for 5 s', async () => {

@@ -65,6 +65,8 @@ describe('isUnavailable', () => {
     'Client was closed and is not queryable',
     'Driver not Connected',
     'Cannot use a pool after calling end on the pool',
+    'Query runner already released. Cannot run queries anymore.',
+    'Database connection provided by a query runner was already released, cannot continue to use its querying methods anymore.',
   ])('is true for what the driver says without a code: %s', (message) => {
     expect(isUnavailable(new Error(message))).toBe(true);
     expect(isUnavailable(fromTypeOrm(new Error(message)))).toBe(true);

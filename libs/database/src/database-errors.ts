@@ -18,9 +18,23 @@ const UNAVAILABLE = new Set([
 /** Of a connection that was made; whatever keeps it from being made is of class 08 (see `FailFastClient`). */
 const SOCKET_FAILURES = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
-/** node-postgres and TypeORM throw these without a code, the last two while there is no pool: at the start, or at the end. */
-const DRIVER_FAILURES =
-  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Driver not Connected|Cannot use a pool after calling end)/;
+/**
+ * node-postgres and TypeORM throw these without a code: "Driver not Connected" and "Cannot use a pool" while there is no
+ * pool, at the start or at the end; what was released is a connection that was lost between two statements of a transaction.
+ */
+const DRIVER_FAILURES = new RegExp(
+  `^(${[
+    'Connection terminated',
+    'timeout exceeded when trying to connect',
+    'Query read timeout',
+    'Client has encountered a connection error',
+    'Client was closed',
+    'Driver not Connected',
+    'Cannot use a pool after calling end',
+    'Query runner already released',
+    'Database connection provided by a query runner was already released',
+  ].join('|')})`,
+);
 
 /** The SQLSTATE or the socket's error code; TypeORM copies either to the error that it throws. */
 function codeOf(error: unknown): string {
