@@ -61,8 +61,11 @@ describeWithKafka('The description of the events, with Kafka,', () => {
 
   it('is true of each type, of those that an erasure has changed too', async () => {
     const customerId = `cust_${randomUUID()}`;
-    const place = async (changes: object) =>
-      (await orders('/v1/orders', { body: anOrder(changes) })).body.orderId as string;
+    const place = async (changes: object) => {
+      const { status, body } = await orders('/v1/orders', { body: anOrder(changes) });
+      expect([status, body]).toEqual([201, expect.anything()]);
+      return body.orderId as string;
+    };
     const ends = (id: string, status: string) =>
       until(`${status} of ${id}`, async () => (await orders(`/v1/orders/${id}`)).body.status === status);
     const items = [{ sku: 'ABC-001', quantity: 3 }];
