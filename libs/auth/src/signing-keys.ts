@@ -84,8 +84,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
           this.askOnceMore(waitMs);
           throw new errors.JWKSNoMatchingKey();
         }
-        this.askedAt = performance.now();
-        void this.fetch();
+        this.ask();
       }
       await this.fetched(deadline);
     }
@@ -93,11 +92,15 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
 
   /** A key id that came too soon to be asked for is known when the time has come, if it is a key's. */
   private askOnceMore(waitMs: number): void {
-    this.nextAsk ??= setTimeout(() => {
-      this.nextAsk = undefined;
-      this.askedAt = performance.now();
-      void this.fetch();
-    }, waitMs).unref();
+    this.nextAsk ??= setTimeout(() => this.ask(), waitMs).unref();
+  }
+
+  /** Whoever comes first when the cooldown is over asks for the others too. */
+  private ask(): void {
+    clearTimeout(this.nextAsk);
+    this.nextAsk = undefined;
+    this.askedAt = performance.now();
+    void this.fetch();
   }
 
   /** @throws {Error} when the provider did not answer the last time that it was asked */
