@@ -232,7 +232,12 @@ describe('the audit trail of refusals', () => {
       headers: { authorization, 'x-request-id': 'gone-away' },
       signal: abort.signal,
     });
-    await delay(100); // the service waits for a lock for half a second
+    // For half a second, and not before the call has come to it.
+    await until('the wait for the lock', async () => {
+      const waiting = `SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE datname = current_database() AND NOT granted`;
+      return (await service.database.query(waiting)).length > 0;
+    });
     abort.abort();
     await expect(call).rejects.toThrow();
     await delay(50);

@@ -56,6 +56,17 @@ describe('With PostgreSQL away', () => {
     ['GET /v1/orders/{orderId}', () => orders('/v1/orders/ord_01jfw9v6k3f0qv8w2m4x5y6z7a')],
   ];
 
+  /**
+   * Stops the server and every session of it, as a network that swallows packets would have it.
+   * @returns lets them go on
+   */
+  function freeze(): () => void {
+    process.kill(postgres.pid, 'SIGSTOP'); // first: a session that it began meanwhile would answer
+    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
+    for (const pid of processes) process.kill(pid, 'SIGSTOP');
+    return () => processes.forEach((pid) => process.kill(pid, 'SIGCONT'));
+  }
+
   async function expectUnavailable(): Promise<void> {
     for (const [route, call] of routes) {
       const answers = await Promise.all(
@@ -111,14 +122,8 @@ describe('With PostgreSQL away', () => {
   });
 
   it('answers 503 while it hangs without a word, and orders again as soon as it goes on', async () => {
-    // The server and every session of it, as a network that swallows packets would have it.
-    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
-    for (const pid of processes) process.kill(pid, 'SIGSTOP');
-    try {
-      await expectUnavailable();
-    } finally {
-      for (const pid of processes) process.kill(pid, 'SIGCONT');
-    }
+    const thaw = freeze();
+    await expectUnavailable().finally(thaw);
     await expectBack();
   });
 
@@ -183,10 +188,8 @@ describe('With PostgreSQL away', () => {
 
   it('accepts an order once although its answer was 503', async () => {
     const body = anOrder({ customerId: 'cust_unsure' });
-    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
-    for (const pid of processes) process.kill(pid, 'SIGSTOP');
-    const unsure = await orders('/v1/orders', { body });
-    for (const pid of processes) process.kill(pid, 'SIGCONT');
+    const thaw = freeze();
+    const unsure = await orders('/v1/orders', { body }).finally(thaw);
     expect(unsure.status).toBe(503);
     const sure = await until('the order', async () => {
       const answer = await orders('/v1/orders', { body });

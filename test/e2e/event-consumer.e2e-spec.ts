@@ -125,9 +125,11 @@ describeWithKafka('Events of Kafka', () => {
     const subject = `twice-${randomUUID()}`;
     failures.set(subject, 2);
     await tell(subject, { id: subject });
-    await until('the effect', () => handledOf(subject).length === 1);
+    const noted = 'SELECT FROM inbox WHERE event_id = $1'; // once it is committed, which is after it was handled
+    await until('the effect', async () => (await service.database.query(noted, [subject])).length === 1);
     const effects = 'SELECT FROM outbox_parked WHERE aggregateid = $1';
     expect(await service.database.query(effects, [subject])).toHaveLength(1);
+    expect(handledOf(subject)).toHaveLength(1);
   });
 
   it('go to the dead letters when they fail for good, and those behind them go on', async () => {
