@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import { currentContext, newContext, type RequestContext, runInContext } from '@platform/request-context';
@@ -15,4 +16,33 @@ it('SigningKeys say that the provider gives none, and not as if it were of the r
   expect(warn).toHaveBeenCalledWith({ err: expect.anything() }, 'The identity provider did not give its keys');
   keys.onApplicationShutdown();
   warn.mockRestore();
+});
+
+it('SigningKeys that asked for an unknown key when the cooldown was over do not ask for the one before in the next', async () => {
+  jest.useFakeTimers();
+  let asked = 0;
+  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' });
+  const provider = jest.spyOn(globalThis, 'fetch').mockImplementation(async (url) => {
+    if (url !== 'http://issuer/keys') return Response.json({ issuer: 'http://issuer', jwks_uri: 'http://issuer/keys' });
+    asked += 1;
+    return Response.json({ keys: [jwk] });
+  });
+  const fetches = new Counter({ name: 'fetches', help: '-', labelNames: ['outcome'], registers: [] });
+  const oidc = { issuer: 'http://issuer', jwksStaleMaxMs: 3_600_000 };
+  const keys = new SigningKeys({ oidc } as Config, fetches);
+  keys.onApplicationBootstrap();
+  const name = (kid: string) => expect(keys.find({ alg: 'ES256', kid })).rejects.toThrow('no applicable key');
+  await name('one');
+  jest.advanceTimersByTime(5_000);
+  // The process was busy: the cooldown is over, and its timer is still to come.
+  const now = performance.now() + 5_000;
+  const clock = jest.spyOn(performance, 'now').mockReturnValue(now);
+  await name('another');
+  expect(asked).toBe(3);
+  jest.advanceTimersByTime(6_000);
+  await name('a third');
+  expect(asked).toBe(3);
+  keys.onApplicationShutdown();
+  for (const mock of [clock, provider]) mock.mockRestore();
+  jest.useRealTimers();
 });
