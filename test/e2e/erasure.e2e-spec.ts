@@ -483,7 +483,8 @@ describeWithKafka('Erasure, with Kafka,', () => {
 
   const placeAndPay = async (customerId: string) => {
     const { orderId } = (await orders('/v1/orders', { body: anOrder({ customerId }) })).body;
-    await until('the payment', async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED');
+    const isPaid = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
+    await until('the payment', isPaid, 60_000); // the broker's first group waits for the topic of the groups' offsets
     return orderId as string;
   };
   const letter = (key: string, value: object | string) =>
