@@ -78,15 +78,15 @@ describe('Batcher', () => {
     await expect(Promise.all(results)).resolves.toEqual(range(0, 36).map((item) => `wrote ${item}`));
   });
 
-  it('sends what came while two batches were on their way, in its order and 64 at a time', async () => {
-    const results = await addWhileTwoAreOnTheirWay(range(2, 98));
+  it('sends what came while two batches were on their way, in its order and 128 at a time', async () => {
+    const results = await addWhileTwoAreOnTheirWay(range(2, 162));
     expect(writes.batches).toEqual([[0], [1]]);
     await writes.finish();
-    expect(writes.batches[2]).toEqual(range(2, 64));
+    expect(writes.batches[2]).toEqual(range(2, 128));
     await writes.finish();
-    expect(writes.batches[3]).toEqual(range(66, 34));
+    expect(writes.batches[3]).toEqual(range(130, 34));
     await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 100).map((item) => `wrote ${item}`));
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 164).map((item) => `wrote ${item}`));
     expect(writes.batches).toHaveLength(4);
   });
 

@@ -5,7 +5,7 @@ import { refuseWithinTransaction } from './open-transaction';
 
 /** While this many batches are on their way to the database, what comes waits for the next one. */
 const MAX_IN_FLIGHT = 2;
-const MAX_BATCH_SIZE = 64;
+const MAX_BATCH_SIZE = 128;
 const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
 const WORTH_TWO_BATCHES = 16;
