@@ -5,6 +5,7 @@ import { fromString, toUUID } from 'typeid-js';
 import { spawnService } from '../support/child';
 import { anOrder, type Answer, type Api, api, fetchToken } from '../support/client';
 import { createDatabase } from '../support/database';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
 import { until } from '../support/until';
@@ -233,11 +234,7 @@ describe('the audit trail of refusals', () => {
       signal: abort.signal,
     });
     // For half a second, and not before the call has come to it.
-    await until('the wait for the lock', async () => {
-      const waiting = `SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
-        WHERE datname = current_database() AND NOT granted`;
-      return (await service.database.query(waiting)).length > 0;
-    });
+    await untilLockIsAwaited(service.database);
     abort.abort();
     await expect(call).rejects.toThrow();
     await delay(50);

@@ -7,6 +7,7 @@ import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -320,11 +321,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     await payer.query('SELECT FROM orders WHERE id = $1 FOR NO KEY UPDATE', [order?.id]);
     await payer.query('INSERT INTO payments (order_id, asked_at) VALUES ($1, now())', [order?.id]);
     const erasure = erase(compliance, customerId);
-    await until('the wait for the order', async () => {
-      const waiting = `SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%UPDATE orders SET customer_id%'`;
-      return (await service.database.query(waiting)).length > 0;
-    });
+    await untilLockIsAwaited(service.database, '%UPDATE orders SET customer_id%');
     await payer.query('COMMIT');
     await payer.end();
     expect((await erasure).status).toBe(409);
@@ -412,11 +409,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     await holder.query('BEGIN');
     await holder.query('SELECT FROM outbox WHERE position = -1 FOR UPDATE');
     const erasure = erase(compliance, customerId);
-    await until('the wait for the event', async () => {
-      const waiting = `SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH theirs AS%'`;
-      return (await service.database.query(waiting)).length > 0;
-    });
+    await untilLockIsAwaited(service.database, '%WITH theirs AS%');
     const free = await service.database.query('SELECT FROM outbox WHERE aggregateid = $1 FOR UPDATE SKIP LOCKED', [
       other,
     ]);

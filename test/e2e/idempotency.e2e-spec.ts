@@ -1,7 +1,7 @@
 import { fingerprint, IdempotencyStore } from '@platform/idempotency';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
-import { until } from '../support/until';
 
 describe('Idempotency of POST /v1/orders', () => {
   let service: TestService;
@@ -257,10 +257,7 @@ describe('IdempotencyStore.once', () => {
     await database.query('BEGIN');
     await database.query('SELECT FROM idempotency_keys WHERE key = $1 FOR UPDATE', [key?.key]);
     const late = refund('a-key-of-four', 'too late', {});
-    await until('the attempt to free the key', async () => {
-      const sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-      return (await database.query(sql)).length > 0;
-    });
+    await untilLockIsAwaited(database);
     const anew = "UPDATE idempotency_keys SET created_at = now(), response_body = 'anew' WHERE key = $1";
     await database.query(anew, [key?.key]);
     await database.query('COMMIT');

@@ -9,8 +9,8 @@ import { NEW, OrderStore } from '../../apps/order-service/src/orders/order-store
 import { OrdersService } from '../../apps/order-service/src/orders/orders.service';
 import { PaymentStore } from '../../apps/order-service/src/payments/payment-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
-import { until } from '../support/until';
 
 /** What is written together must lock its rows in one order, or two processes would lock each other out. */
 describe('Of two rows that are written together, given the wrong way round, the second is free while the first is held', () => {
@@ -39,10 +39,7 @@ describe('Of two rows that are written together, given the wrong way round, the 
       await lock(holder, first);
       const written = write([second, first]);
       written.catch(() => undefined);
-      await until('the wait for the first', async () => {
-        const sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        return (await database.query(sql)).length > 0;
-      });
+      await untilLockIsAwaited(database);
       await lock(holder, second);
       await holder.query('ROLLBACK');
       await written;

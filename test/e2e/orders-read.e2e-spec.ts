@@ -3,8 +3,8 @@ import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
-import { until } from '../support/until';
 
 interface Page {
   data: {
@@ -56,8 +56,7 @@ describe('OrderLifecycleService', () => {
     await service.app.get(Database).inTransaction(async (tx) => {
       await lifecycle.hold(tx, 'acme', orderId);
       cancelled = orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }).then(({ body }) => seen.push(body.status));
-      const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-      await until('the wait', async () => (await service.database.query(waiting)).length > 0);
+      await untilLockIsAwaited(service.database);
       seen.push((await lifecycle.hold(tx, 'acme', orderId)).status);
     });
     await cancelled;

@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
-import { until } from '../support/until';
+import { untilLockIsAwaited } from '../support/lock-wait';
 
 const BURST = 64;
 
@@ -48,10 +48,7 @@ describe('POST /v1/orders in a burst', () => {
     await lock.query('BEGIN');
     await lock.query('LOCK TABLE idempotency_keys IN SHARE ROW EXCLUSIVE MODE');
     const answers = Promise.all(calls.map((call) => call()));
-    await until('the wait for the lock', async () => {
-      const sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-      return (await database.query(sql)).length > 0;
-    });
+    await untilLockIsAwaited(database);
     await delay(50);
     await lock.end();
     return answers;

@@ -13,6 +13,7 @@ import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { PaymentGate } from '../support/payment-gate';
 import { describeWithOwnBroker, Topic } from '../support/topic';
 import { until } from '../support/until';
@@ -126,16 +127,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     await session.end();
   }
 
-  /** @returns the backends that wait for a lock with such a statement */
-  const waiting = (statement: string) =>
-    eventually(`the wait of ${statement}`, async () => {
-      const rows = await database.query<{ pid: number }>(
-        `SELECT pid FROM pg_stat_activity
-         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1`,
-        [statement],
-      );
-      return rows.length > 0 && rows.map(({ pid }) => pid);
-    });
+  const waiting = (statement: string) => untilLockIsAwaited(database, statement, PATIENCE_MS);
 
   const ended = (pids: number[]) =>
     eventually('the end of the session', async () => {

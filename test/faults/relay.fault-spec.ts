@@ -13,6 +13,7 @@ import { anOrder, type Answer, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { describeWithOwnBroker, Topic } from '../support/topic';
 import { until } from '../support/until';
 
@@ -97,11 +98,7 @@ describeWithOwnBroker('Between a request and its event', () => {
     const service = await spawn('api');
     const body = anOrder({ customerId: 'killed_in_insert' });
     const answer = post(service, body).catch(() => undefined);
-    await until('the wait for the lock', async () => {
-      const waiting =
-        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO idempotency_keys%'";
-      return (await database.query(waiting)).length > 0;
-    });
+    await untilLockIsAwaited(database, '%INTO idempotency_keys%');
     await service.end('SIGKILL');
     await release();
     expect(await answer).toBeUndefined();
