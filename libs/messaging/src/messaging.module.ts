@@ -59,16 +59,13 @@ export class MessagingModule {
   /** @param topic to which the outbox is relayed: every event of the service, keyed by the thing that it is about */
   static forRoot(config: Config, topic: string): DynamicModule {
     const { kafka } = config;
+    const common = [...metrics, { provide: TOPIC, useValue: topic }, OutboxRelay, EventConsumer, Inbox];
     if (!kafka) {
       return {
         module: MessagingModule,
         global: true,
         providers: [
-          ...metrics,
-          { provide: TOPIC, useValue: topic },
-          OutboxRelay,
-          EventConsumer,
-          Inbox,
+          ...common,
           InProcessServer,
           { provide: EVENT_SERVER, useExisting: InProcessServer },
           InProcessPublisher,
@@ -102,11 +99,7 @@ export class MessagingModule {
         ]),
       ],
       providers: [
-        ...metrics,
-        { provide: TOPIC, useValue: topic },
-        OutboxRelay,
-        EventConsumer,
-        Inbox,
+        ...common,
         { provide: ChosenPartitions, useValue: partitions },
         {
           provide: EVENT_SERVER,

@@ -3,9 +3,9 @@ import { type Config, loadConfig } from '@platform/config';
 import { type DirectConnection, directConnection, endConnection } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
+import { SERVICE_NAME } from '../service-name';
 import { schema } from './schema';
 import { createServiceRole, grantToServiceRole } from './service-role';
-import { SERVICE_NAME } from '../service-name';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
