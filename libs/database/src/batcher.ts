@@ -13,16 +13,29 @@ const WORTH_TWO_BATCHES = 16;
 const MAX_QUEUE_LENGTH = 1_000;
 
 /**
- * When the items of a batch are sent one by one, the rest is given up after this many that `lock_timeout` ended: the table
- * may be locked, and each would wait for as long.
+ * What was added longer ago is not sent (again): with what sending may still take, whoever added it would hear of it too
+ * late. Long enough for an item's batch and one of the batch alone to wait for `lock_timeout` before it is its turn, and
+ * too short for a third, so that where all is locked they do not wait one after the other.
  */
-const MAX_LOCKED = 1;
+const PATIENCE_MS = 1_250;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
+  /** Of `performance.now()`. */
+  readonly since: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
 }
+
+/** @returns whether it was too late */
+function refuseIfLate({ since, reject }: Waiting<unknown, never>): boolean {
+  const isLate = performance.now() - since > PATIENCE_MS;
+  if (isLate) reject(ServiceError.unavailable(new Error('It was not its turn in time')));
+  return isLate;
+}
+
+/** Whether the database is, so that all others would hear the same. */
+const isAway = (fault: unknown) => ServiceError.isUnavailable(fault) && !isLocked(fault);
 
 /**
  * Does what arrives together with one statement, so that many share its round trip, and a write its flush to disk (group
@@ -46,7 +59,8 @@ export class Batcher<Item, Result> {
 
   /**
    * @returns the item's result; of a write, once it is committed
-   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already
+   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already, and when it was not its turn within
+   * 1.25 s
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async add(item: Item): Promise<Result> {
@@ -54,11 +68,13 @@ export class Batcher<Item, Result> {
     if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
     // Those that are added together go together; who finds others waiting goes when they do.
     if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
-    return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
+    return new Promise((resolve, reject) => this.waiting.push({ item, since: performance.now(), resolve, reject }));
   }
 
   private sendNext(): void {
-    while (this.inFlight < MAX_IN_FLIGHT && this.waiting.length > 0) {
+    while (this.inFlight < MAX_IN_FLIGHT) {
+      while (this.waiting[0] && refuseIfLate(this.waiting[0])) this.waiting.shift();
+      if (this.waiting.length === 0) return;
       const batch = this.waiting.splice(0, this.nextLength());
       this.inFlight += 1;
       void runInContext(newContext(), () => this.settle(batch)).finally(() => {
@@ -81,18 +97,15 @@ export class Batcher<Item, Result> {
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     const fault = await this.trySend(batch);
     if (!fault) return;
-    const isAway = ServiceError.isUnavailable(fault) && !isLocked(fault);
-    if (isAway) return this.giveUp(batch, fault);
+    if (isAway(fault)) return this.giveUp(batch, fault);
     // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
     if (batch.length === 1) return batch[0]!.reject(fault);
-    let locked = 0;
     for (const [index, one] of batch.entries()) {
+      if (refuseIfLate(one)) continue;
       const own = await this.trySend([one]);
       if (!own) continue;
       one.reject(own);
-      if (!ServiceError.isUnavailable(own)) continue;
-      if (isLocked(own) && (locked += 1) <= MAX_LOCKED) continue;
-      return this.giveUp(batch.slice(index + 1), own);
+      if (isAway(own)) return this.giveUp(batch.slice(index + 1), own);
     }
   }
 
