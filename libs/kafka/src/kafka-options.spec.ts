@@ -22,6 +22,38 @@ describe('kafkaOptions', () => {
     expect(written).toHaveBeenCalledWith({ namespace: 'Runner', groupId: 'g' }, 'It is so');
   });
 
+  it.each([
+    [
+      'Connection',
+      'Response Heartbeat(key: 12, version: 3)',
+      { error: 'The group is rebalancing, so a rejoin is needed' },
+    ],
+    ['Connection', 'Connection error: connect ECONNREFUSED 127.0.0.1:9092', { stack: 'at' }],
+    ['Runner', 'The coordinator is not aware of this member, re-joining the group', { groupId: 'g' }],
+    ['Producer', 'Failed to send messages: There is no leader', { retryCount: 0, retryTime: 100 }],
+  ])('call no error what kafkajs deals with by itself: %s: %s', (namespace, message, fields) => {
+    const written = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    const log = { timestamp: '2026-11-29T08:32:26.442Z', message, ...fields };
+    write({ namespace, level: logLevel.ERROR, label: 'ERROR', log });
+    expect(written).toHaveBeenCalledWith({ namespace, ...fields }, message);
+    expect(error).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    [
+      'Consumer',
+      'Crash: KafkaJSProtocolError: Not authorized to access group',
+      { groupId: 'g', retryCount: undefined },
+    ],
+    ['SaslAuthenticator-PLAIN', 'SASL PLAIN authentication failed', { broker: 'b:1' }],
+  ])('call an error what ends a consumer or keeps it from beginning: %s: %s', (namespace, message, fields) => {
+    const written = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    const log = { timestamp: '2026-11-29T08:32:26.442Z', message, ...fields };
+    write({ namespace, level: logLevel.ERROR, label: 'ERROR', log });
+    expect(written).toHaveBeenCalledWith({ namespace, ...fields }, message);
+  });
+
   it('have credentials of their own, which kafkajs writes to', () => {
     const config = loadConfig('things', {
       DATABASE_URL: 'postgres://127.0.0.1/none',

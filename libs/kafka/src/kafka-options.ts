@@ -36,10 +36,18 @@ const logger = new Logger('kafkajs');
 /** As fields, where Nest's own would make them a part of the text. */
 function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...fields } }: LogEntry): void {
   const line = { ...fields, namespace };
-  if (level === logLevel.ERROR) logger.error(line, message);
-  else if (level === logLevel.WARN) logger.warn(line, message);
+  if (level === logLevel.WARN || (level === logLevel.ERROR && isTriedAgain(line, message))) logger.warn(line, message);
+  else if (level === logLevel.ERROR) logger.error(line, message);
   else if (level === logLevel.INFO) logger.log(line, message);
   else logger.debug(line, message);
+}
+
+/**
+ * For kafkajs each answer that is not the wished one is an error, as every member of a group gets with every deployment. A
+ * connection tells of single requests: who made one tries again, or says what it failed with.
+ */
+function isTriedAgain(line: { namespace: string; retryTime?: unknown }, message: string): boolean {
+  return line.namespace === 'Connection' || line.retryTime !== undefined || message.endsWith('re-joining the group');
 }
 
 /** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
