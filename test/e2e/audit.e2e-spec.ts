@@ -259,6 +259,15 @@ describe('the audit trail of refusals', () => {
     expect(await database.query('SELECT FROM audit_events WHERE request_id = ANY($1)', [ids])).toHaveLength(20);
     await database.drop();
   });
+
+  it('says how many are lost when the process ends while the database is away, and which they are', async () => {
+    const child = await spawnService({ DATABASE_URL: 'postgres://a@127.0.0.1:1/a', ROLES: 'api' });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => api(child.url)('/v1/orders')));
+    expect(await child.end()).toBe(0);
+    expect(child.lines.filter(({ level }) => level === 'error')).toMatchObject([{ context: 'RefusalLog', lost: 20 }]);
+    const refused = child.lines.filter(({ msg }) => msg === 'request refused').map(({ requestId }) => requestId);
+    expect(refused.sort()).toEqual(answers.map(idOf).sort());
+  });
 });
 
 describe('GET /v1/audit-events', () => {

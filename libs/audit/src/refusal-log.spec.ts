@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { newTimeId } from '@platform/ids';
 import type { AuditRow } from './audit-row';
 import { RefusalLog } from './refusal-log';
@@ -26,7 +27,10 @@ describe('RefusalLog', () => {
     counted = jest.fn();
     log = new RefusalLog({ append } as never, { inc: counted } as never);
   });
-  afterEach(() => jest.useRealTimers());
+  afterEach(() => {
+    jest.useRealTimers();
+    jest.restoreAllMocks();
+  });
 
   const add = (rows: readonly AuditRow[]) => {
     for (const row of rows) log.add(row);
@@ -88,6 +92,30 @@ describe('RefusalLog', () => {
     add(rows);
     await log.onApplicationShutdown();
     expect(written).toEqual(rows);
+  });
+
+  it.each([
+    ['just went away', 0],
+    ['has been away for a while', 5_000],
+  ])('says how many it could not write when the process ends while the database %s', async (_, ms) => {
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    append.mockRejectedValue(new Error('away'));
+    add(refusals(12, 'orchestrator', 403));
+    add(refusals(607, null, 401));
+    await jest.advanceTimersByTimeAsync(ms);
+    await log.onApplicationShutdown();
+    expect(error.mock.calls).toEqual([
+      [{ lost: 619 }, expect.stringContaining('could not be written to the audit trail')],
+    ]);
+  });
+
+  it('is silent when it could write all of them', async () => {
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    add(refusals(700, null, 401));
+    await log.onApplicationShutdown();
+    expect(written).toHaveLength(601);
+    expect(error).not.toHaveBeenCalled();
   });
 
   it('writes what is on its way when the process ends no second time', async () => {

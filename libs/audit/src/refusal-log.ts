@@ -66,6 +66,13 @@ export class RefusalLog implements OnApplicationShutdown {
     clearTimeout(this.timer);
     do await this.write();
     while (this.waiting.length > 0 && !this.hasFailed);
+    const lost = this.waiting.length + this.dropped;
+    if (lost > 0) {
+      this.logger.error(
+        { lost },
+        'Refusals could not be written to the audit trail before the end; the log has a line of each',
+      );
+    }
   }
 
   private schedule(ms: number): void {
