@@ -187,6 +187,18 @@ describe('Retention', () => {
     expect(await counts).toMatchObject({ outbox: 0 });
   });
 
+  it('deletes for longer than a request’s statement may take', async () => {
+    await keys(3, 169);
+    await query(`CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$`);
+    await query('CREATE TRIGGER slow AFTER DELETE ON idempotency_keys EXECUTE FUNCTION take_long()');
+    try {
+      expect(await retention.sweep()).toMatchObject({ idempotency_keys: 3 });
+    } finally {
+      await query('DROP FUNCTION take_long CASCADE');
+    }
+  });
+
   it('goes on with the other tables when one cannot be swept, and says which', async () => {
     await keys(3, 169);
     await inbox(2, 35 * 24 + 1);

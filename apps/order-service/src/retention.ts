@@ -3,9 +3,6 @@ import { parseArgs } from 'node:util';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ConfigModule, loadConfig } from '@platform/config';
-import { DatabaseModule } from '@platform/database';
-import { HealthModule } from '@platform/health';
-import { schema } from './database/schema';
 import { RetentionModule } from './privacy/retention.module';
 import { RetentionService } from './privacy/retention.service';
 import { SERVICE_NAME } from './service-name';
@@ -16,12 +13,7 @@ class RetentionProgram {}
 /** Deletes once what retention would delete in its time, or says how much that is. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } });
-  const imports = [
-    ConfigModule.forRoot(loadConfig(SERVICE_NAME)),
-    HealthModule,
-    DatabaseModule.forRoot(schema),
-    RetentionModule,
-  ];
+  const imports = [ConfigModule.forRoot(loadConfig(SERVICE_NAME)), RetentionModule];
   const app = await NestFactory.createApplicationContext(
     { module: RetentionProgram, imports },
     { logger: ['error', 'warn'] },

@@ -1,5 +1,4 @@
 import type { Config } from '@platform/config';
-import type { Transaction } from '@platform/database';
 import { fromUUID } from 'typeid-js';
 
 /** Rows of a statement. */
@@ -20,7 +19,7 @@ export interface RetentionRule {
   /** Where the first batch begins. */
   readonly start: string;
   /** Deletes among the next `limit` rows those whose time is up. */
-  readonly deleteBatch: (tx: Transaction, after: string, limit: number) => Promise<Batch>;
+  readonly deleteBatch: (tx: Reader, after: string, limit: number) => Promise<Batch>;
   /** How many rows' time is up. */
   readonly count: (reader: Reader) => Promise<number>;
 }

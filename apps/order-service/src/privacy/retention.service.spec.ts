@@ -7,7 +7,7 @@ describe('RetentionService', () => {
 
   it('sweeps by itself every ten minutes or so, also after a sweep that failed', async () => {
     const none = {} as never;
-    const retention = new RetentionService(none, none, none, none);
+    const retention = new RetentionService(none, none, none);
     const failure = new Error('away');
     const sweep = jest.spyOn(retention, 'sweep').mockRejectedValueOnce(failure).mockResolvedValue({});
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();

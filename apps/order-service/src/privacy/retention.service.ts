@@ -8,17 +8,20 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directConnection, endConnection, type Transaction } from '@platform/database';
+import { type DirectConnection, directConnection, endConnection, isRetryable } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
 import { type Reader, type RetentionRule, retentionRules } from './retention-rules';
 
 /** Small enough to be over well within the statement timeout, also on a slow disk. */
 const BATCH_ROWS = 1_000;
+/** Nobody waits for it, so it may take longer than a request's statement. The server gives up before we do. */
+const STATEMENT_TIMEOUT_MS = 10_000;
+const ATTEMPTS = 5;
 const PAUSE_MS = 50;
 const INTERVAL_MS = 600_000;
 const MAX_COUNT_MS = 300_000;
-/** Held while a batch is deleted, so that of several workers one does the work. Chosen at random, and never changed. */
+/** Held by the one that deletes, so that of several workers one does the work. Chosen at random, and never changed. */
 const LOCK = 5_126_993_071_284;
 
 /** Deletes what has been kept for long enough, in small batches, every ten minutes. */
@@ -30,7 +33,6 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
-    private readonly database: Database,
     @InjectMetric('retention_deleted_total') private readonly deleted: Counter<'table'>,
     @InjectMetric('retention_last_success_timestamp_seconds') private readonly lastSuccess: Gauge,
   ) {}
@@ -51,15 +53,9 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    const client = await directConnection(this.config, 'retention', MAX_COUNT_MS);
-    try {
-      const reader: Reader = {
-        query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
-      };
-      for (const { table, count } of retentionRules(this.config)) counts[table] = await count(reader);
-    } finally {
-      await endConnection(client);
-    }
+    await this.connected(MAX_COUNT_MS, async (client) => {
+      for (const { table, count } of retentionRules(this.config)) counts[table] = await count(readerOf(client));
+    });
     return counts;
   }
 
@@ -67,12 +63,30 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
    * @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down
    * @throws {AggregateError} what failed, after the other tables were dealt with
    */
-  async sweep(): Promise<Record<string, number> | undefined> {
+  sweep(): Promise<Record<string, number> | undefined> {
+    return this.connected(STATEMENT_TIMEOUT_MS + 1_000, async (client) => {
+      await client.query(`SET statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET lock_timeout = '2s';
+                          SET idle_in_transaction_session_timeout = '5s'`);
+      const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
+      return rows[0]?.alone ? this.sweepTables(client) : undefined;
+    });
+  }
+
+  private async connected<T>(answerTimeoutMs: number, work: (client: DirectConnection) => Promise<T>): Promise<T> {
+    const client = await directConnection(this.config, 'retention', answerTimeoutMs);
+    try {
+      return await work(client);
+    } finally {
+      await endConnection(client); // what was not committed is undone, and the lock is free
+    }
+  }
+
+  private async sweepTables(client: DirectConnection): Promise<Record<string, number> | undefined> {
     const counts: Record<string, number> = {};
     const failures: Error[] = [];
     for (const rule of retentionRules(this.config)) {
       try {
-        const count = await this.sweepTable(rule);
+        const count = await this.sweepTable(client, rule);
         if (count === undefined) return undefined;
         counts[rule.table] = count;
       } catch (error) {
@@ -84,16 +98,16 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
     return counts;
   }
 
-  private async sweepTable({ table, start, deleteBatch }: RetentionRule): Promise<number | undefined> {
+  private async sweepTable(
+    client: DirectConnection,
+    { table, start, deleteBatch }: RetentionRule,
+  ): Promise<number | undefined> {
     let count = 0;
     let after: string | undefined = start;
     while (after !== undefined) {
       if (this.stop.signal.aborted) return undefined;
       const from: string = after;
-      const batch = await this.database.inTransaction(async (tx) =>
-        (await isAlone(tx)) ? deleteBatch(tx, from, BATCH_ROWS) : undefined,
-      );
-      if (!batch) return undefined;
+      const batch = await inTransaction(client, (reader) => deleteBatch(reader, from, BATCH_ROWS));
       count += batch.deleted;
       this.deleted.inc({ table }, batch.deleted);
       after = batch.next;
@@ -117,8 +131,20 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   }
 }
 
-/** The lock is the transaction's, so that it needs no connection of its own and works through a transaction pooler. */
-async function isAlone(tx: Transaction): Promise<boolean> {
-  const [row] = await tx.query<{ alone: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS alone', [LOCK]);
-  return row?.alone === true;
+const readerOf = (client: DirectConnection): Reader => ({
+  query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
+});
+
+async function inTransaction<T>(client: DirectConnection, work: (reader: Reader) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await client.query('BEGIN');
+      const result = await work(readerOf(client));
+      await client.query('COMMIT');
+      return result;
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => undefined);
+      if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
+    }
+  }
 }
