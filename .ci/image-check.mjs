@@ -39,6 +39,10 @@ function checkConfig() {
   );
   holds('entry point is npm run start:prod, without a shell');
   assert.ok(config.Env.includes('NODE_ENV=production'), 'NODE_ENV=production must be set');
+  assert.ok(
+    config.Env.includes('NODE_OPTIONS=--disable-warning=TimeoutNegativeWarning'),
+    'what is started beside the service must not warn of the timers of kafkajs',
+  );
   assert.ok('3000/tcp' in (config.ExposedPorts ?? {}), 'port 3000 must be exposed');
   const secrets = config.Env.filter((entry) => /(_KEY|_URL|SECRET|PASSWORD|TOKEN)[^=]*=/.test(entry));
   assert.deepEqual(secrets, [], 'no secret may stand in the environment');
