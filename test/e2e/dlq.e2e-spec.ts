@@ -8,7 +8,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
-import { type DeadLetter, DeadLetterBox, KafkaDeadLetters, type Letter } from '@platform/kafka';
+import { type DeadLetter, DeadLetterBox, DeadLetterGauge, KafkaDeadLetters, type Letter } from '@platform/kafka';
 import {
   type Admin,
   ConfigResourceTypes,
@@ -20,6 +20,7 @@ import {
   logLevel,
   type Producer,
 } from 'kafkajs';
+import { Gauge } from 'prom-client';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { environment } from '../support/environment';
@@ -661,6 +662,8 @@ value, 46 bytes:
       expect(await openIds()).toEqual([]);
       const unknown = { code: 1, err: `There is no open letter ${id} in orders.events.dlq; nothing was done\n` };
       expect(await dlq('replay', id)).toMatchObject(unknown);
+      expect(await dlq('replay', '--all')).toEqual({ code: 0, out: NONE, err: '' });
+      expect(await held(id)).toBe(0);
     });
 
     it('warns when the broker does not let it delete', async () => {
@@ -681,6 +684,34 @@ value, 46 bytes:
       });
       expect(await openIds()).toEqual([]);
       expect(await held(id)).toBe(2);
+    });
+  });
+
+  describe('DeadLetterGauge', () => {
+    const records = new Gauge({ name: 'records', help: '-', registers: [] });
+    const measured = async (address = broker.address, topic = ORIGIN) => {
+      await new DeadLetterGauge(settings(address), topic, records).measure();
+      return (await records.get()).values.map(({ value }) => value);
+    };
+
+    it('is above 0 while a letter is open, and 0 when none is', async () => {
+      expect(await measured()).toEqual([0]);
+      const ids: string[] = [];
+      for (const key of ['k0', 'k2', 'k2']) ids.push(await bury({ key: Buffer.from(key) })); // of two partitions
+      expect(await measured()).toEqual([3]);
+      await dlq('drop', ids[0] ?? '', ids[2] ?? '');
+      expect(await measured()).toEqual([3]); // the second, and behind it the third with its marker
+      await dlq('drop', ids[1] ?? '');
+      expect(await measured()).toEqual([0]);
+    });
+
+    it('says nothing where there is no topic, which it does not create, nor while Kafka is away', async () => {
+      await bury();
+      expect(await measured()).toEqual([1]);
+      expect(await measured(broker.address, 'unknown')).toEqual([]);
+      expect(await admin.listTopics()).not.toContain('unknown.dlq');
+      expect(await measured()).toEqual([1]);
+      expect(await measured(`127.0.0.1:${await freePort()}`)).toEqual([]);
     });
   });
 

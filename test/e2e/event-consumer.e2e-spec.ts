@@ -267,6 +267,11 @@ describeWithKafka('Events of Kafka', () => {
     expect(await metric('events_consumed_total{type="other",outcome="ignored"}')).toBeGreaterThan(1);
   });
 
+  it('that are dead letters show in the metrics of a worker', async () => {
+    const { text } = await api(service.url)('/metrics');
+    expect(text).toMatch(/^dead_letter_records \d+$/m);
+  });
+
   it('of an order that is not there go to the dead letters', async () => {
     const subject = 'ord_00000000000000000000000000';
     await tell(subject, { headers: { ce_type: 'order.created' } });

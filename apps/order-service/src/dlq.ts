@@ -176,7 +176,7 @@ async function resolve(settings: Settings, { name, ids }: Resolution): Promise<v
   };
   await withBox(settings, look, async (box) => {
     const chosen = choose(box.ids, ids);
-    if (chosen.length === 0) return console.log(NONE);
+    if (chosen.length === 0) console.log(NONE);
     const kept = name === 'replay' && chosen.find((id) => obstacles.has(id));
     if (kept) throw new Error(`${kept} ${obstacles.get(kept)}, so drop it; nothing was done`);
     if (name === 'replay') await box.each(chosen, (letter) => replay(box, letter));

@@ -2,7 +2,7 @@ import { type DynamicModule, Module, type Provider, type Type } from '@nestjs/co
 import { ClientsModule, Transport } from '@nestjs/microservices';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
-import { DeadLetters, KafkaDeadLetters, kafkaOptions } from '@platform/kafka';
+import { DeadLetterGauge, DeadLetters, KafkaDeadLetters, kafkaOptions } from '@platform/kafka';
 import { Spans } from '@platform/tracing';
 import { getToken, makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import type { Gauge } from 'prom-client';
@@ -109,6 +109,15 @@ export class MessagingModule {
         KafkaPublisher,
         publisherAs(KafkaPublisher),
         { provide: DeadLetters, useFactory: () => new KafkaDeadLetters(kafka) },
+        makeGaugeProvider({
+          name: 'dead_letter_records',
+          help: 'Records that the dead letter topic holds: above 0 while a letter is open',
+        }),
+        {
+          provide: DeadLetterGauge,
+          inject: [getToken('dead_letter_records')],
+          useFactory: (records: Gauge) => new DeadLetterGauge(kafka, topic, records),
+        },
       ],
       exports: [EventConsumer],
     };
