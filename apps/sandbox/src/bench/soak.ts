@@ -48,8 +48,8 @@ export async function soak(
       `${(warmUpSeconds + now.seconds).toFixed(0)} of ${seconds} s: ${now.requests} requests, ${events} events wait, RSS ${rss} MiB`,
     );
   });
-  const measurement = await measuring.finally(() => (isOver = true));
-  await sampling;
+  // Whichever fails first is heard of at once, and the other one too: else it would end the process, which has others to stop.
+  const [measurement] = await Promise.all([measuring.finally(() => (isOver = true)), sampling]);
   const { requests, p50, p99, max, errors } = measurement;
   result(`${minutes} min at ${RATE} requests/s`);
   const watched = samples.slice(Math.floor(samples.length * WARM_UP_SHARE));
