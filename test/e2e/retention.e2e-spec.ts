@@ -222,6 +222,13 @@ describe('Retention', () => {
     expect(await retention.sweep()).toBeDefined();
   });
 
+  it('does the work once for all in the process who ask for it meanwhile', async () => {
+    await keys(3, 169);
+    const [first, second] = await Promise.all([retention.sweep(), retention.sweep()]);
+    expect(first).toMatchObject({ idempotency_keys: 3 });
+    expect(second).toBe(first);
+  });
+
   it('says in a dry run what would go, and is run by hand', async () => {
     await keys(3, 200);
     const run = async (...args: string[]) => {

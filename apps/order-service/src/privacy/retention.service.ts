@@ -30,6 +30,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   private readonly logger = new Logger(RetentionService.name);
   private readonly stop = new AbortController();
   private running: Promise<void> | undefined;
+  private sweeping: Promise<Record<string, number> | undefined> | undefined;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -60,10 +61,16 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   }
 
   /**
+   * Joins the sweep that is under way in this process: two would take each other for another process.
    * @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down
    * @throws {AggregateError} what failed, after the other tables were dealt with
    */
   sweep(): Promise<Record<string, number> | undefined> {
+    this.sweeping ??= this.sweepAll().finally(() => (this.sweeping = undefined));
+    return this.sweeping;
+  }
+
+  private sweepAll(): Promise<Record<string, number> | undefined> {
     return this.connected(STATEMENT_TIMEOUT_MS + 1_000, async (client) => {
       await client.query(`SET statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET lock_timeout = '2s';
                           SET idle_in_transaction_session_timeout = '5s'`);
