@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { fromUUID } from 'typeid-js';
+import { type Reader, retentionRules } from '../../apps/order-service/src/privacy/retention-rules';
 import { RetentionService } from '../../apps/order-service/src/privacy/retention.service';
 import { api } from '../support/client';
 import { environment } from '../support/environment';
@@ -176,6 +177,15 @@ describe('Retention', () => {
     );
     expect(await other.app.get(RetentionService, { strict: false }).sweep()).toMatchObject({ outbox: 1 });
     await other.stop();
+  });
+
+  it('finds no order by its id where orders are kept for longer than there are ids', async () => {
+    await order(1, 'CONFIRMED', 'AUTHORIZED');
+    await query("UPDATE orders SET updated_at = '1900-01-01'"); // so that its id alone keeps it
+    const { retention, ...config } = service.config;
+    const rules = retentionRules({ ...config, retention: { ...retention, orderDays: 36_500 } });
+    const reader = { query: query as Reader['query'] };
+    expect(await rules.find(({ table }) => table === 'orders')?.count(reader)).toBe(0);
   });
 
   it('counts for as long as it takes', async () => {

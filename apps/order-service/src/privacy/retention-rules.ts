@@ -117,9 +117,12 @@ function auditEvents(keepHours: number): RetentionRule {
   };
 }
 
-/** Of orders that long ago came to an end, those of which neither the payment API nor we have anything left to say. */
+/**
+ * Of orders that long ago came to an end, those of which neither the payment API nor we have anything left to say. A cutoff
+ * before 1970 finds none: the digits of a negative number are those of an id beyond all.
+ */
 const SETTLED = `
-  id < (lpad(to_hex((extract(epoch FROM ${CUTOFF}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+  id < (lpad(to_hex(greatest(0, extract(epoch FROM ${CUTOFF}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
   AND updated_at < ${CUTOFF}
   AND status <> 'PENDING'
   AND (payment_status IS DISTINCT FROM 'AUTHORIZED' OR status = 'CONFIRMED')
