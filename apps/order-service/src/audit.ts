@@ -7,14 +7,14 @@ import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
 
-const STATEMENT_TIMEOUT_MS = 60_000;
+const ANSWER_TIMEOUT_MS = 60_000;
 
 /** Verifies the audit trail. Exit code 1 when anything was edited, removed or inserted. */
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig(SERVICE_NAME);
   if (!config.auditKeys) throw new Error('AUDIT_KEY is required');
-  const client = await directConnection(config, 'audit', STATEMENT_TIMEOUT_MS);
+  const client = await directConnection(config, 'audit', ANSWER_TIMEOUT_MS);
   try {
     const verdict = await new AuditVerifier(client, config.auditKeys, config.retention.auditDays).verify(head);
     const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
