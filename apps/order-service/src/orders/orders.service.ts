@@ -15,7 +15,7 @@ import { OrderLifecycleService } from './order-lifecycle.service';
 import { toOrderUuid } from './order-id';
 import { NEW, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
-import { Order } from './order.entity';
+import type { Order } from './order.entity';
 import { orderJson, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
 
 /** The answer to a create: the first one, or the same bytes again. */
@@ -116,7 +116,7 @@ export class OrdersService {
 function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): Order {
   const id = newTimeId();
   const createdAt = momentOf(id);
-  return Object.assign(new Order(), {
+  return {
     ...NEW.order,
     id,
     tenantId,
@@ -131,7 +131,7 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
     paymentId: null,
     paymentStatus: null,
     reason: null,
-  } satisfies Order);
+  };
 }
 
 function noteOrder(orderId: string): void {
