@@ -18,7 +18,7 @@ export const FOLLOWS_TABLE = new Set([
   ...words(', from where set using natural cross inner left right full join tablesample default values skip nowait'),
 ]);
 /** What is grammar to who reads statements, unless it stands in quotes. */
-const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('table and or as do conflict excluded')]);
+const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('table and or case as do conflict excluded')]);
 
 /**
  * The statement of a text and those within it, in `WITH` and in subselects, each without the others. Words are in lower

@@ -9,6 +9,7 @@ describe('TenantWall', () => {
     'select * from public.orders o where o.id = 5 and o.tenant_id = $1 order by o.id limit 5 for update',
     'SELECT "o"."tenant_id" AS "o_tenant_id" FROM "orders" "o" WHERE (("o"."id" = 5) AND ("o"."tenant_id" = $1)) LIMIT 1',
     'SELECT * FROM orders WHERE tenant_id = $1::text AND (status = 5 OR status = 6)',
+    'SELECT * FROM orders WHERE "case" = 5 AND tenant_id = $1 AND (CASE WHEN a AND b THEN c ELSE d END)',
     'SELECT * FROM orders JOIN keys USING (id) WHERE orders.tenant_id = $1 AND keys.tenant_id = $1',
     'SELECT * FROM outbox WHERE EXISTS (SELECT FROM orders WHERE tenant_id = $1 AND id = 5) OR true',
     'SELECT id FROM orders WHERE tenant_id = $1 UNION ALL SELECT id FROM keys WHERE tenant_id = $1',
@@ -91,6 +92,10 @@ describe('TenantWall', () => {
     [
       'INSERT of foreign rows, whose condition is of an index',
       'INSERT INTO orders (tenant_id, a) SELECT $1, a FROM keys ON CONFLICT (id) WHERE tenant_id = $1 DO NOTHING',
+    ],
+    [
+      'a condition of a CASE, whose other branch lets all through',
+      'SELECT * FROM orders WHERE CASE WHEN a AND tenant_id = $1 AND b THEN c ELSE true END',
     ],
     [
       'one condition for two',

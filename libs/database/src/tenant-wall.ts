@@ -10,8 +10,8 @@ type Judgement = readonly number[] | string;
  * Refuses statements that could reach another tenant's rows, should a store ever forget its `WHERE`. Each mention of a
  * table in `tables` has to be narrowed in its own (sub)statement, with `WHERE … AND tenant_id = $n` or, for rows that are
  * inserted, with `$n` in the place of `tenant_id`; and that parameter has to be the caller's tenant. What it cannot follow
- * it refuses: an `OR` beside `tenant_id` is put in parentheses, `IN` and `ANY` are not for tenants. It guards against
- * mistakes, not against malice: it does not see into views and functions.
+ * it refuses: an `OR` or a `CASE` beside `tenant_id` is put in parentheses, `IN` and `ANY` are not for tenants. It guards
+ * against mistakes, not against malice: it does not see into views and functions.
  */
 export class TenantWall {
   private readonly judgements = new Map<string, Judgement>();
@@ -115,7 +115,7 @@ function conditionsOn(statement: Sql): Narrowing[] {
 
 /** Those that hold for every row that the condition lets through. */
 function conjunctsOf(condition: Sql): Narrowing[] {
-  if (condition.includes('or')) return [];
+  if (condition.includes('or') || condition.includes('case')) return [];
   return split(condition, (part) => part === 'and').flatMap((conjunct) => {
     const [first] = conjunct;
     if (typeof first === 'object') return conjunct.length === 1 ? conjunctsOf(first) : [];
