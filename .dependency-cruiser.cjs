@@ -1,8 +1,8 @@
 /** From the bottom to the top: a lib imports only what stands before it. A new lib takes its place here. */
 const LIBS = [
   'config',
-  'request-context',
   'ids',
+  'request-context',
   'tracing',
   'errors',
   'validation',

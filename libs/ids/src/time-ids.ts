@@ -1,4 +1,4 @@
-import { randomHex } from '@platform/request-context';
+import { randomHex } from './random-hex';
 
 const MAX_PER_MILLISECOND = 0xfff;
 const MAX_STEP_BACK_MS = 10_000;

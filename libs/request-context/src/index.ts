@@ -1,5 +1,4 @@
 export type { ClientCertificate, Principal } from './principal';
-export { randomHex } from './random-hex';
 export {
   currentContext,
   newContext,

@@ -1,4 +1,4 @@
-import { randomHex } from './random-hex';
+import { randomHex } from '@platform/ids';
 
 /** A position in a distributed trace, as W3C Trace Context names it: hex ids of 32 and 16 digits, flags of 2. */
 export interface TraceContext {
