@@ -27,6 +27,19 @@ describe('PaymentApi', () => {
     expect(isExpected).toBe(true);
   });
 
+  it.each([
+    ['no funds', 'no funds'],
+    ['no\0 funds\ud800', 'no funds\ufffd'],
+    ['x'.repeat(300), 'x'.repeat(255)],
+    ['', undefined],
+    ['\0', undefined],
+    [5, undefined],
+  ])('takes a reason as the database can keep it, and none that says nothing: %j', async (reason, taken) => {
+    const { result } = await authorize({ body: { paymentId: 'pay_1', status: 'DECLINED', reason } });
+    expect(result).toMatchObject({ status: 'DECLINED' });
+    expect((result as { reason?: string }).reason).toBe(taken);
+  });
+
   it.each<[Partial<OutboundAnswer>, string]>([
     [{ status: 200, headers: { 'content-type': 'text/html' } }, '200 (text/html)'],
     [{ headers: {} }, '201 (no content type): not a JSON object'],

@@ -10,8 +10,8 @@ const answer = z.object({
   // Nobody's payment shall stay unknown for what is wrong with a reason.
   reason: z
     .string()
-    .min(1)
     .transform((text) => text.slice(0, 255).replaceAll('\0', '').toWellFormed())
+    .pipe(z.string().min(1))
     .optional()
     .catch(undefined),
 });
