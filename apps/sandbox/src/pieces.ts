@@ -24,7 +24,7 @@ export class Pieces {
     this.stopping ??= (async () => {
       for (const starting of this.started.reverse()) {
         const piece = await starting.catch(() => undefined);
-        await piece?.stop();
+        await piece?.stop().catch((error: unknown) => console.error(error)); // the others are stopped all the same
       }
     })();
     return this.stopping;

@@ -66,6 +66,7 @@ export async function startEnvironment(
 
   const database = await pieces.start(async () => {
     const client = new Client(postgres.url('orders'));
+    client.on('error', fail); // else it would end the process, and leave the others behind
     await client.connect();
     return Object.assign(client, { stop: () => client.end() });
   });
