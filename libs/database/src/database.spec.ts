@@ -72,7 +72,10 @@ describe('Database.inTransaction', () => {
   it('gives up after five runs, and at once after another fault', async () => {
     let runs = 0;
     const work = async () => (runs += 1);
-    await expect(database(Array.from({ length: 5 }, deadlock)).inTransaction(work)).rejects.toThrow('deadlock');
+    await expect(database(Array.from({ length: 5 }, deadlock)).inTransaction(work)).rejects.toMatchObject({
+      code: 'SERVICE_UNAVAILABLE',
+      cause: deadlock(),
+    });
     expect(runs).toBe(5);
     await expect(database([new Error('its own')]).inTransaction(work)).rejects.toThrow('its own');
     expect(runs).toBe(6);

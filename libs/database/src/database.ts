@@ -54,6 +54,7 @@ export class Database {
   /**
    * Runs `work` in one transaction at READ COMMITTED, and again, whole, after a serialization failure or a deadlock.
    * `work` must therefore do nothing outside of `tx` that cannot be done twice.
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when it failed so five times: others are in the way, and later may not be
    */
   async inTransaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
@@ -63,7 +64,8 @@ export class Database {
           manager.transaction((tx) => transactionScope.run(transaction, () => work(tx as Transaction)));
         return await this.run(start).finally(() => (transaction.isOpen = false));
       } catch (error) {
-        if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
+        if (!isRetryable(error)) throw error;
+        if (attempt === ATTEMPTS) throw ServiceError.unavailable(error);
         await delay(Math.random() * 10 * 2 ** attempt);
       }
     }

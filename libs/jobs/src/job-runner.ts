@@ -236,12 +236,17 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   private async maintain(): Promise<void> {
+    let hasFailed = false;
     while (!this.stop.signal.aborted) {
       await this.pause(LOOK_MS * (0.5 + Math.random()));
       if (this.stop.signal.aborted) return;
-      await this.recover().catch((error: unknown) =>
-        this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed'),
-      );
+      try {
+        await this.recover();
+        hasFailed = false;
+      } catch (error) {
+        if (!hasFailed) this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed at the moment');
+        hasFailed = true;
+      }
       await this.measure().catch(() => this.oldestAge.remove()); // what was last seen would seem to be so
     }
   }

@@ -87,7 +87,8 @@ const INSERT_ALL = `
     ${NEW_ORDERS.select()}
   ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
-    SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input ORDER BY key
+    SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input
+    ORDER BY key, tenant_id, client_id
     ON CONFLICT DO NOTHING
     RETURNING response_body
   ), fresh AS (
