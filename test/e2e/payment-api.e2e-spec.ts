@@ -70,13 +70,15 @@ describe("The sandbox's payment API", () => {
     expect(await held(orderId)).toEqual([]);
   });
 
-  it('voids an authorised payment, again and again', async () => {
+  it('voids an authorised payment, again and again, and answers its key as before', async () => {
     const orderId = anOrderId();
-    const { paymentId } = (await pay('cust_123', orderId)).body;
+    const { body: first } = await pay('cust_123', orderId);
+    const { paymentId } = first;
     for (let i = 0; i < 2; i += 1) {
       const { status, body } = await api(server.url)(`/v1/payments/${paymentId}/void`, { method: 'POST' });
       expect([status, body]).toEqual([200, { paymentId, status: 'VOIDED' }]);
     }
+    expect((await pay('cust_123', orderId)).body).toEqual(first);
     expect((await held(orderId))[0].status).toBe('VOIDED');
     expect((await api(server.url)('/v1/payments/nope/void', { method: 'POST' })).status).toBe(404);
   });

@@ -100,8 +100,8 @@ function paymentApi(ledger: Ledger): Express {
         createdAt: Date.now(),
       });
     if (customerId === 'cust_slow') await delay(Math.max(0, payment.createdAt + SLOW_MS - Date.now()));
-    const { paymentId, status, reason } = payment;
-    res.status(201).json({ paymentId, status, reason });
+    const { paymentId, reason } = payment;
+    res.status(201).json({ paymentId, status: reason ? 'DECLINED' : 'AUTHORIZED', reason }); // the first answer, also once voided
   });
 
   app.get('/v1/payments', (req: Request, res: Response) => {
