@@ -142,6 +142,14 @@ describe('Errors', () => {
     expect((await call('/health/live', { method: 'OPTIONS' })).headers.get('allow')).toBe('GET, HEAD');
   });
 
+  it.each(['/v1/orders/ord_x/cancel', '/v1/customers/cust_123/erasure'])(
+    'has no HEAD where there is no GET: %s',
+    async (route) => {
+      const { status, headers } = await call(route, { method: 'HEAD' });
+      expect([status, headers.get('allow')]).toEqual([405, 'POST']);
+    },
+  );
+
   it('lets nothing of a cause out', async () => {
     const { text } = await call('/broken');
     expect(text).not.toMatch(/secret|password|Error|at /);

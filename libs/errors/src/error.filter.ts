@@ -39,8 +39,11 @@ export class ErrorFilter implements ExceptionFilter {
 
 function toServiceError(thrown: unknown, req: Request): ServiceError {
   if (thrown instanceof ServiceError) return thrown;
-  // Where a route was found, a handler threw it: the client would look for a mistake of its own.
-  if (thrown instanceof HttpException && thrown.getStatus() === 404 && !req.route) return noRoute(req);
+  if (thrown instanceof HttpException && thrown.getStatus() === 404) {
+    const allowed = allowedMethods(req);
+    // Where there is a route, a handler threw it: the client would look for a mistake of its own.
+    if (!allowed.includes(req.method)) return noRoute(allowed);
+  }
   // Nest wraps the URIError of a path that is not valid percent-encoding (`/v1/orders/%zz`).
   if (thrown instanceof HttpException && thrown.getStatus() === 400) {
     return new ServiceError('MALFORMED_REQUEST', 'The request cannot be understood', { cause: thrown });
@@ -48,15 +51,17 @@ function toServiceError(thrown: unknown, req: Request): ServiceError {
   return new ServiceError('INTERNAL_ERROR', 'The service failed to answer', { cause: thrown });
 }
 
-function noRoute(req: Request): ServiceError {
-  const allowed = allowedMethods(req);
+function noRoute(allowed: readonly string[]): ServiceError {
   if (allowed.length === 0) return new ServiceError('ROUTE_NOT_FOUND', 'There is no such route');
   return new ServiceError('METHOD_NOT_ALLOWED', 'The route does not answer this method', {
     headers: { Allow: allowed.join(', ') },
   });
 }
 
-/** Express answers 404 where a path is known and the method is not; its router tells which methods the path has. */
+/**
+ * Express answers 404 where a path is known and the method is not; its router tells which methods the path has. That a route
+ * was found (`req.route`) says less: for HEAD it takes one that has only POST.
+ */
 function allowedMethods(req: Request): string[] {
   const methods = new Set<string>();
   for (const layer of req.app.router.stack as (ILayer & { match?(path: string): boolean })[]) {
