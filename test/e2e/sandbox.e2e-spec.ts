@@ -23,6 +23,7 @@ import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { api, fetchToken } from '../support/client';
+import { createDatabase } from '../support/database';
 import { COMPILE_CACHE } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { until } from '../support/until';
@@ -178,6 +179,18 @@ describe('npm start', () => {
     expect(code).toBe(1);
     expect(sandbox.output.trim().split('\n').at(-1)).toMatch(/^The service ended by itself/);
     expect(sandbox.processes).toEqual([]);
+  });
+
+  it("takes a database that is given, and shows nobody's password", async () => {
+    const database = await createDatabase();
+    const { password, host, pathname } = new URL(database.url);
+    const child = sandbox.start({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    await sandbox.untilReady(child);
+    expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
+    expect(sandbox.output).not.toContain(`:${password}@`);
+    child.kill('SIGTERM');
+    await once(child, 'close');
+    await database.drop();
   });
 
   it.each(['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])(

@@ -79,7 +79,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
     env,
     migrationUrl,
     addresses: [
-      ['PostgreSQL', migrationUrl ?? env['DATABASE_URL'] ?? ''],
+      ['PostgreSQL', migrationUrl ?? withoutSecrets(env['DATABASE_URL'] ?? '')],
       ['identity provider', env['OIDC_ISSUER'] ?? ''],
       ...(mtlsUrl === undefined ? [] : ([['  by certificate', mtlsUrl]] as [string, string][])),
       ['payment API', env['PAYMENT_API_URL'] ?? ''],
@@ -87,6 +87,12 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
       ['service', `${serviceUrl(settings)}, to read and try at /docs`],
     ],
   };
+}
+
+/** Of the URL of somebody's own database. */
+function withoutSecrets(url: string): string {
+  const { protocol, host, pathname } = URL.parse(url) ?? { protocol: '', host: '', pathname: '' };
+  return `${protocol}//${host}${pathname}`;
 }
 
 async function prepareAndStart(settings: Settings, { env, migrationUrl }: Surroundings): Promise<void> {
