@@ -27,30 +27,18 @@ class Writes {
   }
 }
 
-const LOCK_TIMEOUT_MS = 500;
-
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
 describe('Batcher', () => {
   let writes: Writes;
   let commits: Batcher<number, string>;
-  let now: number;
 
   beforeEach(() => {
-    now = 0;
-    jest.spyOn(performance, 'now').mockImplementation(() => now);
     writes = new Writes();
     commits = new Batcher(writes.write, (item) => (item >= 10_000 ? 400 : 1));
   });
 
-  afterEach(() => jest.restoreAllMocks());
-
   const turn = () => Promise.resolve();
-
-  const afterWaitingForALock = () => {
-    now += LOCK_TIMEOUT_MS;
-    return ServiceError.unavailable(Object.assign(new Error('locked'), { code: '55P03' }));
-  };
 
   /** @returns the results, or the codes of the errors, of 0, 1 and those given */
   async function addWhileTwoAreOnTheirWay(items: readonly number[]): Promise<Promise<string>[]> {
@@ -60,6 +48,15 @@ describe('Batcher', () => {
       if (item < 2) await turn();
     }
     return results;
+  }
+
+  const locked = ServiceError.unavailable(Object.assign(new Error('locked'), { code: '55P03' }));
+
+  async function addTen(): Promise<string[]> {
+    const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
+    await turn();
+    await writes.finishAll();
+    return Promise.all(results);
   }
 
   it('sends a lone item at once', async () => {
@@ -165,39 +162,30 @@ describe('Batcher', () => {
   });
 
   it('has the one wait alone that meets a lock, and gives up the rest when another does', async () => {
-    const addTen = async () => {
-      const results = range(0, 10).map((item) => commits.add(item).catch((error: ServiceError) => error.code));
-      await turn();
-      await writes.finishAll();
-      return Promise.all(results);
-    };
-    writes.fault = (items) => (items.includes(5) ? afterWaitingForALock() : undefined);
+    writes.fault = (items) => (items.includes(5) ? locked : undefined);
     expect(await addTen()).toEqual(range(0, 10).map((item) => (item === 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
-    writes.fault = (items) => (items.some((item) => item >= 5) ? afterWaitingForALock() : undefined);
+    writes.fault = (items) => (items.some((item) => item >= 5) ? locked : undefined);
     expect(await addTen()).toEqual(range(0, 10).map((item) => (item >= 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
     expect(writes.batches.slice(-2)).toEqual([[5], [6]]);
   });
 
-  it('tells everyone within 1.25 s and one wait when everything is locked', async () => {
-    writes.fault = afterWaitingForALock;
-    const waited: number[] = [];
-    const since = now;
+  it('tells all that wait when everything is locked, and keeps nobody waiting for one after the other', async () => {
+    writes.fault = () => locked;
     const results = await addWhileTwoAreOnTheirWay(range(2, 400));
-    for (const result of results) void result.then(() => waited.push(now - since));
     await writes.finishAll();
     await expect(Promise.all(results)).resolves.toEqual(range(0, 402).map(() => 'SERVICE_UNAVAILABLE'));
-    // One wait is that of two batches at once, which the clock here counts as two.
-    expect(Math.max(...waited)).toBeLessThanOrEqual(1_250 + 2 * LOCK_TIMEOUT_MS);
+    expect(writes.batches).toEqual([[0], [1], range(2, 128)]);
   });
 
-  it('sends nothing that has waited for longer than 1.25 s, and what came later', async () => {
-    const results = await addWhileTwoAreOnTheirWay([2]);
-    now += 1_000;
-    results.push(commits.add(3));
-    now += 251;
-    await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(['wrote 0', 'wrote 1', 'SERVICE_UNAVAILABLE', 'wrote 3']);
-    expect(writes.batches).toEqual([[0], [1], [3]]);
+  it('tries none alone of those who come while everything is locked, until something gets through', async () => {
+    writes.fault = () => locked;
+    await addTen();
+    expect(await addTen()).toEqual(range(0, 10).map(() => 'SERVICE_UNAVAILABLE'));
+    expect(writes.batches).toEqual([range(0, 10), [0], [1], range(0, 10)]);
+    writes.fault = () => undefined;
+    await addTen();
+    writes.fault = (items) => (items.includes(5) ? locked : undefined);
+    expect(await addTen()).toEqual(range(0, 10).map((item) => (item === 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
   });
 
   it('ends a batch before the item that would make it too heavy', async () => {

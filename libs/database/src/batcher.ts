@@ -13,29 +13,16 @@ const WORTH_TWO_BATCHES = 16;
 const MAX_QUEUE_LENGTH = 1_000;
 
 /**
- * What was added longer ago is not sent (again): with what sending may still take, whoever added it would hear of it too
- * late. Long enough for an item's batch and one of the batch alone to wait for `lock_timeout` before it is its turn, and
- * too short for a third, so that where all is locked they do not wait one after the other.
+ * All that wait are given up after more than this many that `lock_timeout` ended alone, of one batch or of several of which
+ * nothing got through: the table may be locked, and each would wait for as long.
  */
-const PATIENCE_MS = 1_250;
+const MAX_LOCKED = 1;
 
 interface Waiting<Item, Result> {
   readonly item: Item;
-  /** Of `performance.now()`. */
-  readonly since: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
 }
-
-/** @returns whether it was too late */
-function refuseIfLate({ since, reject }: Waiting<unknown, never>): boolean {
-  const isLate = performance.now() - since > PATIENCE_MS;
-  if (isLate) reject(ServiceError.unavailable(new Error('It was not its turn in time')));
-  return isLate;
-}
-
-/** Whether the database is, so that all others would hear the same. */
-const isAway = (fault: unknown) => ServiceError.isUnavailable(fault) && !isLocked(fault);
 
 /**
  * Does what arrives together with one statement, so that many share its round trip, and a write its flush to disk (group
@@ -45,6 +32,8 @@ const isAway = (fault: unknown) => ServiceError.isUnavailable(fault) && !isLocke
 export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
   private inFlight = 0;
+  /** Since anything was last done. */
+  private lockedInARow = 0;
 
   /**
    * @param send does all items or none, and gives in the same order their results, or an error for one that is refused by
@@ -59,8 +48,7 @@ export class Batcher<Item, Result> {
 
   /**
    * @returns the item's result; of a write, once it is committed
-   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already, and when it was not its turn within
-   * 1.25 s
+   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when too many wait already
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async add(item: Item): Promise<Result> {
@@ -68,13 +56,11 @@ export class Batcher<Item, Result> {
     if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
     // Those that are added together go together; who finds others waiting goes when they do.
     if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
-    return new Promise((resolve, reject) => this.waiting.push({ item, since: performance.now(), resolve, reject }));
+    return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
   }
 
   private sendNext(): void {
-    while (this.inFlight < MAX_IN_FLIGHT) {
-      while (this.waiting[0] && refuseIfLate(this.waiting[0])) this.waiting.shift();
-      if (this.waiting.length === 0) return;
+    while (this.inFlight < MAX_IN_FLIGHT && this.waiting.length > 0) {
       const batch = this.waiting.splice(0, this.nextLength());
       this.inFlight += 1;
       void runInContext(newContext(), () => this.settle(batch)).finally(() => {
@@ -97,16 +83,21 @@ export class Batcher<Item, Result> {
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     const fault = await this.trySend(batch);
     if (!fault) return;
-    if (isAway(fault)) return this.giveUp(batch, fault);
+    if (this.wouldMeetAll(fault)) return this.giveUp(batch, fault);
     // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
     if (batch.length === 1) return batch[0]!.reject(fault);
+    let locked = 0;
     for (const [index, one] of batch.entries()) {
-      if (refuseIfLate(one)) continue;
       const own = await this.trySend([one]);
       if (!own) continue;
       one.reject(own);
-      if (isAway(own)) return this.giveUp(batch.slice(index + 1), own);
+      if (isLocked(own)) locked += 1;
+      if (this.wouldMeetAll(own) || locked > MAX_LOCKED) return this.giveUp(batch.slice(index + 1), own);
     }
+  }
+
+  private wouldMeetAll(fault: Error): boolean {
+    return ServiceError.isUnavailable(fault) && (!isLocked(fault) || this.lockedInARow > MAX_LOCKED);
   }
 
   /** Those who wait would hear the same, each after as long a wait. */
@@ -123,8 +114,10 @@ export class Batcher<Item, Result> {
         if (result instanceof Error) reject(result);
         else resolve(result);
       }
+      this.lockedInARow = 0;
       return undefined;
     } catch (error) {
+      if (batch.length === 1 && isLocked(error)) this.lockedInARow += 1;
       return error as Error;
     }
   }
