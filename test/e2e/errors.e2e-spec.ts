@@ -128,6 +128,36 @@ describe('Errors', () => {
     socket.destroy();
   });
 
+  describe('to a client that is still sending on a connection that is then closed', () => {
+    const LENGTH = 5_000_000;
+
+    /** @returns the connection, on which it was answered and all but the first byte of the body is still to come */
+    async function answered(): Promise<net.Socket> {
+      const socket = net.connect({ port: Number(new URL(service.url).port), host: '127.0.0.1', allowHalfOpen: true });
+      socket.write(`POST /v1/orders HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: ${LENGTH}\r\n\r\n{`);
+      const [chunk] = (await once(socket, 'data')) as [Buffer];
+      expect(chunk.toString()).toMatch(/^HTTP\/1\.1 401 /);
+      await once(socket.resume(), 'end');
+      return socket;
+    }
+
+    it('are not lost, because the rest is read', async () => {
+      const socket = await answered();
+      const closed = once(socket, 'close');
+      socket.end(Buffer.alloc(LENGTH - 1));
+      await expect(closed).resolves.toEqual([false]);
+    });
+
+    it('keep the connection for no longer than 2 s', async () => {
+      const socket = await answered();
+      const start = performance.now();
+      const sending = setInterval(() => socket.write('a'), 50);
+      await once(socket, 'error').finally(() => clearInterval(sending));
+      expect(performance.now() - start).toBeGreaterThan(1_500);
+      socket.destroy();
+    });
+  });
+
   it('takes no notice of an expectation that it does not know', async () => {
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
     socket.write('GET /nope HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n');

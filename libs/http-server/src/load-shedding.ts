@@ -7,6 +7,7 @@ import { requestIdOf } from '@platform/request-context';
 import { HeldBytes } from './held-bytes';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES, lateAdmissions } from './json-body.guard';
+import { readOnBeforeClosing } from './read-on-before-closing';
 
 /**
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
@@ -97,6 +98,7 @@ class Admission {
       if (req.complete) this.takePlace(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
       else {
+        readOnBeforeClosing(req);
         this.holdBody(req, res);
         lateAdmissions.set(req, () => this.admitLate(res));
       }
@@ -168,6 +170,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean):
   const headers = [...HEADERS, 'X-Request-Id', requestId, 'Content-Length', String(Buffer.byteLength(body))];
   headers.push('Content-Type', `${wantsProblem ? PROBLEM : JSON_TYPE}; charset=utf-8`);
   const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
+  if (!req.complete) readOnBeforeClosing(req);
   if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
   res.writeHead(REFUSAL.status, headers).end(body);
   if (refused.size === 0) setTimeout(report, REPORT_EVERY_MS).unref();
