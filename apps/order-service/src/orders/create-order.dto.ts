@@ -20,7 +20,9 @@ import { FitsCurrency, IsCurrency, METADATA_RULE } from './validators';
 const PRICE = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
 /** As long as the sum of 500 items, each of 1,000,000 at the highest price, can be. */
 const TOTAL = /^(0|[1-9]\d{0,26})(\.\d{1,4})?$/;
-const decimal = { message: '$property must be a decimal string such as "129.99"' };
+const decimal = (digits: number) => ({
+  message: `$property must be a decimal string such as "129.99", of at most ${digits} digits before the point`,
+});
 
 export class OrderItemDto {
   @ApiProperty({ minLength: 1, maxLength: 64, example: 'ABC-001' })
@@ -40,7 +42,7 @@ export class OrderItemDto {
   })
   @IsAbsentOr()
   @IsString()
-  @Matches(PRICE, decimal)
+  @Matches(PRICE, decimal(18))
   readonly unitPrice?: string;
 }
 
@@ -56,7 +58,7 @@ export class MoneyDto {
     description: 'No decimals, or exactly as many as ISO 4217 gives the currency',
   })
   @IsString()
-  @Matches(TOTAL, decimal)
+  @Matches(TOTAL, decimal(27))
   @FitsCurrency()
   readonly value: string;
 }
