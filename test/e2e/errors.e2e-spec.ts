@@ -5,12 +5,19 @@ import { Public } from '@platform/auth';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
+let begun = 0;
+
 @Public()
 @Controller('broken')
 class BrokenController {
   @Get()
   fail(): never {
     throw new Error('secret: postgres://user:password@host/db');
+  }
+
+  @Get('not-at-all')
+  succeed(): void {
+    begun += 1;
   }
 
   @Get('nest')
@@ -146,6 +153,23 @@ describe('Errors', () => {
       const closed = once(socket, 'close');
       socket.end(Buffer.alloc(LENGTH - 1));
       await expect(closed).resolves.toEqual([false]);
+    });
+
+    it('are the last: what is sent behind the rest is not begun', async () => {
+      const socket = net.connect({ port: Number(new URL(service.url).port), host: '127.0.0.1', allowHalfOpen: true });
+      const token = await fetchToken('order-orchestrator');
+      socket.write(
+        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
+          `Transfer-Encoding: chunked\r\n\r\n${big.length.toString(16)}\r\n${big}\r\n`,
+      );
+      const [chunk] = (await once(socket, 'data')) as [Buffer];
+      expect(chunk.toString()).toMatch(/^HTTP\/1\.1 413 /);
+      await once(socket.resume(), 'end');
+      const closed = once(socket, 'close');
+      socket.end('0\r\n\r\nGET /broken/not-at-all HTTP/1.1\r\nHost: a\r\n\r\n');
+      await closed;
+      await call('/broken/not-at-all');
+      expect(begun).toBe(1);
     });
 
     it('keep the connection for no longer than 2 s', async () => {

@@ -58,6 +58,7 @@ class Admission {
   /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
   standInLine(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
+    if (socket.writableEnded) return void socket.destroy(); // sent behind a body that was read on for: no answer goes out
     const line = this.lines.get(socket);
     if (!line) {
       this.lines.set(socket, { last: res, ahead: 0 });

@@ -8,8 +8,10 @@ const LINGER_MS = 2_000;
  */
 export function readOnBeforeClosing(req: IncomingMessage): void {
   const { socket } = req;
+  const restore = () => delete (socket as { destroySoon?: unknown }).destroySoon;
+  req.once('end', restore); // the connection may live for long, and is not to keep the request
   socket.destroySoon = () => {
-    delete (socket as { destroySoon?: unknown }).destroySoon;
+    restore();
     if (req.complete) return socket.destroySoon();
     socket.end();
     req.once('end', () => socket.destroy()).resume();
