@@ -77,12 +77,14 @@ async function createOrder(order) {
       continue;
     }
     if (!isNotNow(status) && !mayStand) throw new Refused(`The order was refused: ${body}`);
-    mayStand ||= status !== 429;
+    mayStand ||= token !== undefined && status !== 429; // without a token nothing was sent
     const askedMs = retryAfterMs(headers?.get('retry-after'));
     const pauseMs = askedMs + Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
     if (!isNotNow(status) || Date.now() + pauseMs > giveUpAt) {
       const state = mayStand ? 'It is not known whether there is an order' : 'There is no order yet';
-      throw new Error(`${state}: ask again later, with the same key`, { cause: answer.error ?? body });
+      throw new Error(`${state}: ask again later, with the key ${order.idempotencyKey}`, {
+        cause: answer.error ?? body,
+      });
     }
     await pause(pauseMs);
   }

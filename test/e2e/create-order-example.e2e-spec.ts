@@ -47,11 +47,11 @@ describe('docs/create-order.mjs', () => {
     await service.stop();
   });
 
-  const place = (key: string, secret = CLIENT_SECRET) => {
+  const place = (key: string, secret = CLIENT_SECRET, tokenUrl = `${pieces().issuer}/token`) => {
     const env = {
       PATH: process.env['PATH'],
       ORDERS_URL: `http://127.0.0.1:${(way.address() as AddressInfo).port}`,
-      TOKEN_URL: `${pieces().issuer}/token`,
+      TOKEN_URL: tokenUrl,
       CLIENT_ID: 'order-orchestrator',
       CLIENT_SECRET: secret,
     };
@@ -102,6 +102,21 @@ describe('docs/create-order.mjs', () => {
     fates = [...given];
     await expect(place(randomUUID())).rejects.toMatchObject({ stderr: expect.stringContaining(message) });
     expect(sent).toBe(given.length);
+  });
+
+  it('does not count as sent what had no token yet', async () => {
+    let asked = 0;
+    const identityProvider = createServer((_req, res) => {
+      res.writeHead((asked += 1) === 1 ? 503 : 200).end('{"access_token":"a"}');
+    });
+    await new Promise<void>((resolve) => identityProvider.listen(0, '127.0.0.1', resolve));
+    fates = [forbid];
+    const tokenUrl = `http://127.0.0.1:${(identityProvider.address() as AddressInfo).port}`;
+    await expect(place(randomUUID(), CLIENT_SECRET, tokenUrl)).rejects.toMatchObject({
+      stderr: expect.stringContaining('The order was refused: <html>'),
+    });
+    expect([asked, sent]).toEqual([2, 1]);
+    identityProvider.close();
   });
 
   it('says at once that it is not let in', async () => {
