@@ -177,7 +177,9 @@ describe('Errors', () => {
       const start = performance.now();
       const sending = setInterval(() => socket.write('a'), 50);
       await once(socket, 'error').finally(() => clearInterval(sending));
-      expect(performance.now() - start).toBeGreaterThan(1_500);
+      const ms = performance.now() - start;
+      expect(ms).toBeGreaterThan(1_500);
+      expect(ms).toBeLessThan(10_000); // machines are busy
       socket.destroy();
     });
   });
