@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { fromUUID } from 'typeid-js';
-import { type Reader, retentionRules } from '../../apps/order-service/src/privacy/retention-rules';
+import { type Queryable, retentionRules } from '../../apps/order-service/src/privacy/retention-rules';
 import { RetentionService } from '../../apps/order-service/src/privacy/retention.service';
 import { api } from '../support/client';
 import { environment } from '../support/environment';
@@ -184,8 +184,8 @@ describe('Retention', () => {
     await query("UPDATE orders SET updated_at = '1900-01-01'"); // so that its id alone keeps it
     const { retention, ...config } = service.config;
     const rules = retentionRules({ ...config, retention: { ...retention, orderDays: 36_500 } });
-    const reader = { query: query as Reader['query'] };
-    expect(await rules.find(({ table }) => table === 'orders')?.count(reader)).toBe(0);
+    const db = { query: query as Queryable['query'] };
+    expect(await rules.find(({ table }) => table === 'orders')?.count(db)).toBe(0);
   });
 
   it('counts for as long as it takes', async () => {

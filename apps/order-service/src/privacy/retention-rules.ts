@@ -1,8 +1,8 @@
 import type { Config } from '@platform/config';
 import { fromUUID } from 'typeid-js';
 
-/** Rows of a statement. */
-export interface Reader {
+/** Runs a statement and gives its rows. */
+export interface Queryable {
   query<T>(text: string, values: unknown[]): Promise<T>;
 }
 
@@ -19,9 +19,9 @@ export interface RetentionRule {
   /** Where the first batch begins. */
   readonly start: string;
   /** Deletes among the next `limit` rows those whose time is up. */
-  readonly deleteBatch: (tx: Reader, after: string, limit: number) => Promise<Batch>;
+  readonly deleteBatch: (db: Queryable, after: string, limit: number) => Promise<Batch>;
   /** How many rows' time is up. */
-  readonly count: (reader: Reader) => Promise<number>;
+  readonly count: (db: Queryable) => Promise<number>;
 }
 
 const CUTOFF = "now() - $1::float * interval '1 hour'";
@@ -38,8 +38,8 @@ export function retentionRules({ idempotencyTtlHours, retention, outboxRelay }: 
   ].filter(({ keepHours }) => keepHours > 0);
 }
 
-async function countRows(reader: Reader, table: string, due: string, keepHours: number): Promise<number> {
-  const [row] = await reader.query<{ rows: number }[]>(`SELECT count(*)::int AS rows FROM ${table} WHERE ${due}`, [
+async function countRows(db: Queryable, table: string, due: string, keepHours: number): Promise<number> {
+  const [row] = await db.query<{ rows: number }[]>(`SELECT count(*)::int AS rows FROM ${table} WHERE ${due}`, [
     keepHours,
   ]);
   return row?.rows ?? 0;
@@ -62,7 +62,7 @@ function rowsByAge(table: string, column: string, keepHours: number): RetentionR
       const deleted = row?.deleted ?? 0;
       return { deleted, next: deleted === limit ? '' : undefined };
     },
-    count: (reader) => countRows(reader, table, due, keepHours),
+    count: (db) => countRows(db, table, due, keepHours),
   };
 }
 
@@ -89,7 +89,7 @@ function outboxRows(keepHours: number, column: 'published_at' | 'created_at'): R
       );
       return { deleted: row?.deleted ?? 0, next: row?.goesOn ? (row.last ?? undefined) : undefined };
     },
-    count: (reader) => countRows(reader, 'outbox', `${column} < ${CUTOFF}`, keepHours),
+    count: (db) => countRows(db, 'outbox', `${column} < ${CUTOFF}`, keepHours),
   };
 }
 
@@ -106,8 +106,8 @@ function auditEvents(keepHours: number): RetentionRule {
       const deleted = row?.deleted ?? 0;
       return { deleted, next: deleted > 0 ? '' : undefined };
     },
-    async count(reader) {
-      const [row] = await reader.query<{ rows: number }[]>(
+    async count(db) {
+      const [row] = await db.query<{ rows: number }[]>(
         `SELECT coalesce(sum(cardinality(event_ids)), 0)::int AS rows FROM audit_blocks
          WHERE sealed_at < ${CUTOFF} AND last_position >= (SELECT min(position) FROM audit_events)`,
         [keepHours],
@@ -152,6 +152,6 @@ function settledOrders(keepHours: number, outboxRelay: boolean): RetentionRule {
       await tx.query('DELETE FROM orders WHERE id = ANY($1::uuid[])', [[...names.values()]]);
       return { deleted: names.size, next: orders.length === limit ? orders.at(-1)?.id : undefined };
     },
-    count: (reader) => countRows(reader, 'orders', SETTLED, keepHours),
+    count: (db) => countRows(db, 'orders', SETTLED, keepHours),
   };
 }

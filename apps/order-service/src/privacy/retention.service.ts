@@ -11,7 +11,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { type DirectConnection, directConnection, endConnection, isRetryable } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
-import { type Reader, type RetentionRule, retentionRules } from './retention-rules';
+import { type Queryable, type RetentionRule, retentionRules } from './retention-rules';
 
 /** Small enough to be over well within the statement timeout, also on a slow disk. */
 const BATCH_ROWS = 1_000;
@@ -55,7 +55,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
     await this.connected(MAX_COUNT_MS, async (client) => {
-      for (const { table, count } of retentionRules(this.config)) counts[table] = await count(readerOf(client));
+      for (const { table, count } of retentionRules(this.config)) counts[table] = await count(queryableOf(client));
     });
     return counts;
   }
@@ -114,7 +114,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
     while (after !== undefined) {
       if (this.stop.signal.aborted) return undefined;
       const from: string = after;
-      const batch = await inTransaction(client, (reader) => deleteBatch(reader, from, BATCH_ROWS));
+      const batch = await inTransaction(client, (db) => deleteBatch(db, from, BATCH_ROWS));
       count += batch.deleted;
       this.deleted.inc({ table }, batch.deleted);
       after = batch.next;
@@ -138,15 +138,15 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
   }
 }
 
-const readerOf = (client: DirectConnection): Reader => ({
+const queryableOf = (client: DirectConnection): Queryable => ({
   query: async <T>(text: string, values: unknown[]) => (await client.query(text, values)).rows as T,
 });
 
-async function inTransaction<T>(client: DirectConnection, work: (reader: Reader) => Promise<T>): Promise<T> {
+async function inTransaction<T>(client: DirectConnection, work: (db: Queryable) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       await client.query('BEGIN');
-      const result = await work(readerOf(client));
+      const result = await work(queryableOf(client));
       await client.query('COMMIT');
       return result;
     } catch (error) {
