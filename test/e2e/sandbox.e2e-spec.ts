@@ -144,8 +144,8 @@ describe('npm start', () => {
     expect(sandbox.processes).toEqual([]);
   });
 
-  it('keeps orders over restarts, and names tenants in its tokens', async () => {
-    const child = sandbox.start();
+  it('keeps orders over restarts, has keys for production, and names tenants in its tokens', async () => {
+    const child = sandbox.start({ NODE_ENV: 'production' });
     await sandbox.untilReady(child);
     const issuer = `http://127.0.0.1:${sandbox.port('SANDBOX_OIDC_PORT')}`;
     const list = async (client: string) =>

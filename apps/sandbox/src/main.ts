@@ -5,6 +5,7 @@ import pretty from 'pino-pretty';
 import { certificateFiles } from './certificates';
 import { startIdentityProvider } from './identity-provider';
 import { startPaymentApi } from './payment-api';
+import { keysIn } from './keys';
 import { Pieces } from './pieces';
 import { assertFree } from './ports';
 import { assertNotRunning, startPostgres } from './postgres';
@@ -51,6 +52,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
     SHUTDOWN_DELAY_MS: '0',
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
+    ...(postgres && settings.env['NODE_ENV'] === 'production' && keysIn(settings.dataDir)),
     ...settings.env,
     PORT: String(servicePort.value),
   };

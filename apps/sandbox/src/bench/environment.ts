@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { openSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { startIdentityProvider } from '../identity-provider';
+import { keysIn } from '../keys';
 import { startPaymentApi } from '../payment-api';
 import type { Pieces } from '../pieces';
 import { freePort } from '../ports';
@@ -51,8 +51,7 @@ export async function startEnvironment(
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
     PAYMENT_API_URL: paymentApi,
-    AUDIT_KEY: randomBytes(32).toString('hex'),
-    PSEUDONYM_KEY: randomBytes(32).toString('hex'),
+    ...keysIn(directory),
     RATE_LIMIT_PER_MINUTE: '0',
   };
   await runProgram('database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });

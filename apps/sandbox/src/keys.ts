@@ -1,0 +1,17 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+/**
+ * The keys that the service wants with NODE_ENV=production, as its environment variables. They are made on the first start
+ * and kept, since the audit trail in the database beside them is sealed with one of them.
+ */
+export function keysIn(dataDir: string): Record<string, string> {
+  const file = path.join(dataDir, 'keys.json');
+  if (!existsSync(file)) {
+    const newKey = () => randomBytes(32).toString('hex');
+    mkdirSync(dataDir, { recursive: true });
+    writeFileSync(file, JSON.stringify({ AUDIT_KEY: newKey(), PSEUDONYM_KEY: newKey() }), { mode: 0o600 });
+  }
+  return JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
+}
