@@ -85,7 +85,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .addServer('/')
     .addTag('orders', 'To create, follow and cancel orders')
     .addTag('privacy', 'To forget a customer')
-    .addTag('audit', 'What clients did and were refused')
+    .addTag('audit', 'What clients did and were refused, and what the service did')
     .addBearerAuth(
       {
         type: 'http',

@@ -20,7 +20,7 @@ export class AuditEventsController {
   @RequireScopes('audit:read')
   @Audited('audit.read')
   @ApiOperation({
-    summary: 'What the clients of the tenant did and were refused, newest first',
+    summary: 'What clients of the tenant did and were refused, and what the service did with its orders, newest first',
     operationId: 'listAuditEvents',
   })
   @ApiOkResponse({ type: AuditEventPage })
