@@ -3,14 +3,14 @@ import { Reflector } from '@nestjs/core';
 import { currentContext } from '@platform/request-context';
 import { Audited } from './audited.decorator';
 
-/** Notes what a request is about to do. Stands before the guards that may refuse it, so that refusals have a name. */
+/** Puts a request's action into its context, before any guard can refuse the request, so that refusals have a name. */
 @Injectable()
 export class AuditActionGuard implements CanActivate {
   constructor(private readonly reflector: Reflector) {}
 
   canActivate(context: ExecutionContext): boolean {
     const work = currentContext();
-    // A route that nobody has named yet is written down under the name of its code.
+    // Without `@Audited` the action is the controller's and method's name.
     const { name } = context.getHandler();
     if (work) work.action = this.reflector.get(Audited, context.getHandler()) ?? `${context.getClass().name}.${name}`;
     return true;

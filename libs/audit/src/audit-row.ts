@@ -2,16 +2,16 @@ import { TableRows } from '@platform/database';
 import { momentOf, newTimeId } from '@platform/ids';
 import { currentContext } from '@platform/request-context';
 
-/** What happened, as the part of the service knows it that did or refused it. */
+/** An event for the audit trail, as given by the code that made or refused the change. */
 interface NewAuditEvent {
-  /** Object and verb, as in `order.create`; by default what the route of the request is declared to do. */
+  /** Object and verb, as in `order.create`. Default: the action of the current request's route. */
   readonly action?: string;
-  /** Whose trail it stands in; by default the caller's. */
+  /** The tenant in whose trail the event appears. Default: the caller's. */
   readonly tenantId?: string;
-  /** What it was done to: an order id or a customer's pseudonym. Never personal data: nothing in the trail can be erased. */
+  /** An order id or a customer's pseudonym. Never personal data: nothing in the trail can be erased. */
   readonly object?: string;
   readonly outcome: 'succeeded' | 'refused';
-  /** HTTP status of the answer; none where no request is answered. */
+  /** HTTP status of the response; absent if the event is not about a request. */
   readonly statusCode?: number;
   readonly errorCode?: string;
 }
@@ -22,7 +22,7 @@ export interface AuditRow {
   readonly id: string;
   readonly occurred_at: Date;
   readonly tenant_id: string | null;
-  /** Null for what the service did by itself, and for calls that were not authenticated. */
+  /** Null for the service's own actions and for unauthenticated calls. */
   readonly client_id: string | null;
   readonly action: string;
   readonly object: string | null;
@@ -36,9 +36,9 @@ export interface AuditRow {
 }
 
 /**
- * The row that says `event` of the work under way: who, from where, with what certificate, in which request.
- * @throws {Error} for a change that no request makes, as in a consumer or a job, unless action and tenant are given: it
- *   would stand in nobody's trail
+ * The row for `event`. Caller, address, certificate and request come from the current context.
+ * @throws {Error} for a change without action or tenant, since it would appear in nobody's trail: outside of requests,
+ *   as in a consumer or a job, `event` has to give both
  */
 export function auditRow(event: NewAuditEvent): AuditRow {
   const { object, outcome, statusCode, errorCode } = event;
@@ -51,7 +51,7 @@ export function auditRow(event: NewAuditEvent): AuditRow {
   const id = newTimeId();
   return {
     id,
-    occurred_at: momentOf(id), // lists filter by what the id says
+    occurred_at: momentOf(id), // must match the id: lists filter by time through ids
     tenant_id: tenantId ?? null,
     client_id: context?.principal?.clientId ?? null,
     action: action ?? 'unknown',

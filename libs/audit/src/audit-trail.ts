@@ -6,20 +6,20 @@ export interface AuditFilter {
   readonly clientId?: string;
   readonly action?: string;
   readonly object?: string;
-  /** Only ids from here on. */
+  /** Only this id and greater ones. */
   readonly fromId?: string;
-  /** Only ids before this one. */
+  /** Only smaller ids. */
   readonly beforeId?: string;
 }
 
 const APPEND = `${AUDIT_EVENTS.insertAll()} ON CONFLICT DO NOTHING`;
 
-/** Reads the table `audit_events`, and writes what belongs to no change; changes write theirs themselves. */
+/** Reads `audit_events`, and appends events that belong to no change; a change inserts its own in its transaction. */
 @Injectable()
 export class AuditTrail {
   constructor(private readonly database: Database) {}
 
-  /** Writes rows that belong to no change. May be repeated: what is there already is passed over. */
+  /** Appends events that belong to no change. Safe to repeat: rows that exist already are skipped. */
   async append(rows: readonly AuditRow[]): Promise<void> {
     if (rows.length === 0) return;
     await this.database.run((manager) => manager.query(APPEND, AUDIT_EVENTS.parameters(rows)));

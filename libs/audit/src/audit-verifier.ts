@@ -1,36 +1,36 @@
 import type { DirectConnection } from '@platform/database';
 import { type Block, blockMac, macsOf, rowMac, SEALED_COLUMNS, type SealedRow } from './audit-chain';
 
-/** Something that is not as it was when it was sealed. */
+/** A difference between the trail and what was sealed. */
 export interface AuditFault {
   readonly what: 'edited' | 'inserted' | 'removed';
-  /** The event's UUID, or the block's number. */
+  /** UUID of the event, or else the number (or range of numbers) of the block. */
   readonly event?: string;
   readonly block?: string;
-  /** What else helps to find it. */
+  /** Further text that helps to locate the fault. */
   readonly detail: string;
 }
 
 export interface AuditVerdict {
   readonly blocks: number;
   readonly events: number;
-  /** Blocks at the beginning whose events retention has taken, as it takes whole blocks only. */
+  /** Number of the oldest blocks whose events retention has deleted. It only deletes the events of whole blocks. */
   readonly prunedBlocks: number;
   readonly prunedUntil: Date | undefined;
-  /** Events after the last block: nothing can be said about them yet. */
+  /** Events after the last block. They are not covered yet, so nothing can be said about them. */
   readonly unsealed: number;
-  /** Number and MAC of the last block, to be kept elsewhere: a chain that is cut at its end cannot say so itself. */
+  /** `NUMBER:MAC` of the last block. Keep it elsewhere: a chain that was cut off at its end looks intact. */
   readonly head: string | undefined;
   readonly faults: readonly AuditFault[];
 }
 
 const BLOCKS_AT_ONCE = 50;
-/** Retention takes nothing that is younger: `prune_audit_events` in the database sees to it. */
+/** Retention never deletes events of younger blocks: `prune_audit_events` in the database enforces it. */
 const SPARED_DAYS = 30;
 const BEFORE_ALL = '-9223372036854775808';
 const AFTER_ALL = '9223372036854775807';
 
-/** Reads the whole audit trail and finds whatever was edited, removed or inserted after it was sealed. */
+/** Reports what in the audit trail was edited, removed or inserted after it was sealed. For a single verification. */
 export class AuditVerifier {
   private readonly faults: AuditFault[] = [];
   private readonly keptSince: number;
@@ -41,8 +41,8 @@ export class AuditVerifier {
   private last: Block | undefined;
 
   /**
-   * @param keys those that blocks may have been sealed with
-   * @param retentionDays after how many days events may be gone; 0: never
+   * @param keys all keys with which blocks may have been sealed
+   * @param retentionDays age in days from which missing events count as deleted by retention; 0 if it deletes none
    */
   constructor(
     private readonly client: DirectConnection,
@@ -52,7 +52,7 @@ export class AuditVerifier {
     this.keptSince = retentionDays === 0 ? -Infinity : Date.now() - Math.max(retentionDays, SPARED_DAYS) * 86_400_000;
   }
 
-  /** @param head of an earlier verdict: that block must still stand */
+  /** @param head from an earlier verdict: it is a fault if that block no longer exists */
   async verify(head?: string): Promise<AuditVerdict> {
     let isHeadThere = head === undefined;
     for (;;) {
@@ -65,7 +65,7 @@ export class AuditVerifier {
          ORDER BY audit_events.position`,
         [this.last?.last_position ?? BEFORE_ALL, blocks.at(-1)?.last_position ?? BEFORE_ALL],
       );
-      // After the events: retention may take more meanwhile, and what was not read by then is gone by now.
+      // Read last: if retention deleted events before they were read above, this minimum is beyond them.
       const { rows: oldest } = await this.client.query<{ first: string | null }>(
         'SELECT min(position)::text AS first FROM audit_events',
       );
@@ -91,7 +91,7 @@ export class AuditVerifier {
     return { blocks, events, prunedBlocks, prunedUntil, unsealed, head: last && headOf(last), faults };
   }
 
-  /** @param first position of the oldest event that is left */
+  /** @param first position of the oldest event that still exists */
   private verifyBlock(block: Block, events: readonly SealedRow[], first: bigint): void {
     const before = this.last;
     const { number } = block;
@@ -140,7 +140,6 @@ export class AuditVerifier {
   }
 }
 
-/** Number and MAC of a block. */
 function headOf({ number, mac }: Block): string {
   return `${number}:${mac.toString('hex')}`;
 }

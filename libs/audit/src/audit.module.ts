@@ -6,8 +6,8 @@ import { AuditTrail } from './audit-trail';
 import { RefusalLog } from './refusal-log';
 
 /**
- * Who did what, and what they were refused. To be imported before the modules whose guards refuse. Not global, so that it
- * is shut down before the database.
+ * Records who did what, and what was refused to whom. Import it before the modules whose guards refuse requests. It is
+ * not global, so that it shuts down before the database does.
  */
 @Module({
   providers: [

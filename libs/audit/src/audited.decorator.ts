@@ -1,4 +1,4 @@
 import { Reflector } from '@nestjs/core';
 
-/** Names what a route does in the audit trail: object and verb, as in `order.create`. */
+/** Sets the action that the audit trail records for a route: object and verb, as in `order.create`. */
 export const Audited = Reflector.createDecorator<string>();

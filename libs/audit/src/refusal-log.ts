@@ -5,22 +5,22 @@ import type { Counter } from 'prom-client';
 import { type AuditRow, auditRow } from './audit-row';
 import { AuditTrail } from './audit-trail';
 
-/** Rows that wait at most; those beyond are counted, and the count is written down. */
+/** Most rows in the queue. Further refusals are only counted, and their number is recorded. */
 const MAX_WAITING = 5_000;
 /**
- * A bucket of tokens for the refusals that no rate limit bounds: those of unknown callers, and those beyond a limit. Filled
- * without a pause they come to 0.4 GB a day, for each process.
+ * Token bucket for refusals that no rate limit bounds: of unauthenticated calls, and of calls over their limit (429).
+ * At the steady refill rate they come to 0.4 GB a day for each process.
  */
 const MAX_UNLIMITED = 600;
 const UNLIMITED_A_SECOND = 10;
 const BATCH_ROWS = 500;
-/** Refusals that come within this time share a statement. */
+/** Refusals within this time are written in one statement. */
 const GATHER_MS = 250;
 const RETRY_MS = 1_000;
 
 /**
- * Refused calls, on their way to the audit trail behind the answers: a refusal waits for no database, and a storm of them
- * is written in few statements.
+ * Writes refused calls to the audit trail asynchronously and in batches: a refusal does not wait for the database, and
+ * a storm of them takes few statements.
  */
 @Injectable()
 export class RefusalLog implements OnApplicationShutdown {
@@ -60,7 +60,7 @@ export class RefusalLog implements OnApplicationShutdown {
     return false;
   }
 
-  /** The database is closed after this. */
+  /** Writes what is left. The database is closed after this. */
   async onApplicationShutdown(): Promise<void> {
     await this.writing;
     clearTimeout(this.timer);
@@ -77,7 +77,7 @@ export class RefusalLog implements OnApplicationShutdown {
 
   private schedule(ms: number): void {
     this.timer ??= setTimeout(() => {
-      // One after the other: two at once would both write the rows at the front.
+      // Never two at once: both would write the same rows from the head of the queue.
       this.writing = this.write().finally(() => {
         this.timer = undefined;
         if (this.waiting.length + this.dropped > 0) this.schedule(this.hasFailed ? RETRY_MS : GATHER_MS);
@@ -85,12 +85,12 @@ export class RefusalLog implements OnApplicationShutdown {
     }, ms).unref();
   }
 
-  /** Writes what waits. What cannot be written goes on waiting. */
+  /** Writes the queue. On failure the rows stay queued. */
   private async write(): Promise<void> {
     try {
-      // Not in the context of whichever request came first: the rows are many clients'.
+      // Without a client's context: the rows belong to many clients.
       await runInContext(newContext(), async () => {
-        // What comes meanwhile gathers for the next time, unless it is a batch already.
+        // Rows that arrive meanwhile wait for the next call, unless they fill a batch.
         do {
           const rows = this.waiting.slice(0, BATCH_ROWS);
           await this.trail.append(rows);

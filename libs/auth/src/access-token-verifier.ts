@@ -11,10 +11,10 @@ import { TokenCache } from './token-cache';
 import { ALGORITHMS, VerificationKey } from './verification-key';
 
 const CLOCK_TOLERANCE_S = 5;
-/** About 1 KB each. A client needs one token at a time; beyond this many, the least recently used are verified anew. */
+/** About 1 KB each. A client uses one token at a time. Beyond this many, the least recently used are evicted. */
 const MAX_CACHED_TOKENS = 10_000;
 
-/** Verifies access tokens of the JWT kind (RFC 7519, RFC 9068) and says whose they are. */
+/** Verifies JWT access tokens (RFC 7519, RFC 9068) and derives the principal from their claims. */
 @Injectable()
 export class AccessTokenVerifier {
   private readonly options: JWTVerifyOptions;
@@ -34,12 +34,12 @@ export class AccessTokenVerifier {
       algorithms: this.sharedSecret ? [...ALGORITHMS, 'HS256'] : [...ALGORITHMS],
       clockTolerance: CLOCK_TOLERANCE_S,
       requiredClaims: ['exp'],
-      // jose takes `application/at+jwt` for the same, and either in any case (RFC 9068 section 4).
+      // jose also accepts `application/at+jwt`, and both in any case (RFC 9068 section 4).
       ...(requireAtJwt && { typ: 'at+jwt' }),
     };
   }
 
-  /** @throws {InvalidToken} and SERVICE_UNAVAILABLE while the provider's keys cannot be had */
+  /** @throws {InvalidToken} or {ServiceError} SERVICE_UNAVAILABLE while the provider's keys are not available */
   async verify(token: string): Promise<Principal> {
     const known = this.recall(token);
     if (known) return known;
@@ -57,8 +57,9 @@ export class AccessTokenVerifier {
   }
 
   /**
-   * Whose a token is that was verified before and is still good. Costs a digest, so it may stand before what is costly.
-   * @returns undefined for any other token; {@link verify} says what it is
+   * The principal of a token that was verified before and is still valid. Needs no rate limit, since it costs one
+   * SHA-256.
+   * @returns undefined for any other token: {@link verify} decides about it
    */
   recall(token: string): Principal | undefined {
     const known = this.cache.get(token);
@@ -78,13 +79,13 @@ export class AccessTokenVerifier {
         const { payload } = await jwtVerify(token, getKey, this.options);
         return { claims: payload, key: candidates[i]! };
       } catch (error) {
-        // A token without `kid` fits every key of its type: it is good if one of them verifies it.
+        // A token without `kid` is tried with every key of its type and accepted if one of them verifies it.
         if (!(error instanceof errors.JWSSignatureVerificationFailed) || i + 1 >= candidates.length) throw error;
       }
     }
   }
 
-  /** The algorithm decides which kind of key is asked, so that a public key never serves as an HMAC secret. */
+  /** The header's algorithm selects the kind of key, so that a public key is never used as an HMAC secret. */
   private async candidatesFor(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
     return header.alg === 'HS256' && this.sharedSecret ? [this.sharedSecret] : this.signingKeys.find(header);
   }
@@ -95,7 +96,7 @@ export class AccessTokenVerifier {
     const tenant = tenantClaim === undefined ? undefined : claims[tenantClaim];
     if (!isName(clientId) || (tenant !== undefined && !isName(tenant))) throw new InvalidToken('claims');
     if (tenant?.startsWith(OWN_TENANT)) throw new InvalidToken('claims');
-    // Frozen, because every request with this token gets the same object.
+    // Frozen, because all requests with this token share the object.
     return Object.freeze({
       clientId,
       tenantId: tenant ?? `${OWN_TENANT}${clientId}`,
@@ -106,12 +107,12 @@ export class AccessTokenVerifier {
 }
 
 /**
- * Before the id of a client whose tokens name no tenant. It keeps a client from choosing an id that is another tenant's
- * name, and no tenant may be called so.
+ * Prefix of the tenant id of a client whose tokens name no tenant. Tenant names must not begin with it, so that a
+ * client cannot get into another tenant by its client id.
  */
 const OWN_TENANT = 'client:';
 
-/** 1 to 255 characters, none of them a control character or half of one. */
+/** 1 to 255 code points without control characters and lone surrogates. */
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value.isWellFormed() && /^\P{Cc}{1,255}$/u.test(value);
 
@@ -121,7 +122,7 @@ function scopesOf(claims: JWTPayload): string[] {
   return Array.isArray(claims['scp']) ? claims['scp'].filter((scope) => typeof scope === 'string') : [];
 }
 
-/** RFC 7800: a token that is bound to something which we do not know how to prove must not be taken for an unbound one. */
+/** A token bound by a method that we cannot check (RFC 7800) must not be accepted as an unbound one. */
 function confirmationOf({ cnf }: JWTPayload): string | undefined {
   if (cnf === undefined) return undefined;
   const { 'x5t#S256': thumbprint, ...others } = (cnf ?? {}) as Record<string, unknown>;

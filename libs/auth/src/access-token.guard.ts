@@ -16,8 +16,8 @@ import { type AuthFailureReason, InvalidToken } from './invalid-token';
 import { ROUTE_ACCESS, type RouteAccess } from './route-access.decorators';
 
 /**
- * Lets a request through to its route if the route is public, or if its certificate and its token are good and belong
- * together, its client is within its limit, and the route's scopes are in the token.
+ * Admits a request if its route is public. Otherwise its certificate and token have to be valid and belong together,
+ * its client has to be within its rate limit, and the token has to have the route's scopes.
  */
 @Injectable()
 export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
@@ -34,7 +34,7 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
   }
 
   override async canActivate(context: ExecutionContext): Promise<boolean> {
-    // Consumers of events are called by our own transport, not by a client.
+    // Event handlers are called by our own transport, not by a client.
     if (context.getType() !== 'http') return true;
     const targets = [context.getHandler(), context.getClass()];
     const access = this.reflector.getAllAndOverride<RouteAccess>(ROUTE_ACCESS, targets);
@@ -51,10 +51,10 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
       if (known) req.user = known;
       else await super.canActivate(context);
       const principal = req.user as Principal;
-      // Whoever holds a token without its certificate is not its client, and must not count as it anywhere.
+      // Before the principal is set: a bound token without its certificate must not count as its client's.
       requireCertificate(principal, certificate, this.config.mtls);
       if (work) work.principal = principal;
-      // Before the scopes, so that calls which lack one count too.
+      // Before the scopes are checked, so that calls without them count too.
       res.set(await this.clientRateLimit.admit(principal));
       requireScopes(access, principal);
       return true;
@@ -63,7 +63,7 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
       if (reason) this.failures.inc({ reason });
       res.locals['authFailure'] = reason;
       const address = currentContext()?.address;
-      // A known token is not limited before this, and good for nothing without its certificate.
+      // A cached token has passed no limit yet, and it may have come without its certificate.
       if (isAboutCertificate(error)) this.failedAuthentications.assertWithinLimit(address);
       if (isBadCredential(error)) this.failedAuthentications.count(address);
       throw error;
@@ -77,7 +77,7 @@ function isAboutCertificate(error: unknown): boolean {
   );
 }
 
-/** A key that is not known may be one that has just been published: its clients must not be shut out for it. */
+/** An unknown key may have just been published: its clients must not be locked out, so it does not count. */
 function isBadCredential(error: unknown): boolean {
   return error instanceof CertificateRefused || (error instanceof InvalidToken && error.reason !== 'unknown_key');
 }

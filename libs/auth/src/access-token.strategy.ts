@@ -7,7 +7,7 @@ import passport, { Strategy } from 'passport';
 import { ExtractJwt } from 'passport-jwt';
 import { AccessTokenVerifier } from './access-token-verifier';
 
-/** RFC 6750 section 2.1. Asked first: passport-jwt's own pattern takes seconds for a long header that has no blank. */
+/** RFC 6750 section 2.1. Checked first: passport-jwt's own pattern takes seconds on a long header without spaces. */
 const BEARER = /^Bearer +[\w\-.~+/]+=*$/i;
 
 const bearerToken = ExtractJwt.fromAuthHeaderAsBearerToken();
@@ -17,8 +17,8 @@ export function bearerTokenOf(req: Request): string | undefined {
 }
 
 /**
- * Passport strategy for bearer tokens (RFC 6750) that have to be verified: the guard lets known ones through. Why it is
- * not passport-jwt's own: docs/adr/0003.
+ * Passport strategy that verifies bearer tokens (RFC 6750). Tokens in the cache do not get here: the guard admits them.
+ * docs/adr/0003 says why passport-jwt's own strategy is not used.
  */
 @Injectable()
 export class AccessTokenStrategy extends Strategy implements OnModuleInit {
@@ -51,7 +51,7 @@ export class AccessTokenStrategy extends Strategy implements OnModuleInit {
     );
   }
 
-  /** From here on a token costs CPU time. One that needs no verification must not come here: it is never limited. */
+  /** Here a token costs CPU time, hence the limit. Cached tokens must not get here: they are never limited. */
   private async verifyWithinLimit(token: string): Promise<Principal> {
     this.failedAuthentications.assertWithinLimit(currentContext()?.address);
     return this.verifier.verify(token);

@@ -8,7 +8,7 @@ import { AccessTokenVerifier } from './access-token-verifier';
 import { RouteAccessCheck } from './route-access.check';
 import { SigningKeys } from './signing-keys';
 
-/** Authenticates and authorises every route of the application that imports it. */
+/** Authenticates and authorises all requests of the application that imports it. */
 @Module({
   imports: [DiscoveryModule, RateLimitModule],
   providers: [

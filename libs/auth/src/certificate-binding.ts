@@ -2,9 +2,9 @@ import type { ClientCertificate, Principal } from '@platform/request-context';
 import { InvalidToken } from './invalid-token';
 
 /**
- * That a token comes with the certificate that it is bound to (RFC 8705 section 3). Asked for each request, and whatever
- * `MTLS_MODE` is: where no certificate is looked at a bound token is good for nothing, or off would undo the binding.
- * @param rules `namesClient`: a certificate, if there is one, must have the client's id for its common name, or among its
+ * Checks that a token comes with the certificate it is bound to (RFC 8705 section 3): on every request and in every
+ * `MTLS_MODE`, because `off`, which reads no certificate, must refuse bound tokens instead of undoing the binding.
+ * @param rules `namesClient`: a certificate, if there is one, must have the client id as its common name or among its
  *   DNS names and URIs
  * @throws {InvalidToken}
  */

@@ -1,18 +1,18 @@
 import type { JWK } from 'jose';
 import { z } from 'zod';
 
-/** A key set of a provider is a few kilobytes; what is larger is not one, and must not fill the memory. */
+/** Key sets have a few kilobytes. Anything much larger is none, and must not fill the memory. */
 const MAX_BYTES = 256 * 1024;
-/** A token without `kid` is tried with every key of its type: each adds to what a bad token costs. */
+/** A token without `kid` is tried with every key of its type, so each key adds to the cost of an invalid token. */
 const MAX_KEYS = 100;
 
 const discoveryDocument = z.object({ issuer: z.string(), jwks_uri: z.url() });
 const keySet = z.object({ keys: z.array(z.looseObject({ kty: z.string() })).max(MAX_KEYS) });
 
 /**
- * The keys that the provider publishes now: OpenID Connect Discovery 1.0 section 4, RFC 7517 section 5. Discovery is asked
- * each time, because a provider may move its keys.
- * @throws {Error} for whatever is not a key set: another status, a redirect, too much, not JSON, another shape or issuer
+ * Fetches the provider's current keys (OpenID Connect Discovery 1.0 section 4, RFC 7517 section 5). Runs discovery each
+ * time, because a provider may move its keys.
+ * @throws {Error} for anything but a key set: another status, a redirect, too large, not JSON, another shape or issuer
  */
 export async function fetchJwks(issuer: string, signal: AbortSignal): Promise<JWK[]> {
   const discovery = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;

@@ -19,7 +19,7 @@ export type AuthFailureReason =
   | 'certificate_binding'
   | 'certificate_name';
 
-/** Where the token itself is good, its client has to hear what else was wrong. */
+/** If the token itself is valid, its client needs to know what else was wrong. */
 const DESCRIPTIONS: Partial<Record<AuthFailureReason, string>> = {
   certificate_binding: 'The access token is bound to a client certificate that did not come with it',
   certificate_name: 'The client certificate does not name the client of the access token',

@@ -3,7 +3,7 @@ import { PATH_METADATA } from '@nestjs/common/constants';
 import { DiscoveryService, MetadataScanner, Reflector } from '@nestjs/core';
 import { ROUTE_ACCESS } from './route-access.decorators';
 
-/** Stops the start when a route says neither which scopes it needs nor that it is public. */
+/** Fails the start if a route declares neither the scopes it needs nor that it is public. */
 @Injectable()
 export class RouteAccessCheck implements OnModuleInit {
   constructor(

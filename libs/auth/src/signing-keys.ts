@@ -8,34 +8,34 @@ import type { Counter } from 'prom-client';
 import { fetchJwks } from './fetch-jwks';
 import { VerificationKey } from './verification-key';
 
-/** A provider may be slow as long as known keys suffice; discovery and keys together. */
+/** For discovery and keys together. Longer than a request waits: while known keys suffice, nobody waits for a fetch. */
 const FETCH_TIMEOUT_MS = 5_000;
-/** A request does not wait longer for the provider, so that it is answered within 2 s. */
+/** How long a request waits for a fetch, so that it is answered within 2 s. */
 const MAX_WAIT_MS = 1_500;
-/** Calls that wait for a key. While the provider hangs, more would take all places from those with a known one. */
+/** How many requests may wait for a fetch: more would crowd out those with a known key while the provider hangs. */
 const MAX_WAITING = 128;
-/** How long a revoked key may still be used. */
+/** How often keys are fetched, and so how long a revoked key may still be accepted. */
 const REFRESH_MS = 5 * 60_000;
-/** However many unknown key ids come, and whether or not the provider answers: they cause one fetch in this time. */
+/** Unknown key ids cause at most one fetch in this time, however many come and whether or not the provider answers. */
 const COOLDOWN_MS = 10_000;
-/** How soon a fetch that failed is tried again: the first without keys that may be used, the second with. */
+/** Pause after a failed fetch: the first while there are no usable keys, the second while there are. */
 const RETRY_SOON_MS = 1_000;
 const RETRY_MS = 30_000;
 
-/** The provider's public keys, fetched again behind the requests, and kept for a time while the provider is away. */
+/** The provider's public keys: refreshed in the background, and kept for a while when the provider is unavailable. */
 @Injectable()
 export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly logger = new Logger(SigningKeys.name);
-  /** A fetch is for all, and not of the request that caused it. */
+  /** Runs a fetch outside the context of the request that caused it, because it serves all. */
   private readonly outside = AsyncLocalStorage.snapshot();
   private keys: readonly VerificationKey[] = [];
   private fetchedAt = -Infinity;
   private fetching: Promise<void> | undefined;
   private lastError: string | undefined = 'not asked yet';
-  /** When an unknown key id last caused a fetch. */
-  private askedAt = -Infinity;
+  /** When unknown key ids last caused a fetch. */
+  private cooldownStart = -Infinity;
   private waiting = 0;
-  private nextAsk: NodeJS.Timeout | undefined;
+  private delayedFetch: NodeJS.Timeout | undefined;
   private nextFetch: NodeJS.Timeout | undefined;
   private readonly shutdown = new AbortController();
 
@@ -43,11 +43,11 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     @Inject(CONFIG) private readonly config: Config,
     @InjectMetric('jwks_fetches_total') private readonly fetches: Counter<'outcome'>,
   ) {
-    // A counter that begins at 1 has no increase, and to an alert the first success would be none.
+    // Exported as 0 first: `increase()` misses the first success of a series that begins at 1, and an alert with it.
     for (const outcome of ['success', 'failure']) fetches.inc({ outcome }, 0);
   }
 
-  /** The start does not wait for the provider, and the first request shall not either. */
+  /** Fetches in advance, so that neither the start nor the first request waits for the provider. */
   onApplicationBootstrap(): void {
     void this.fetch();
   }
@@ -55,55 +55,55 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   onApplicationShutdown(): void {
     this.shutdown.abort();
     clearTimeout(this.nextFetch);
-    clearTimeout(this.nextAsk);
+    clearTimeout(this.delayedFetch);
   }
 
-  /** False when no key was ever fetched, or none for so long that a key may have been revoked unheard. */
+  /** False if keys were never fetched, or last so long ago that one may have been revoked without our knowing. */
   get areFresh(): boolean {
     return this.freshForMs > 0;
   }
 
   /**
-   * The keys that may have signed a token with this header: several only where it has no `kid`. An unknown key id is asked
-   * for at the provider, so that a key that was published a moment ago is good at once.
-   * @throws {ServiceError} SERVICE_UNAVAILABLE without fresh keys, or when the provider takes too long to say whether a key
-   *   is its own
-   * @throws {errors.JWKSNoMatchingKey} also when the provider was asked a moment ago, or is away
+   * The keys that may have signed a token with this header; several only if it has no `kid`. An unknown key id triggers
+   * a fetch, so that a key is accepted as soon as it is published.
+   * @throws {ServiceError} SERVICE_UNAVAILABLE if there are no fresh keys, or a fetch takes too long
+   * @throws {errors.JWKSNoMatchingKey} if no key matches, or it cannot be known because the last fetch failed or was a
+   *   moment ago
    */
   async find(header: JWSHeaderParameters): Promise<readonly VerificationKey[]> {
     const deadline = performance.now() + MAX_WAIT_MS;
-    if (!this.areFresh) await this.fetched(deadline);
+    if (!this.areFresh) await this.waitForFetch(deadline);
     for (;;) {
       if (!this.areFresh) throw ServiceError.unavailable(new Error(this.lastError));
       const found = this.keys.filter((key) => key.fits(header));
       if (found.length > 0) return found;
-      // A fetch that was under way already may have been answered before the key was published: hence the loop.
+      // Hence the loop: a fetch that had begun before may have been answered before the key was published.
       if (!this.fetching) {
-        const waitMs = this.askedAt + COOLDOWN_MS - performance.now();
+        const waitMs = this.cooldownStart + COOLDOWN_MS - performance.now();
         if (waitMs > 0) {
-          this.askOnceMore(waitMs);
+          this.fetchAfterCooldown(waitMs);
           throw new errors.JWKSNoMatchingKey();
         }
-        this.ask();
+        this.fetchAndCoolDown();
       }
-      await this.fetched(deadline);
+      await this.waitForFetch(deadline);
     }
   }
 
-  /** A key id that came too soon to be asked for is known when the time has come, if it is a key's. */
-  private askOnceMore(waitMs: number): void {
-    this.nextAsk ??= setTimeout(() => this.ask(), waitMs).unref();
+  /** Plans one fetch for when the cooldown ends, so that key ids that came during it are known then. */
+  private fetchAfterCooldown(waitMs: number): void {
+    this.delayedFetch ??= setTimeout(() => this.fetchAndCoolDown(), waitMs).unref();
   }
 
-  /** Whoever comes first when the cooldown is over asks for the others too. */
-  private ask(): void {
-    clearTimeout(this.nextAsk);
-    this.nextAsk = undefined;
-    this.askedAt = performance.now();
+  /** Fetches because of unknown key ids, and starts the cooldown anew. One fetch serves all who wait for it. */
+  private fetchAndCoolDown(): void {
+    clearTimeout(this.delayedFetch);
+    this.delayedFetch = undefined;
+    this.cooldownStart = performance.now();
     void this.fetch();
   }
 
-  /** @throws {Error} when the provider did not answer the last time that it was asked */
+  /** @throws {Error} if the last fetch failed, or none has ended yet */
   assertAnswered(): void {
     if (this.lastError !== undefined) throw new Error(this.lastError);
   }
@@ -112,8 +112,8 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     return this.fetchedAt + this.config.oidc.jwksStaleMaxMs - performance.now();
   }
 
-  /** Resolves when the fetch under way has ended, well or not; at once if there is none. */
-  private async fetched(deadline: number): Promise<void> {
+  /** Resolves when the current fetch has ended, successfully or not; at once if there is none. */
+  private async waitForFetch(deadline: number): Promise<void> {
     if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many wait for keys already'));
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
@@ -129,14 +129,14 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     }
   }
 
-  /** Joins the fetch under way, or begins one. Never rejects: the keys at hand go on. */
+  /** Joins the current fetch or starts one. Never rejects: on failure the known keys stay in use. */
   private fetch(): Promise<void> {
     clearTimeout(this.nextFetch);
-    this.fetching ??= this.outside(() => this.fetchAndPlan());
+    this.fetching ??= this.outside(() => this.fetchAndSchedule());
     return this.fetching;
   }
 
-  private async fetchAndPlan(): Promise<void> {
+  private async fetchAndSchedule(): Promise<void> {
     const pauseMs = await this.replaceKeys().then(
       () => this.succeeded(),
       (error: unknown) => this.failed(error),
@@ -150,7 +150,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     const jwks = await fetchJwks(this.config.oidc.issuer, signal);
     const published = (await Promise.all(jwks.map((jwk) => VerificationKey.ofJwk(jwk)))).filter((key) => !!key);
     if (published.length === 0) throw new Error('The identity provider publishes no key that verifies tokens');
-    // Keys that stay are the same objects, so that tokens verified by them stay known.
+    // Keys that are still published stay the same objects, so that tokens verified with them stay in the cache.
     const known = new Map(this.keys.map((key) => [key.fingerprint, key]));
     const next = new Set(published.map((key) => known.get(key.fingerprint) ?? key));
     for (const key of this.keys) key.isRevoked = !next.has(key);

@@ -7,19 +7,19 @@ import type { VerificationKey } from './verification-key';
 interface VerifiedToken {
   readonly principal: Principal;
   readonly key: VerificationKey;
-  /** The token is good from the first to just before the second, in milliseconds since the epoch. */
+  /** Valid from the first (inclusive) until the second (exclusive), in milliseconds since the epoch. */
   readonly from: number;
   readonly until: number;
 }
 
 /**
- * Who presented a token that was verified before. Tokens are known by their SHA-256 alone, so that none can be read from
- * memory. The least recently used make room.
+ * LRU cache of the principals of verified tokens. Its keys are the tokens' SHA-256 digests, so that memory holds no
+ * usable token.
  */
 export class TokenCache {
   private readonly tokens: LRUCache<string, VerifiedToken>;
 
-  /** @param toleranceS how far clocks may be apart; whole seconds, as the verification has it */
+  /** @param toleranceS allowed clock skew, in whole seconds like the verification's */
   constructor(
     maxTokens: number,
     private readonly toleranceS: number,
@@ -27,7 +27,7 @@ export class TokenCache {
     this.tokens = new LRUCache({ max: maxTokens });
   }
 
-  /** @returns undefined for a token that is not known, is outside of its time, or whose key was revoked meanwhile */
+  /** @returns undefined for a token that is not cached, not valid now, or whose key has been revoked since */
   get(token: string): Omit<VerifiedToken, 'from' | 'until'> | undefined {
     const digest = digestOf(token);
     const known = this.tokens.get(digest);
@@ -38,9 +38,9 @@ export class TokenCache {
     return undefined;
   }
 
-  /** @param claims those of the token, verified: `exp` and `nbf` are NumericDates (RFC 7519 section 2) */
+  /** @param claims verified claims of the token; `exp` and `nbf` are NumericDates (RFC 7519 section 2) */
   set(token: string, { exp = -Infinity, nbf = -Infinity }: JWTPayload, key: VerificationKey, principal: Principal) {
-    // Rounded as the verification rounds, which compares whole seconds.
+    // Rounded like the verification, which compares whole seconds.
     const from = Math.ceil(nbf - this.toleranceS) * 1_000;
     const until = Math.ceil(exp + this.toleranceS) * 1_000;
     this.tokens.set(digestOf(token), { principal, key, from, until });

@@ -1,16 +1,16 @@
 import { createLocalJWKSet, type CryptoKey, type JWK, type JWSHeaderParameters } from 'jose';
 
-/** Signature algorithms that the contract allows, all of them asymmetric. */
+/** Signature algorithms that the API contract allows, all of them asymmetric. */
 export const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const;
 /** RFC 7518 section 3.3 */
 const MIN_RSA_BITS = 2_048;
 
-/** A key by which tokens are verified. It is the same object for as long as it is good. */
+/** A key that verifies tokens. It stays the same object for as long as it is valid: compare by identity. */
 export class VerificationKey {
-  /** True from the moment that we know that its owner no longer publishes it. It never becomes good again. */
+  /** True once we know that the provider no longer publishes it. Never becomes false again. */
   isRevoked = false;
 
-  /** @param materials the key as each algorithm takes it: one RSA key serves RS256 and PS256 */
+  /** @param materials the imported key for each algorithm it serves: one RSA key serves RS256 and PS256 */
   private constructor(
     readonly fingerprint: string,
     private readonly kid: string | undefined,
@@ -21,9 +21,9 @@ export class VerificationKey {
     return new VerificationKey('', undefined, new Map([['HS256', new TextEncoder().encode(secret)]]));
   }
 
-  /** @returns undefined for a key that no token can be verified by: RFC 7517 section 5 wants it passed over */
+  /** @returns undefined for a key that verifies no tokens: RFC 7517 section 5 asks to ignore it */
   static async ofJwk(jwk: JWK): Promise<VerificationKey | undefined> {
-    // One set per key lets jose judge what a key is good for: kty, crv, use, key_ops, alg, and that it is public.
+    // A key set of its own lets jose check what the key is for (kty, crv, use, key_ops, alg) and that it is public.
     const materials = new Map<string, CryptoKey>();
     for (const alg of ALGORITHMS) {
       const material = await createLocalJWKSet({ keys: [jwk] })({ alg }).catch(() => undefined);
@@ -32,7 +32,7 @@ export class VerificationKey {
     return materials.size > 0 ? new VerificationKey(fingerprintOf(jwk), jwk.kid, materials) : undefined;
   }
 
-  /** A token without `kid` fits every key of its type, a key without `kid` only such tokens. */
+  /** A token without `kid` matches every key of its type. A key without `kid` matches only such tokens. */
   fits({ alg, kid }: JWSHeaderParameters): boolean {
     return (kid === undefined || kid === this.kid) && this.materials.has(alg ?? '');
   }
@@ -44,7 +44,7 @@ export class VerificationKey {
   }
 }
 
-/** Two JWKs with one fingerprint verify the same tokens. */
+/** Two JWKs with the same fingerprint verify the same tokens. */
 const fingerprintOf = ({ kid, alg, use, key_ops, kty, crv, n, e, x, y }: JWK) =>
   JSON.stringify([kid, alg, use, key_ops, kty, crv, n, e, x, y]);
 

@@ -1,4 +1,4 @@
-/** Thrown at start when the environment is wrong. Names every offending variable; never carries a value. */
+/** Thrown at start when the environment is invalid. Names every wrong variable, and never contains a value. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 

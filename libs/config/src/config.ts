@@ -50,7 +50,7 @@ const isWithoutCredentials = [
   { message: 'must have no user and no password in it' },
 ] as const;
 
-/** A path may follow it. */
+/** An HTTP URL without credentials, query and fragment. It may have a path. */
 const plainUrl = url('http:', 'https:')
   .refine(...isWithoutCredentials)
   .refine((value) => !/[?#]/.test(value), { message: 'must have no query and no fragment' });
@@ -65,19 +65,19 @@ const isHostAndPort = (value: string) => {
   return port !== undefined && Number(port) <= 65_535;
 };
 
-/** An address or a CIDR. Not a whole family of addresses: whoever is trusted can say who calls. */
+/** An IP address or a CIDR. Very large networks are refused, because a trusted proxy can claim any client address. */
 const isNetwork = (value: string) => {
   const [address = '', prefix, ...rest] = value.split('/');
   const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)] ?? 0;
   if (bits === 0 || address.includes('%') || rest.length > 0) return false;
   if (prefix === undefined) return true;
-  // Networks larger than any that one owns; all of IPv4 as IPv6 writes it is one too.
+  // Nobody owns a network larger than a /8. For IPv4 addresses in IPv6-mapped form that is a /104.
   if (!/^\d{1,3}$/.test(prefix) || Number(prefix) < 8 || Number(prefix) > bits) return false;
-  return bits === 32 || Number(prefix) >= 104 || !meetsIPv4(address, Number(prefix));
+  return bits === 32 || Number(prefix) >= 104 || !overlapsMappedIPv4(address, Number(prefix));
 };
 
-/** Whether an IPv6 network is of IPv4 addresses as IPv6 writes them, or holds them. */
-function meetsIPv4(address: string, prefix: number): boolean {
+/** Whether an IPv6 network overlaps with the IPv4-mapped addresses (`::ffff:0:0/96`). */
+function overlapsMappedIPv4(address: string, prefix: number): boolean {
   const network = new BlockList();
   network.addSubnet(address, prefix, 'ipv6');
   const mapped = new BlockList();
@@ -85,11 +85,11 @@ function meetsIPv4(address: string, prefix: number): boolean {
   return mapped.check(address, 'ipv6') || network.check('::ffff:0:0', 'ipv6');
 }
 
-/** Headers that mean something else: they would be taken off requests. */
+/** Headers with another meaning: a header for certificates is removed from requests that no trusted proxy forwards. */
 const NOT_FOR_CERTIFICATES =
   /^(authorization|cookie|host|connection|te|transfer-encoding|content-.*|accept.*|if-.*|x-forwarded-.*|x-request-id|idempotency-key|traceparent)$/i;
 
-/** `name=limit,…`; a name may hold `=` itself. */
+/** `name=limit,…`; a name may contain `=`. */
 const limits = (max: number) =>
   z.string().transform((value, ctx): (readonly [string, number])[] => {
     const entries = list(value).map((entry) => /^(.+)=(\d+)$/.exec(entry)?.slice(1) ?? []);
@@ -100,7 +100,7 @@ const limits = (max: number) =>
     return z.NEVER;
   });
 
-/** `key=value,…` with values percent-encoded, as OpenTelemetry writes pairs. */
+/** `key=value,…` with percent-encoded values: OpenTelemetry's format. */
 const pairs = z.string().transform((value, ctx): Record<string, string> => {
   const entries = list(value).map((entry) => /^([^\s=]+)\s*=\s*([\x21-\x7e]+)$/.exec(entry)?.slice(1) ?? []);
   try {
@@ -108,7 +108,7 @@ const pairs = z.string().transform((value, ctx): Record<string, string> => {
     const pairs = new Map(decoded);
     if (pairs.size === entries.length && !pairs.has('')) return Object.fromEntries(pairs);
   } catch {
-    // said below
+    // reported below
   }
   ctx.addIssue({
     code: 'custom',
@@ -133,7 +133,7 @@ function areHeaders(pairs: Record<string, string>): boolean {
 
 const required = { error: 'is required' };
 
-/** How another service is called. `docs/resilience.md` says why the defaults are what they are. */
+/** Variables for calling another service, without their prefix. `docs/resilience.md` explains the defaults. */
 const OUTBOUND = {
   URL: plainUrl.optional(),
   ATTEMPT_TIMEOUT_MS: integer(1, 60_000).default(2_000),
@@ -153,7 +153,7 @@ const OUTBOUND = {
 };
 
 const MAX_CALLS = 10_000_000;
-/** Each may be given as `<NAME>_FILE` too, the path of a file that holds it, as orchestrators mount secrets. */
+/** Each may also be given as `<NAME>_FILE`, the path of a file that contains it, as orchestrators mount secrets. */
 const SECRETS = [
   'DATABASE_URL',
   'DATABASE_DIRECT_URL',
@@ -262,16 +262,16 @@ const environment = z.object({
 
 type Environment = z.infer<typeof environment>;
 
-/** The name of every variable that is read, for checks of what sets them. */
+/** Names of all variables that are read, for checking deployment files against them. */
 export const VARIABLES: readonly string[] = [
   ...Object.keys(environment.shape),
   ...SECRETS.map((name) => `${name}_FILE`),
 ];
 
-/** Variables that a role cannot do without. */
+/** The variables that each role requires. */
 export type Needs = Readonly<Record<Role, readonly (keyof Environment)[]>>;
 
-/** Without production they have a value that everybody knows. */
+/** Outside production these have publicly known defaults. */
 const KEYS: readonly string[] = ['AUDIT_KEY', 'PSEUDONYM_KEY'] satisfies (keyof Environment)[];
 
 function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
@@ -283,16 +283,16 @@ function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
   );
 }
 
-/** Where one is set all must be. */
+/** If one of a group is set, all have to be. */
 const TOGETHER = [
   ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
   ['PAYMENT_API_TOKEN_URL', 'PAYMENT_API_CLIENT_ID', 'PAYMENT_API_CLIENT_SECRET'],
 ] as const;
 
-/** Secrets that are written here, or in what comes with it, say so of themselves. */
+/** Part of every publicly known secret: those in this repository and its development set-up. */
 const NOT_FOR_PRODUCTION = 'not-for-production';
 
-/** Faults that lie between variables. Reads the raw environment, so that they are named together with all others. */
+/** Faults in combinations of variables. Reads the raw environment, so that all faults are reported together. */
 function faultsBetween(env: Record<string, string>): string[] {
   const faults: string[] = [];
   if (env['NODE_ENV'] === 'production') {
@@ -316,8 +316,8 @@ function faultsBetween(env: Record<string, string>): string[] {
   requires('CLIENT_CERT_HEADER', 'TRUSTED_PROXIES');
   requires('PAYMENT_API_SCOPE', 'PAYMENT_API_TOKEN_URL');
   if (env['MTLS_MODE'] === 'optional' || env['MTLS_MODE'] === 'required') {
-    const canKnow = isSet('TLS_CERT_FILE', 'TLS_CLIENT_CA_FILE') || isSet('CLIENT_CERT_HEADER');
-    if (!canKnow) {
+    const canSeeCertificates = isSet('TLS_CERT_FILE', 'TLS_CLIENT_CA_FILE') || isSet('CLIENT_CERT_HEADER');
+    if (!canSeeCertificates) {
       const ways = 'TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE, or TRUSTED_PROXIES and CLIENT_CERT_HEADER';
       faults.push(`MTLS_MODE other than off needs ${ways}`);
     }
@@ -330,16 +330,16 @@ function faultsBetween(env: Record<string, string>): string[] {
 function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
   return {
     url,
-    /** After this an attempt is aborted, answer and all. Milliseconds, as all that end in `Ms`. */
+    /** Timeout of one attempt, reading the response included, in milliseconds like everything that ends in `Ms`. */
     attemptTimeoutMs: env[`${dependency}_ATTEMPT_TIMEOUT_MS`],
-    /** For all attempts and the pauses between them. */
+    /** For all attempts together with the pauses between them. */
     deadlineMs: env[`${dependency}_DEADLINE_MS`],
     maxAttempts: env[`${dependency}_MAX_ATTEMPTS`],
-    /** Upper bound of the first pause; it doubles with each, up to `backoffMaxMs`. */
+    /** Upper bound of the first pause. It doubles with each further pause, up to `backoffMaxMs`. */
     backoffMs: env[`${dependency}_BACKOFF_MS`],
     backoffMaxMs: env[`${dependency}_BACKOFF_MAX_MS`],
     maxConcurrent: env[`${dependency}_MAX_CONCURRENT`],
-    /** How it is called with access tokens; else it is called without. */
+    /** Where access tokens for it come from; undefined if it is called without. */
     token: tokenSource(env, dependency),
     breaker: {
       failurePercent: env[`${dependency}_BREAKER_FAILURE_PERCENT`],
@@ -357,13 +357,13 @@ function tokenSource(env: Environment, dependency: 'PAYMENT_API') {
   return { url, clientId, clientSecret, scope: env[`${dependency}_SCOPE`] };
 }
 
-/** For keys that production has to be given: elsewhere everyone may know them. */
+/** Default of `AUDIT_KEY` and `PSEUDONYM_KEY` outside production. */
 const KEY_OUTSIDE_PRODUCTION = `known-to-everyone-${NOT_FOR_PRODUCTION}`;
 
 function toConfig(service: string, env: Environment) {
   const isProduction = env.NODE_ENV === 'production';
   return {
-    /** Its name, with which it is known to whom it connects to. */
+    /** The service's name, used to identify it to PostgreSQL, Kafka, Redis and the trace collector. */
     service,
     env: env.NODE_ENV,
     host: env.HOST,
@@ -374,9 +374,9 @@ function toConfig(service: string, env: Environment) {
     shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
     database: {
       url: env.DATABASE_URL,
-      /** A connection that is not behind a transaction pooler: session locks need one. */
+      /** Bypasses any transaction pooler: session-level locks need that. */
       directUrl: env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
-      /** For migrations alone: a direct connection too, of the role that owns the tables. */
+      /** For migrations only: also bypasses any pooler, and connects as the role that owns the tables. */
       migrationUrl: env.DATABASE_MIGRATION_URL ?? env.DATABASE_DIRECT_URL ?? env.DATABASE_URL,
       poolSize: env.DATABASE_POOL_SIZE,
     },
@@ -384,32 +384,32 @@ function toConfig(service: string, env: Environment) {
       issuer: env.OIDC_ISSUER,
       audience: env.OIDC_AUDIENCE,
       tenantClaim: env.OIDC_TENANT_CLAIM,
-      /** Only tokens that say of themselves that they are access tokens (RFC 9068). */
+      /** Whether tokens must declare themselves to be access tokens: `typ` of RFC 9068. */
       requireAtJwt: env.OIDC_REQUIRE_AT_JWT,
       /** How long the provider's keys are trusted after they were last fetched, in milliseconds. */
       jwksStaleMaxMs: env.OIDC_JWKS_STALE_MAX_MINUTES * 60_000,
       sharedSecret: env.OIDC_SHARED_SECRET,
     },
-    /** The first one seals the audit trail; blocks that any of them has sealed are good. Given in production's workers. */
+    /** The first key seals the audit trail. Blocks sealed with any of them verify. Always set in workers. */
     auditKeys: env.AUDIT_KEY ?? (isProduction ? undefined : [KEY_OUTSIDE_PRODUCTION]),
-    /** Of the pseudonyms that take the place of erased customers. Given wherever production serves the API. */
+    /** Key of the pseudonyms that replace erased customers. Always set where the API is served. */
     pseudonymKey: env.PSEUDONYM_KEY ?? (isProduction ? undefined : KEY_OUTSIDE_PRODUCTION),
     mtls: {
       mode: env.MTLS_MODE,
-      /** Whether a certificate has to name the client of the token that it comes with. */
+      /** Whether a certificate must name the client of the token that it comes with. */
       namesClient: env.MTLS_CLIENT_NAME === 'required',
       clientCaFile: env.TLS_CLIENT_CA_FILE,
-      /** In lower case, as Node has headers. Believed from `trustedProxies` alone. */
+      /** In lower case, like Node's header names. Only believed if it comes from `trustedProxies`. */
       certificateHeader: env.CLIENT_CERT_HEADER?.toLowerCase(),
     },
-    /** Where the service terminates TLS itself. */
+    /** Set if the service terminates TLS itself. */
     tls: env.TLS_CERT_FILE === undefined ? undefined : { certFile: env.TLS_CERT_FILE, keyFile: env.TLS_KEY_FILE ?? '' },
     /** IP addresses and CIDRs. */
     trustedProxies: env.TRUSTED_PROXIES ?? [],
-    /** Whether one of those two is a key that everybody knows. */
+    /** Whether `auditKeys` or `pseudonymKey` is the publicly known default. */
     usesKnownKeys: !isProduction && (env.AUDIT_KEY === undefined || env.PSEUDONYM_KEY === undefined),
     idempotencyTtlHours: env.IDEMPOTENCY_TTL_HOURS,
-    /** How long is kept what nobody needs any more, at least. */
+    /** Minimum time for which data is kept after it is no longer needed. */
     retention: {
       outboxHours: env.OUTBOX_RETENTION_HOURS,
       inboxDays: env.INBOX_RETENTION_DAYS,
@@ -431,7 +431,7 @@ function toConfig(service: string, env: Environment) {
       consumerGroup: env.KAFKA_CONSUMER_GROUP ?? service,
     },
     redisUrl: env.REDIS_URL,
-    /** Where spans are sent, with what headers, and what they say of this process; without it none are made. */
+    /** Where spans are exported to, with which headers and resource attributes; undefined if none are. */
     spans:
       env.OTEL_EXPORTER_OTLP_ENDPOINT === undefined
         ? undefined
@@ -440,15 +440,15 @@ function toConfig(service: string, env: Environment) {
             headers: env.OTEL_EXPORTER_OTLP_HEADERS,
             resource: { 'service.name': service, ...env.OTEL_RESOURCE_ATTRIBUTES } as Record<string, string>,
           },
-    /** Calls in a minute; 0 is no limit. */
+    /** Calls per minute; 0 means no limit. */
     rateLimit: {
       perMinute: env.RATE_LIMIT_PER_MINUTE,
-      /** Client ids with a limit of their own, in whichever tenant. */
+      /** Pairs of a client id, in any tenant, and its own limit. */
       overrides: env.RATE_LIMIT_OVERRIDES,
-      /** From one address. */
+      /** Failed authentications from one address. */
       failedAuthPerMinute: env.RATE_LIMIT_FAILED_AUTH_PER_MINUTE,
     },
-    /** Given wherever the process is a worker. */
+    /** Always set in workers. */
     paymentApi: env.PAYMENT_API_URL === undefined ? undefined : outbound(env, env.PAYMENT_API_URL, 'PAYMENT_API'),
     /** How long a payment may stay unknown before its order is rejected, in milliseconds. */
     paymentGiveUpMs: env.PAYMENT_GIVE_UP_HOURS * 3_600_000,
@@ -461,10 +461,10 @@ type DeepReadonly<T> = T extends (infer U)[]
     ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
     : T;
 
-/** The whole configuration, typed and frozen. `docs/operations.md` lists the variables behind it. */
+/** The whole configuration, typed and deeply frozen. `docs/operations.md` describes the variables. */
 export type Config = DeepReadonly<ReturnType<typeof toConfig>>;
 
-/** How another service is called. */
+/** Settings for calling another service. */
 export type OutboundSettings = NonNullable<Config['paymentApi']>;
 
 function deepFreeze<T>(value: T): T {
@@ -473,8 +473,8 @@ function deepFreeze<T>(value: T): T {
 }
 
 /**
- * Puts the secrets that are given as files where the others are.
- * @returns the faults, by the name of the secret that is amiss
+ * Reads the secrets that are given as files into `env`, under the secrets' own names.
+ * @returns faults by the name of the secret
  */
 function readSecretFiles(env: Record<string, string>): Map<string, string> {
   const faults = new Map<string, string>();
@@ -497,10 +497,10 @@ function readSecretFiles(env: Record<string, string>): Map<string, string> {
 }
 
 /**
- * Reads the environment once. An empty variable counts as unset, as Kubernetes manifests often leave them.
- * @param service its name
- * @param needs of the roles that the process takes; programs that take none leave it out
- * @throws {ConfigError} naming every wrong variable, and no value
+ * Reads and validates the environment. Empty variables count as unset: Kubernetes manifests often leave some empty.
+ * @param service name of the service
+ * @param needs variables that each role requires; left out by programs that take no role
+ * @throws {ConfigError} naming every wrong variable and no value
  */
 export function loadConfig(service: string, source: NodeJS.ProcessEnv = process.env, needs?: Needs): Config {
   const env: Record<string, string> = {};
