@@ -1,12 +1,12 @@
 import { ServiceError } from '@platform/errors';
 
 /**
- * SQLSTATEs, beside classes 08 (connection), 53 (resources) and 58 (the system), that say that the server cannot serve now
- * (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+ * SQLSTATEs outside the classes 08 (connection), 53 (resources) and 58 (system) that mean that the server is
+ * unavailable (https://www.postgresql.org/docs/18/errcodes-appendix.html).
  */
 const UNAVAILABLE = new Set([
   '25006', // read_only_sql_transaction: the primary has failed over
-  '25P03', // idle_in_transaction_session_timeout: we were held up, and the transaction is undone
+  '25P03', // idle_in_transaction_session_timeout: this process stalled, and the transaction is rolled back
   '55P03', // lock_not_available: lock_timeout
   '57014', // query_canceled: statement_timeout
   '57P01', // admin_shutdown
@@ -15,12 +15,12 @@ const UNAVAILABLE = new Set([
   '57P05', // idle_session_timeout
 ]);
 
-/** Of a connection that was made; whatever keeps it from being made is of class 08 (see `FailFastClient`). */
+/** Errors of an established connection. Failures to connect have an SQLSTATE of class 08 (see `FailFastClient`). */
 const SOCKET_FAILURES = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
 /**
- * node-postgres and TypeORM throw these without a code: "Driver not Connected" and "Cannot use a pool" while there is no
- * pool, at the start or at the end; what was released is a connection that was lost between two statements of a transaction.
+ * Errors that node-postgres and TypeORM throw without a code. "Driver not Connected" and "Cannot use a pool": there is
+ * no pool yet, or no longer. "… already released": the connection was lost between two statements of a transaction.
  */
 const DRIVER_FAILURES = new RegExp(
   `^(${[
@@ -36,30 +36,30 @@ const DRIVER_FAILURES = new RegExp(
   ].join('|')})`,
 );
 
-/** The SQLSTATE or the socket's error code; TypeORM copies either to the error that it throws. */
+/** The SQLSTATE or the socket's error code. TypeORM copies both to the errors that it throws. */
 function codeOf(error: unknown): string {
   const { code } = (error ?? {}) as { code?: unknown };
   return typeof code === 'string' ? code : '';
 }
 
-/** Whether the database could not be reached or could not answer, as opposed to having refused the statement. */
+/** Whether the database could not be reached or did not answer, as opposed to having rejected the statement. */
 export function isUnavailable(error: unknown): boolean {
   const code = codeOf(error);
   if (/^(08|53|58)/.test(code) || UNAVAILABLE.has(code) || SOCKET_FAILURES.has(code)) return true;
   return error instanceof Error && DRIVER_FAILURES.test(error.message);
 }
 
-/** Whether the server takes no writes (any more): it was the primary, and another one is now. */
+/** Whether the server accepts no writes: after a failover it is no longer the primary. */
 export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === '25006';
 }
 
-/** Whether another transaction held on for too long (`lock_timeout`) to what a statement wanted to lock. */
+/** Whether a statement waited for a lock of another transaction for longer than `lock_timeout`. */
 export function isLocked(error: unknown): boolean {
   return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');
 }
 
-/** Whether a transaction failed only because of others beside it, so that running it whole again can succeed. */
+/** Whether a transaction failed only because of concurrent ones, so that running all of it again can succeed. */
 export function isRetryable(error: unknown): boolean {
   const code = codeOf(error);
   return code === '40001' || code === '40P01';

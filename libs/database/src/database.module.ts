@@ -16,22 +16,22 @@ import { isUnavailable } from './database-errors';
 import { TenantWall } from './tenant-wall';
 import { WalledClient } from './walled-client';
 
-/** Entities and migrations are the application's; how they are reached is decided here. */
+/** Entities and migrations of the application. */
 interface Schema extends Pick<DataSourceOptions, 'entities' | 'migrations'> {
-  /** Every table that has a column `tenant_id`. */
+  /** The names of all tables with a column `tenant_id`. */
   readonly tenantTables: readonly string[];
 }
 
 /**
- * Getting a connection and having the answer together stay below the 2 s within which a request must hear that the
- * database is away. The server gives up first (`statement_timeout`), so that an abandoned statement does not run on.
+ * Connecting and the answer together take less than the 2 s within which a request must learn that the database is
+ * unavailable. The server times out first (`statement_timeout`), so that no abandoned statement runs on.
  */
 const CONNECT_TIMEOUT_MS = 700;
 const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
-/** Between attempts to connect while a process has not reached the database yet. */
+/** Pause between attempts to connect until the first succeeds. */
 const RETRY_MS = 1_000;
-/** Far longer than our own statements hold a lock: who waits so long waits for something else. */
+/** Far longer than our own statements hold locks: beyond it, something unusual holds the lock. */
 const LOCK_TIMEOUT_MS = 500;
 
 @Global()
@@ -40,7 +40,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   private readonly logger = new Logger(DatabaseModule.name);
   private readonly closing = new AbortController();
   private connecting: Promise<void> | undefined;
-  /** Why the database was not reached when this was last tried. */
+  /** Why the last attempt to connect failed. */
   private failure: Error | undefined;
 
   constructor(
@@ -80,8 +80,8 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /**
-   * A database that is away keeps no process from its start: until it is there, whoever asks for it hears so.
-   * @throws {Error} what keeps it from being used once it is reached, as an entity that is wrong
+   * Starts also without a database: until it is reachable, queries fail and the process is not ready.
+   * @throws {Error} if the database cannot be used for another reason, for example an invalid entity
    */
   async onModuleInit(): Promise<void> {
     let migrated = false;
@@ -96,7 +96,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     if (this.failure) this.connecting = this.connectLater();
   }
 
-  /** Connections that come about while the application closes would stay open. */
+  /** Ends the attempts to connect: a connection made during shutdown would stay open. */
   async beforeApplicationShutdown(): Promise<void> {
     this.closing.abort();
     await this.connecting;
@@ -107,7 +107,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
       await this.dataSource.initialize();
       if (this.failure) this.logger.log('The database is there');
     } catch (error) {
-      await this.dataSource.driver.disconnect().catch(() => undefined); // what it may have opened before it failed
+      await this.dataSource.driver.disconnect().catch(() => undefined); // closes what it opened before it failed
       if ((error as Error).message !== this.failure?.message)
         this.logger.warn({ err: error }, 'The database is away; the service waits for it');
       this.failure = error as Error;

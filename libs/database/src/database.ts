@@ -10,17 +10,18 @@ const ATTEMPTS = 5;
 
 declare const OPEN: unique symbol;
 
-/** TypeORM's manager in a transaction that is open, which {@link Database.inTransaction} alone gives. */
+/** TypeORM's manager in an open transaction. Only {@link Database.inTransaction} provides one. */
 export type Transaction = EntityManager & { readonly [OPEN]: true };
 
-/** The way to PostgreSQL. A database that is away is `SERVICE_UNAVAILABLE` here, so that nobody else needs to know. */
+/** Access to PostgreSQL. If the database is unavailable, all methods throw `SERVICE_UNAVAILABLE`. */
 @Injectable()
 export class Database {
   constructor(private readonly dataSource: DataSource) {}
 
   /**
-   * Runs `work` outside a transaction: each statement is its own.
-   * @throws {Error} within a transaction: were all connections of the pool to wait for a second one, all would wait in vain
+   * Runs `work` outside a transaction: each statement commits by itself.
+   * @throws {Error} within a transaction: if all connections of the pool waited for a second one, none would ever be
+   *   free
    */
   async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
     refuseWithinTransaction();
@@ -32,16 +33,16 @@ export class Database {
   }
 
   /**
-   * Runs a statement that each connection parses and plans once: for those that nearly every request needs. TypeORM
-   * cannot name statements, so it goes to the pool of its driver.
-   * @param name stands for the text: another text needs another name
+   * Runs a prepared statement, which each connection parses and plans once: for statements of nearly every request.
+   * Uses the driver's pool directly, because TypeORM cannot name statements.
+   * @param name identifies the text: another text needs another name
    */
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
     return this.run(async () => {
       const { master } = this.dataSource.driver as unknown as { master: Pool | undefined };
       if (!master) throw ServiceError.unavailable(new Error('There are no connections yet, or no longer'));
-      // Awaited, and not left to the pool's own `query`: that sends the statement in the context of whoever gave the
-      // connection back, and so as another client.
+      // Not `pool.query`: that would send the statement in the async context of whoever released the connection, and so
+      // as another client.
       const client = await master.connect();
       try {
         return (await client.query<Row>({ name, text, values: [...values] })).rows;
@@ -52,9 +53,9 @@ export class Database {
   }
 
   /**
-   * Runs `work` in one transaction at READ COMMITTED, and again, whole, after a serialization failure or a deadlock.
-   * `work` must therefore do nothing outside of `tx` that cannot be done twice.
-   * @throws {ServiceError} SERVICE_UNAVAILABLE when it failed so five times: others are in the way, and later may not be
+   * Runs `work` in one transaction at READ COMMITTED, and all of it again after a serialization failure or a deadlock.
+   * Its effects outside of `tx` must therefore be repeatable.
+   * @throws {ServiceError} SERVICE_UNAVAILABLE after five such failures
    */
   async inTransaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {

@@ -4,19 +4,18 @@ import { closeAtOnce } from './end-connection';
 
 /** SQLSTATE sqlclient_unable_to_establish_sqlconnection. */
 const CANNOT_CONNECT = '08001';
-/** What node-postgres says of statements that it has not sent, on a connection that is known to be lost. */
+/** Messages of node-postgres for statements that it did not send because the connection is known to be lost. */
 const NOT_SENT = /is not queryable$|^Client was closed/;
 
 type Connected = ((error: Error) => void) | ((error: null, client: Client) => void);
 
 /**
- * A connection that closes itself once it is of no use, so that its pool opens a new one, perhaps to a server that is
- * there. node-postgres gives the caller an error when the server does not answer in time, and then returns the connection,
- * still waiting, to the pool, where it makes the next callers wait too. It also keeps one to a primary that has become a
- * standby.
+ * A connection that closes itself as soon as it is useless, so that the pool opens a new one, perhaps to a healthy
+ * server. By itself node-postgres returns a connection to the pool after a query timeout, still waiting for the answer,
+ * where it blocks the next callers. It also keeps connections to a former primary that is now a standby.
  *
- * Whatever keeps it from being made (TLS, names, rights, files) counts as a server that is away. Its end is heard of by the
- * statement under way or the next one, at whatever moment it comes: nobody needs to listen for `error`.
+ * Every failure to connect (TLS, DNS, permissions, files) counts as an unavailable server. No listener for `error` is
+ * needed: the current statement, or else the next one, rejects when the connection is lost.
  */
 export class FailFastClient extends Client {
   constructor(config?: ClientConfig) {
@@ -48,13 +47,13 @@ export class FailFastClient extends Client {
     return result as never;
   }
 
-  /** Ended as well as closed, because that its pool sees at once, and gives it to nobody else. */
+  /** `end` marks it as ended at once, so that the pool does not hand it out again. */
   private giveUp(): void {
     void this.end();
     closeAtOnce(this);
   }
 
-  /** Called where it is not known, and will not be, whether the server has done what it was told. */
+  /** Called if it is unknown, and will remain so, whether the server executed a statement. */
   protected answerIsLost?(cause: Error): void;
 }
 

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
-/** What is done within a transaction, and what it leaves behind, knows whether it is still open. */
+/** The transaction of the current work. Work that outlives its transaction sees that it is no longer open. */
 export const transactionScope = new AsyncLocalStorage<{ isOpen: boolean }>();
 
-/** @throws {Error} within a transaction: were all connections of the pool to wait for a second one, all would wait in vain */
+/** @throws {Error} within an open transaction (see {@link Database.run}) */
 export function refuseWithinTransaction(): void {
   if (transactionScope.getStore()?.isOpen)
     throw new Error('Within a transaction only its own `tx` reaches the database');

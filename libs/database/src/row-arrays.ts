@@ -1,4 +1,4 @@
-/** How a value is sent: as the receive function of its type in PostgreSQL reads it. */
+/** The binary format of a type, as PostgreSQL's receive function of that type reads it. */
 interface Format<Value> {
   /** https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_type.dat */
   readonly oid: number;
@@ -12,14 +12,14 @@ const TEXT: Format<string> = {
   write: (value, to, at) => to.write(value, at),
 };
 
-/** From here PostgreSQL counts microseconds. */
+/** The epoch of PostgreSQL's timestamps, which count microseconds. */
 const EPOCH = Date.UTC(2000);
 
 const FORMATS = {
   text: TEXT,
-  /** A decimal string, and sent as one. */
+  /** A decimal string, sent as text. */
   numeric: TEXT,
-  /** JSON as a string, as for `jsonb`. */
+  /** A JSON string, also for `jsonb`. */
   json: { ...TEXT, oid: 114 },
   jsonb: {
     oid: 3802,
@@ -63,22 +63,22 @@ export type Row<C extends Columns> = {
 };
 
 /**
- * Rows as parameters of a statement: an array for each column, in PostgreSQL's binary format. It reads them in less time
- * than rows in JSON, the less the more there are.
+ * Passes rows to a statement as one array parameter for each column, in PostgreSQL's binary format. The server reads
+ * them faster than rows in JSON, and the more so the more there are.
  */
 export class RowArrays<C extends Columns> {
-  /** @param columns with the type of each */
+  /** @param columns PostgreSQL type by column name */
   constructor(protected readonly columns: C) {}
 
-  /** How many parameters they are. */
+  /** Number of parameters, one for each column. */
   get width(): number {
     return Object.keys(this.columns).length;
   }
 
   /**
-   * SQL that gives the rows. How many there are it hides from the planner: for few a plan of their own would seem cheap
-   * enough to be made anew at each execution.
-   * @param first number of the first of its parameters
+   * A `SELECT` that returns the rows. It hides their number from the planner: for few rows a custom plan would look
+   * cheap enough to be made anew at every execution.
+   * @param first number of its first parameter
    */
   select(first = 1): string {
     const arrays = Object.values(this.columns).map((type, index) => {
@@ -93,7 +93,7 @@ export class RowArrays<C extends Columns> {
   }
 }
 
-/** As https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/adt/arrayfuncs.c reads it (`array_recv`). */
+/** `array_recv` reads it: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/adt/arrayfuncs.c */
 function arrayOf(format: Format<unknown>, rows: readonly Readonly<Record<string, unknown>>[], name: string): Buffer {
   let bytes = 20 + 4 * rows.length;
   const sizes: number[] = [];
@@ -107,7 +107,7 @@ function arrayOf(format: Format<unknown>, rows: readonly Readonly<Record<string,
   array.writeInt32BE(1, 4); // nulls are possible
   array.writeInt32BE(format.oid, 8);
   array.writeInt32BE(rows.length, 12);
-  array.writeInt32BE(1, 16); // index of the first
+  array.writeInt32BE(1, 16); // lower bound of the index
   let at = 20;
   for (let index = 0; index < rows.length; index += 1) {
     const value = rows[index]![name];

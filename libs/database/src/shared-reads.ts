@@ -7,25 +7,25 @@ interface Read<Result> {
 }
 
 /**
- * Reads of the same that are asked for together are done once. Nobody gets what was read before it asked: a read that is
- * on its way is not joined, and those who ask meanwhile share the next one.
+ * Merges concurrent reads with the same key. Nobody gets data that was read before they asked: a read that has begun is
+ * not joined, and callers who arrive meanwhile share the next one.
  */
 export class SharedReads<Result> {
   private readonly last = new Map<string, Read<Result>>();
 
   /**
-   * @param key of what is read: for the same key `work` gives the same
-   * @param work in the context of the first who asks
+   * @param key identifies what is read: calls with the same key must read the same
+   * @param work runs in the context of the first caller
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async read(key: string, work: () => Promise<Result>): Promise<Result> {
-    refuseWithinTransaction(); // the first who asks does so for the others
+    refuseWithinTransaction(); // one caller's read serves the others too
     const before = this.last.get(key);
     if (before && !before.hasBegun) return before.result;
     const read = async () => {
       try {
         await before?.result.catch((error: unknown) => {
-          // Those who wait would hear the same, after as long a wait.
+          // The waiting callers would get the same error after waiting as long.
           if (ServiceError.isUnavailable(error)) throw error;
         });
         next.hasBegun = true;

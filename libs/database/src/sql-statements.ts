@@ -1,7 +1,7 @@
-/** A statement in words, as far as PostgreSQL's grammar is needed here; what stands in parentheses is one part of it. */
+/** A statement as tokens, with parentheses as nested lists: as much of PostgreSQL's grammar as is needed here. */
 export type Sql = (string | Sql)[];
 
-/** A comment, a literal, a quoted name, a word or parameter, a cast, any other character. */
+/** Comments, string literals, quoted names, words and parameters, `::`, any other character. */
 const TOKEN = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$?[\w$]+|::|\S/g;
 
 const words = (text: string) => text.split(' ');
@@ -12,17 +12,18 @@ export const ENDS_CONDITION = new Set([
   ...SET_OPERATIONS,
   ...words('group having window order limit offset fetch for on returning ;'),
 ]);
-/** What can follow the name of a table that has no alias. */
+/** Words that can follow a table name without an alias. */
 export const FOLLOWS_TABLE = new Set([
   ...ENDS_CONDITION,
   ...words(', from where set using natural cross inner left right full join tablesample default values skip nowait'),
 ]);
-/** What is grammar to who reads statements, unless it stands in quotes. */
+/** Words that the tenant wall treats as keywords, unless they are quoted. */
 const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('table and or case as do conflict excluded')]);
 
 /**
- * The statement of a text and those within it, in `WITH` and in subselects, each without the others. Words are in lower
- * case and without quotes, but for names that would be grammar without; comments are left out, literals keep their quotes.
+ * The statement in a text and those within it (in `WITH`, in subselects), each without the others. Words are in lower
+ * case and quoted names are unquoted, unless that would make them keywords. Literals keep their quotes; comments are
+ * dropped.
  */
 export function statementsOf(text: string): Sql[] {
   const statements: Sql[] = [];
@@ -42,7 +43,7 @@ export function statementsOf(text: string): Sql[] {
   return statements.map(withoutCommonTables);
 }
 
-/** What follows `WITH`, whose statements are taken out already: it begins at the first word that begins a statement. */
+/** Removes `WITH` and the names of its statements, which are split off already. */
 function withoutCommonTables(statement: Sql): Sql {
   if (statement[0] !== 'with') return statement;
   const start = statement.findIndex((part, place) => place > 0 && BEGINS_STATEMENT.has(part as string));

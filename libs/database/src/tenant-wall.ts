@@ -1,28 +1,28 @@
 import { ENDS_CONDITION, FOLLOWS_TABLE, SET_OPERATIONS, type Sql, statementsOf } from './sql-statements';
 
-/** Texts that are generated can be many. */
+/** Limit of the cache, because generated SQL can have any number of texts. */
 const MAX_TEXTS = 1_000;
 
-/** The numbers of the parameters that are to be the tenant, or why the text is refused whatever its values are. */
+/** The numbers of the parameters that must be the caller's tenant, or why the text is refused for any values. */
 type Judgement = readonly number[] | string;
 
 /**
- * Refuses statements that could reach another tenant's rows, should a store ever forget its `WHERE`. Each mention of a
- * table in `tables` has to be narrowed in its own (sub)statement, with `WHERE … AND tenant_id = $n` or, for rows that are
- * inserted, with `$n` in the place of `tenant_id`; and that parameter has to be the caller's tenant. What it cannot follow
- * it refuses: an `OR` or a `CASE` beside `tenant_id` is put in parentheses, `IN` and `ANY` are not for tenants. It guards
- * against mistakes, not against malice: it does not see into views and functions.
+ * Refuses statements that could reach another tenant's rows, in case a store forgets its `WHERE`. Each mention of a
+ * table in `tables` has to be restricted to one tenant in its own (sub)statement: by `WHERE … AND tenant_id = $n` or,
+ * for inserted rows, by `$n` as the value of `tenant_id`. That parameter has to be the caller's tenant. What it cannot
+ * follow it refuses: `OR` and `CASE` beside `tenant_id` need parentheses, and `IN` and `ANY` are not accepted for
+ * tenants. It guards against mistakes, not against malice: it does not see into views and functions.
  */
 export class TenantWall {
   private readonly judgements = new Map<string, Judgement>();
   private readonly tables: ReadonlySet<string>;
 
-  /** @param tables every table that has a column `tenant_id`, in lower case */
+  /** @param tables names of all tables with a column `tenant_id`, in lower case */
   constructor(tables: readonly string[]) {
     this.tables = new Set(tables);
   }
 
-  /** @returns why the statement must not be sent for this tenant; undefined when it may */
+  /** @returns why the statement must not be sent for this tenant; undefined if it may */
   refusalOf(tenantId: string, text: string, values: readonly unknown[]): string | undefined {
     const judgement = this.judgementOf(text);
     if (typeof judgement === 'string') return judgement;
@@ -30,7 +30,7 @@ export class TenantWall {
     return isOwn ? undefined : "names another tenant than the caller's";
   }
 
-  /** Judged once: afterwards a text costs a look-up. */
+  /** Each text is analysed once; afterwards it costs a look-up. */
   private judgementOf(text: string): Judgement {
     const known = this.judgements.get(text);
     if (known !== undefined) return known;
@@ -48,14 +48,14 @@ export class TenantWall {
       const narrowing = conditionsOn(statement.slice(0, placeOf(statement, 'conflict')));
       const isNarrowed = (name: string) =>
         narrowing.some(({ of }) => of === name || (of === '' && others.length === 1));
-      // One name twice: a second query, of which the conditions here say nothing.
+      // The same name twice means a second query, about which these conditions say nothing.
       const areNarrowed = new Set(others).size === others.length && others.every(isNarrowed);
       const mayInsert = inserted ? insertedTenants(statement) : [];
       const mayOverwrite = inserted ? overwrittenTenants(statement) : [];
       if (!mayInsert || !mayOverwrite || !areNarrowed) {
         const open = others.filter((name) => !isNarrowed(name));
         const where = areNarrowed ? ['what it inserts'] : open.length > 0 ? open : others; // or one name twice
-        // What stands in a literal may be a person's.
+        // Literals may contain personal data.
         const names = where.map((name) => (name.startsWith("'") ? 'a literal' : name));
         return `reaches a table of tenants without tenant_id = $n: ${names.join(', ')}`;
       }
@@ -71,11 +71,11 @@ export class TenantWall {
     return statement.some((part, place) => this.tables.has(part as string) && isTarget(statement, place));
   }
 
-  /** By what name the statement knows each table that it reads or changes: its alias, where it has one. */
+  /** The names under which the statement reads or changes tables of tenants: aliases, where there are any. */
   private mentionsIn(statement: Sql): string[] {
     return statement.flatMap((part, place) => {
       if (typeof part !== 'string') return this.mentionsIn(part);
-      // Code in a literal: EXECUTE, or the body of DO.
+      // A literal can contain code: `EXECUTE`, or the body of `DO`.
       if (part.startsWith("'")) return [...this.tables].some((table) => part.includes(table)) ? [part] : [];
       const isMention = this.tables.has(part) && statement[place + 1] !== '.' && !isTarget(statement, place);
       return isMention ? [nameAt(statement, place)] : [];
@@ -83,37 +83,37 @@ export class TenantWall {
   }
 }
 
-/** Whether the place is that of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
+/** Whether this is the position of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
 function isTarget(statement: Sql, place: number): boolean {
   return statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
 }
 
-/** Any word that cannot follow a table is taken for its alias. */
+/** The alias of the table at `place`, or else its name. Any word that cannot follow a table counts as an alias. */
 function nameAt(statement: Sql, place: number): string {
   const next = statement[place + 1] === 'as' ? statement[place + 2] : statement[place + 1];
   return typeof next === 'string' && !FOLLOWS_TABLE.has(next) ? next : String(statement[place]);
 }
 
-/** Each of the queries that `UNION` and its like put together has tables, and a `WHERE`, of its own. */
+/** Splits at `UNION` and the like: each query has its own tables and its own `WHERE`. */
 function queriesOf(statement: Sql): Sql[] {
   return statement[0] === 'select' ? split(statement, (part) => SET_OPERATIONS.has(part as string)) : [statement];
 }
 
 interface Narrowing {
-  /** What is narrowed: a table or its alias; nothing where there is but one. */
+  /** The table or alias that is restricted; empty if the column is unqualified. */
   readonly of: string;
-  /** Of the parameter that it is narrowed to. */
+  /** Number of the parameter that it is restricted to. */
   readonly number: number;
 }
 
-/** What the `WHERE` of a statement narrows to one `tenant_id`. */
+/** The restrictions to one `tenant_id` in the statement's `WHERE`. */
 function conditionsOn(statement: Sql): Narrowing[] {
   const start = placeOf(statement, 'where') + 1;
   const end = statement.findIndex((part, place) => place >= start && ENDS_CONDITION.has(part as string));
   return conjunctsOf(statement.slice(start, end === -1 ? statement.length : end));
 }
 
-/** Those that hold for every row that the condition lets through. */
+/** Only those that hold for every row that satisfies the condition. */
 function conjunctsOf(condition: Sql): Narrowing[] {
   if (condition.includes('or') || condition.includes('case')) return [];
   return split(condition, (part) => part === 'and').flatMap((conjunct) => {
@@ -126,7 +126,7 @@ function conjunctsOf(condition: Sql): Narrowing[] {
   });
 }
 
-/** The parameters that stand in the place of `tenant_id` in each row; undefined when another thing does in one. */
+/** The parameters that are the `tenant_id` of each inserted row; undefined if one row has anything else. */
 function insertedTenants(statement: Sql): number[] | undefined {
   const place = statement.findIndex((part) => typeof part !== 'string');
   const columns = statement[place];
@@ -147,8 +147,8 @@ function insertedTenants(statement: Sql): number[] | undefined {
 }
 
 /**
- * The parameters to which the rows are narrowed that `ON CONFLICT DO UPDATE` finds there; undefined when they can be
- * anybody's. A key that `tenant_id` is part of finds the rows of the tenant that is inserted.
+ * The parameters that restrict the rows which `ON CONFLICT DO UPDATE` overwrites; undefined if these can be any
+ * tenant's. A conflict key with `tenant_id` needs none: it finds only rows of the inserted tenant.
  */
 function overwrittenTenants(statement: Sql): number[] | undefined {
   const conflict = placeOf(statement, 'conflict');
@@ -156,7 +156,7 @@ function overwrittenTenants(statement: Sql): number[] | undefined {
   if (action === -1) return [];
   const key = statement[conflict + 1];
   if (typeof key === 'object' && listOf(key).some(([name, ...more]) => name === 'tenant_id' && !more.length)) return [];
-  // `excluded` is what was to be inserted.
+  // `excluded` is the row that was to be inserted, not the existing one.
   const narrowing = conditionsOn(statement.slice(action)).filter(({ of }) => of !== 'excluded');
   return narrowing.length > 0 ? narrowing.map(({ number }) => number) : undefined;
 }
@@ -171,13 +171,13 @@ function movesRows(statement: Sql): boolean {
     .some((part) => part === 'tenant_id' || (typeof part !== 'string' && part.includes('tenant_id')));
 }
 
-/** Where the word is, or else the end. */
+/** Index of the word, or the statement's length if it is absent. */
 function placeOf(statement: Sql, word: string): number {
   const place = statement.indexOf(word);
   return place === -1 ? statement.length : place;
 }
 
-/** The number of `$n` or `$n::type`, where the expression is nothing else. */
+/** The number of `$n` or `$n::type`; undefined if the expression is anything else. */
 function parameterIn([first, cast, type, ...more]: Sql): number | undefined {
   const isAlone = cast === undefined || (cast === '::' && type !== undefined && more.length === 0);
   return isAlone && typeof first === 'string' && first.startsWith('$') ? Number(first.slice(1)) : undefined;

@@ -13,9 +13,9 @@ interface Statement {
 }
 
 /**
- * A connection of the pool that requests share. While it works for a client (the context has a principal) its statements go
- * through the {@link TenantWall}. The service's own work has no principal and passes. Work that is done for several clients
- * at once, whoever's turn set it off, is run out of that client's context: `runInContext(newContext(…), () => …)`.
+ * A connection of the pool that requests share. In the context of a client (it has a principal), its statements have to
+ * pass the {@link TenantWall}; the service's own work has no principal and is not checked. Work for several clients at
+ * once has to leave the context of the client that triggered it: `runInContext(newContext(…), () => …)`.
  */
 export class WalledClient extends FailFastClient {
   private readonly tenantWall: TenantWall;
@@ -31,12 +31,12 @@ export class WalledClient extends FailFastClient {
     return super.query(...args);
   }
 
-  /** node-postgres takes a text, an object with one, or an object that sends itself (a cursor, a stream). */
+  /** node-postgres accepts a text, an object with a text, or an object that submits itself (a cursor, a stream). */
   private refusalOf([statement, second]: unknown[]): Error | undefined {
     const principal = currentContext()?.principal;
     if (!principal) return undefined;
     const { text, values }: Statement = typeof statement === 'string' ? { text: statement } : (statement as object);
-    // A prepared statement can be named without its text; what has no text cannot be judged.
+    // A prepared statement can be named without its text, and then it cannot be checked.
     if (typeof text !== 'string') return new Error('A statement without a text was refused');
     const given = Array.isArray(second) ? second : values;
     const reason = this.tenantWall.refusalOf(principal.tenantId, text, Array.isArray(given) ? given : []);
@@ -44,7 +44,7 @@ export class WalledClient extends FailFastClient {
   }
 }
 
-/** Tells whoever waits for the statement, in the way in which it waits. */
+/** Reports the refusal in the way the caller expects the result: throws, rejects or calls back. */
 function refuse(refusal: Error, args: unknown[]): Promise<never> | undefined {
   const { submit, callback } = args[0] as Statement;
   if (submit !== undefined) throw refusal;

@@ -3,7 +3,7 @@ import { type Refusal } from '@platform/validation';
 
 /** 10 to 255 visible ASCII characters. */
 const KEY = /^[\x21-\x7e]{10,255}$/;
-/** The same, as OpenAPI says it. */
+/** The same as an OpenAPI schema. */
 export const IDEMPOTENCY_KEY_SCHEMA = {
   type: 'string',
   minLength: 10,
@@ -12,9 +12,9 @@ export const IDEMPOTENCY_KEY_SCHEMA = {
 } as const;
 
 /**
- * The key of a request: from the `Idempotency-Key` header, bare or quoted as in
+ * The idempotency key of a request: from the `Idempotency-Key` header, bare or quoted as in
  * draft-ietf-httpapi-idempotency-key-header-07 section 2.1, or from the body.
- * @param refusal how the route refuses what does not fit: the answer to a key that is malformed or ambiguous
+ * @param refusal how the route reports faults: the error if the key is malformed, or if header and body differ
  * @throws {ServiceError} IDEMPOTENCY_KEY_REQUIRED, or the refusal
  */
 export function idempotencyKey(header: string | undefined, field: string | undefined, refusal: Refusal): string {

@@ -4,7 +4,7 @@ import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { keyDigest } from './fingerprint';
 
-/** What a key is unique within. Never the token: it changes while a client retries. */
+/** Within this a key is unique. The token is no part of it: it may change while a client retries. */
 export interface IdempotencyScope {
   readonly tenantId: string;
   readonly clientId: string;
@@ -12,13 +12,13 @@ export interface IdempotencyScope {
   readonly route: string;
 }
 
-/** A request with its key, and how it is to be answered from now on. */
+/** A request with its idempotency key, and the response to it and to its repetitions. */
 export interface KeyedRequest {
   readonly scope: IdempotencyScope;
   readonly key: string;
-  /** See `fingerprint`. */
+  /** From `fingerprint`. */
   readonly fingerprint: Buffer;
-  /** The body. What is in it, ids too, is made before the change itself. */
+  /** Response body. It is made before the change, so all it contains, ids too, has to be known by then. */
   readonly answer: string;
 }
 
@@ -31,8 +31,8 @@ interface Remembered {
 }
 
 /**
- * What was answered to which key. An answer is written in the transaction of the change which it answers, so that neither
- * exists without the other.
+ * Remembers the response to each idempotency key. A response is written in the transaction of its change, so that
+ * neither exists without the other.
  */
 @Injectable()
 export class IdempotencyStore {
@@ -42,18 +42,18 @@ export class IdempotencyStore {
   ) {}
 
   /**
-   * Makes the change that a request asks for, once for its key, in one transaction with its answer.
-   * @param work may be run again, after a serialization failure or a deadlock: it must do nothing outside of `tx` that
-   *   cannot be done twice
-   * @returns the first answer to the key, byte for byte, or undefined when the change was made now
-   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request
+   * Makes the requested change once per key, in one transaction with its response.
+   * @param work may run again after a serialization failure or a deadlock: its effects outside of `tx` must be
+   *   repeatable
+   * @returns the first response to the key, byte for byte; undefined if the change was made now
+   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED if the key was used for another request
    */
   once(request: KeyedRequest, work: (tx: Transaction) => Promise<void>): Promise<string | undefined> {
     const { scope, key, fingerprint, answer } = request;
     const values = [scope.tenantId, scope.clientId, scope.route, keyDigest(key), fingerprint, answer];
     return this.unlessTaken(request, () =>
       this.database.inTransaction(async (tx) => {
-        // Waits for another that has the same key under way.
+        // Waits for a concurrent transaction with the same key.
         const [free] = await tx.query<object[]>(
           `INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING true`,
@@ -66,16 +66,14 @@ export class IdempotencyStore {
   }
 
   /**
-   * For a change that writes its key itself, within its own statement.
-   * @param take makes the change and resolves with true, or does nothing because the key is taken
-   * @returns as {@link once}
-   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED
+   * Like {@link once}, for a change whose own statement writes the key.
+   * @param take makes the change and resolves to true, or does nothing and resolves to false if the key is taken
    */
   async unlessTaken(
     { scope, key, fingerprint }: Omit<KeyedRequest, 'answer'>,
     take: () => Promise<boolean>,
   ): Promise<string | undefined> {
-    // A key can vanish before it is read, when its time is up. Then it is free, and can be taken.
+    // A taken key can expire and be deleted before it is read here. Then it can be taken.
     for (let round = 1; round <= MAX_ROUNDS; round += 1) {
       if (await take()) return undefined;
       const answer = await this.recall(scope, key, fingerprint);
@@ -84,7 +82,7 @@ export class IdempotencyStore {
     throw ServiceError.unavailable(new Error('An idempotency key was taken and freed again and again'));
   }
 
-  /** @returns undefined when the key is free: it was never used, or its time was up and it is now forgotten */
+  /** @returns undefined if the key is free: never used, or expired and now deleted */
   private async recall(scope: IdempotencyScope, key: string, fingerprint: Buffer): Promise<string | undefined> {
     const identity = [scope.tenantId, scope.clientId, scope.route, keyDigest(key)];
     return this.database.run(async (manager) => {

@@ -6,8 +6,8 @@ let drawn = '';
 let used = 0;
 
 /**
- * Digits that nobody can guess. They are drawn in advance: the system's generator takes 1.5 µs each time, however few are
- * asked of it, and every request needs five ids.
+ * Cryptographically secure random hex digits. They are drawn in advance: the system's generator takes 1.5 µs per call,
+ * however few are drawn, and every request needs five ids.
  * @param digits at most 4,096
  */
 export function randomHex(digits: number): string {
