@@ -8,19 +8,19 @@ import { ServiceError } from './service-error';
 
 const logger = new Logger('http');
 
-/** How long a client that was refused has to read the answer. */
+/** How long the client has to read the response before the socket is closed. */
 const READ_WITHIN_MS = 1_000;
 
-/** Answers what Node's HTTP parser refuses, before there is a request, in the shape of all other errors. */
+/** Answers what Node's HTTP parser rejects before there is a request, in the shape of all other errors. */
 export function answerClientErrors(server: Server): void {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    // No handshake, no words: what was written would wait in an open connection for the client to say something.
+    // No response after a failed handshake: it would wait in an open connection for the client to send something.
     if (/^(ERR_SSL_|ERR_TLS_|EPROTO)/.test(error.code ?? '')) {
       logger.debug({ code: error.code }, 'TLS handshake failed');
       socket.destroy();
       return;
     }
-    // As Node does by default: nothing can be said into a connection that is gone or in the middle of an answer.
+    // Like Node's default: there is nothing to send if the connection is gone or in the middle of a response.
     const { _httpMessage: answer } = socket as { _httpMessage?: { _headerSent?: boolean } };
     if (error.code === 'ECONNRESET' || !socket.writable || answer?._headerSent) {
       socket.destroy();
@@ -28,7 +28,7 @@ export function answerClientErrors(server: Server): void {
     }
     refuse(socket, toRefusal(error.code));
   });
-  // A request for a tunnel, which Node would close the connection on.
+  // CONNECT asks for a tunnel. By default Node closes the connection without a response.
   server.on('connect', (_request, socket) => {
     socket.on('error', () => undefined);
     refuse(socket, new ServiceError('ROUTE_NOT_FOUND', 'There is no way through here'));
@@ -41,9 +41,9 @@ function refuse(socket: Duplex, refusal: ServiceError): void {
   const line = { statusCode: refusal.status, code: refusal.code };
   runInContext(context, () => logger.warn(line, 'request refused before it was one'));
   const body = JSON.stringify(errorBody(refusal, requestId));
-  // A client may leave its side of the connection open for ever, and of a tunnel's Node keeps no account.
+  // A client may never close its side, and Node applies no timeouts to the sockets of CONNECT.
   setTimeout(() => socket.destroy(), READ_WITHIN_MS).unref();
-  socket.resume(); // closed with something unread, the connection would take the answer with it
+  socket.resume(); // with unread input, closing would send a reset, and the client could lose the response
   socket.end(
     [
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,

@@ -1,4 +1,4 @@
-/** Every code that a client can meet, with its HTTP status. A code is added here or it does not exist. */
+/** Every error code of the API with its HTTP status. There are no codes but these. */
 export const ERROR_STATUS = {
   ORDER_VALIDATION_FAILED: 400,
   VALIDATION_FAILED: 400,

@@ -6,7 +6,7 @@ export function errorBody(error: ServiceError, correlationId: string) {
   return { error: { code: error.code, message: error.message, details: error.details, correlationId } };
 }
 
-/** The same facts as RFC 9457 problem details, with `code`, `errors` and `correlationId` as extension members. */
+/** The same as RFC 9457 problem details, with `code`, `errors` and `correlationId` as extension members. */
 export function problemBody(error: ServiceError, correlationId: string, instance: string) {
   return {
     type: `urn:order-a2a:problem:${error.code.toLowerCase().replaceAll('_', '-')}`,

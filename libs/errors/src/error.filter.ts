@@ -5,10 +5,10 @@ import { errorBody, problemBody } from './error-response';
 import { ServiceError } from './service-error';
 
 const PROBLEM = 'application/problem+json';
-/** JSON stands first, so that a client which accepts anything gets the ordinary shape. A parameter must match as well. */
+/** JSON first: clients that accept anything get the ordinary shape. Media type parameters must match too. */
 const SHAPES = ['application/json', PROBLEM, `${PROBLEM}; charset=utf-8`];
 
-/** Turns whatever was thrown while answering HTTP into the contract's error shape. Nothing of a cause leaks. */
+/** Turns whatever an HTTP request threw into the API's error shape. Nothing of the cause is shown to the client. */
 @Catch()
 export class ErrorFilter implements ExceptionFilter {
   private readonly logger = new Logger(ErrorFilter.name);
@@ -22,7 +22,7 @@ export class ErrorFilter implements ExceptionFilter {
     if (error.status >= 500) this.logger.error({ err: error.cause ?? error, code: error.code }, error.message);
     else this.logger.debug({ code: error.code }, error.message);
     res.locals['errorCode'] = error.code;
-    res.emit('refused', error); // for the audit trail
+    res.emit('refused', error); // heard by the audit trail
 
     if (res.headersSent) {
       res.destroy();
@@ -41,7 +41,7 @@ function toServiceError(thrown: unknown, req: Request): ServiceError {
   if (thrown instanceof ServiceError) return thrown;
   if (thrown instanceof HttpException && thrown.getStatus() === 404) {
     const allowed = allowedMethods(req);
-    // Where there is a route, a handler threw it: the client would look for a mistake of its own.
+    // If there is a route, its handler threw the 404: the client must not be sent looking for its own mistake.
     if (!allowed.includes(req.method)) return noRoute(allowed);
   }
   // Nest wraps the URIError of a path that is not valid percent-encoding (`/v1/orders/%zz`).
@@ -59,8 +59,8 @@ function noRoute(allowed: readonly string[]): ServiceError {
 }
 
 /**
- * Express answers 404 where a path is known and the method is not; its router tells which methods the path has. That a route
- * was found (`req.route`) says less: for HEAD it takes one that has only POST.
+ * The methods that the request's path has routes for. Express answers 404 also if only the method does not match.
+ * `req.route` cannot tell: for HEAD it is set even if the path has only POST.
  */
 function allowedMethods(req: Request): string[] {
   const methods = new Set<string>();

@@ -1,25 +1,25 @@
 import { ERROR_STATUS, type ErrorCode } from './error-code';
 
-/** One thing that is wrong: where (`items[0].sku`), and what. */
+/** A fault of a request: the path of the field, as in `items[0].sku`, and what is wrong with it. */
 export interface ErrorDetail {
   readonly field: string;
   readonly message: string;
 }
 
-/** A client that got this many things wrong does not read on. */
+/** More details help no client. */
 const MAX_DETAILS = 100;
-/** Characters of a path or a message, which can hold what the client called a field. */
+/** Characters of a path or message. Both can contain field names that the client made up. */
 const MAX_TEXT_LENGTH = 512;
 
 interface ServiceErrorOptions {
   readonly details?: readonly ErrorDetail[];
-  /** Response headers that belong to the refusal, for example `WWW-Authenticate`. */
+  /** Headers of the error response, for example `WWW-Authenticate`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** What went wrong underneath. It is logged and never shown. */
+  /** The underlying error. It is logged, and never shown to the client. */
   readonly cause?: unknown;
 }
 
-/** The one way to refuse or fail a request on purpose. The message is shown to the client: no secrets, no values. */
+/** The only way to fail a request on purpose. The client sees the message: it must contain no secrets and no values. */
 export class ServiceError extends Error {
   override readonly name = 'ServiceError';
   readonly details: readonly ErrorDetail[] | undefined;
@@ -42,7 +42,7 @@ export class ServiceError extends Error {
     return ERROR_STATUS[this.code];
   }
 
-  /** A dependency is away. A client may try again soon. */
+  /** A dependency is unavailable: 503 with `Retry-After: 1`. */
   static unavailable(cause: unknown): ServiceError {
     return new ServiceError('SERVICE_UNAVAILABLE', 'The service cannot answer right now; try again', {
       headers: { 'Retry-After': '1' },
@@ -50,7 +50,7 @@ export class ServiceError extends Error {
     });
   }
 
-  /** Whether a dependency is away, so that the same may succeed soon. */
+  /** Whether a dependency is unavailable, so that the same call may succeed soon. */
   static isUnavailable(error: unknown): boolean {
     return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
   }

@@ -1,18 +1,18 @@
 import { Injectable } from '@nestjs/common';
 
-/** Rejects when the dependency is away. */
+/** Rejects if the dependency is unavailable. */
 type Check = () => Promise<void>;
 
-/** What `/health/ready` looks at. Each part of the service that has a dependency registers it here. */
+/** The checks behind `/health/ready`. Each part of the service registers those of its dependencies here, by name. */
 @Injectable()
 export class HealthChecks {
-  /** Without these the process is not ready. */
+  /** If one fails, the process is not ready. */
   readonly required = new Map<string, Check>();
-  /** These are shown and do not decide: requests are served without them. */
+  /** Shown as `degraded` if they fail, without effect on readiness: requests can be served without them. */
   readonly reported = new Map<string, Check>();
   private draining = false;
 
-  /** From now on the process is not ready: it shuts down. */
+  /** Makes the process not ready, because it shuts down. */
   drain(): void {
     this.draining = true;
   }

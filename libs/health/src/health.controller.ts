@@ -9,7 +9,7 @@ import { HealthChecks } from './health-checks';
 
 const CHECK_TIMEOUT_MS = 1_000;
 
-/** Probes for Kubernetes. Their bodies are Terminus's, for operators; they are not part of the public API. */
+/** Kubernetes probes. Their bodies are Terminus's, for operators, and no part of the public API. */
 @Public()
 @ApiExcludeController()
 @Controller({ path: 'health', version: VERSION_NEUTRAL })
@@ -21,7 +21,7 @@ export class HealthController {
     @InjectMetric('dependency_up') private readonly up: Gauge<'dependency'>,
   ) {}
 
-  /** Touches no dependency: a process that drains, or whose database is away, must not be restarted for it. */
+  /** Checks no dependency: a process that drains, or whose database is unavailable, must not be restarted for it. */
   @Get('live')
   live() {
     return { status: 'ok' };

@@ -3,8 +3,8 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
 /**
- * Lets a shutdown close the connections without a request under way. Node's `closeIdleConnections` spares those that have
- * sent nothing yet, or only a part of their headers, and once it does not listen any more Node ends none that takes long.
+ * Lets a shutdown close the connections without a request. Node's `closeIdleConnections` spares those that have sent
+ * nothing yet or only part of their headers, and a server that no longer listens enforces no timeouts.
  */
 export function trackConnections(server: Server): { closeUnused(): void } {
   const connections = new Set<Socket>();
@@ -13,7 +13,7 @@ export function trackConnections(server: Server): { closeUnused(): void } {
     socket.once('close', () => connections.delete(socket));
   };
   server.on('connection', track);
-  // The connection below is no longer spoken with, and shows no answer.
+  // The TLS socket replaces the TCP socket under it, on which no response would be seen.
   server.on('secureConnection', (socket: TLSSocket & { _parent?: Socket }) => {
     if (socket._parent) connections.delete(socket._parent);
     track(socket);
@@ -25,7 +25,7 @@ export function trackConnections(server: Server): { closeUnused(): void } {
   };
 }
 
-/** Node's HTTP server keeps the answer under way there. */
+/** `_httpMessage` is where Node's HTTP server keeps the current response. */
 function isAnswering(socket: Socket & { _httpMessage?: unknown }): boolean {
   return !!socket._httpMessage;
 }

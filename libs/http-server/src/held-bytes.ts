@@ -1,8 +1,8 @@
 import { Logger } from '@nestjs/common';
 
-/** What one client can make us hold is a body of 256 KiB or a page of 1 MiB; a pod has 512 MiB for all. */
+/** For all clients of a process; a pod has 512 MiB. One request can hold a body of 256 KiB or a page of 1 MiB. */
 const MAX_BYTES = 64 * 1024 * 1024;
-/** Nobody is cut off before. */
+/** No client is cut off before it was waited for this long. */
 const PATIENCE_MS = 2_000;
 const REPORT_EVERY_MS = 1_000;
 
@@ -11,8 +11,8 @@ interface Holder {
 }
 
 /**
- * What is held for clients that are slow: bodies that have not come whole, and answers that are not read. When it becomes
- * too much, those are cut off who have been waited for the longest.
+ * Memory held for slow clients: for bodies that have not arrived in full and responses that are not read. If it becomes
+ * too much, the clients that have been waited for the longest are cut off.
  */
 export class HeldBytes {
   private readonly logger = new Logger('http');
@@ -20,7 +20,7 @@ export class HeldBytes {
   private sum = 0;
   private cutOff = 0;
 
-  /** @param bytes what it may come to, where that is not known yet */
+  /** @param bytes the most it can become, if the size is not known yet */
   hold(holder: Holder, bytes: number): void {
     this.release(holder);
     const now = performance.now();

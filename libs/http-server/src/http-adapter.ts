@@ -4,18 +4,18 @@ import type { NestApplicationOptions } from '@nestjs/common';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import type { Express } from 'express';
 
-/** How often Node looks for requests that are late. Its 30 s would let headers take four times as long as they may. */
+/** How often Node looks for overdue requests. Its default of 30 s would let headers take four times their limit. */
 const TIMEOUT_CHECK_MS = 1_000;
 
 /**
- * Connections that the kernel takes before we do (it may allow fewer: `net.core.somaxconn`). Of thousands that come at
- * once, as after a release, it would refuse those beyond Node's 511 without a word, and they try again after 1, 3, 7 s.
+ * Length of the kernel's accept queue, unless `net.core.somaxconn` is less. If thousands of clients connect at once, as
+ * after a release, those beyond Node's default of 511 would be dropped silently and retry after 1, 3 and 7 s.
  */
 const BACKLOG = 4_096;
 
 /**
- * Makes the server as Nest does, with options that Nest does not pass on. Express gives what Node has made of a request
- * another prototype, each time, for which V8 takes 4 µs; here Node makes it with that prototype.
+ * Creates the server like Nest does, with options that Nest does not pass on. Express replaces the prototype of every
+ * request and response, which costs V8 4 µs each time; here Node creates them with Express's prototypes.
  */
 export class HttpAdapter extends ExpressAdapter {
   override initHttpServer({ httpsOptions }: NestApplicationOptions): void {
@@ -30,7 +30,7 @@ export class HttpAdapter extends ExpressAdapter {
       IncomingMessage: ExpressRequest,
       ServerResponse: ExpressResponse,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
-      requireHostHeader: false, // refused by httpSurface, in the shape of all errors
+      requireHostHeader: false, // refused by httpSurface instead, in the shape of all errors
     };
     this.setHttpServer(
       httpsOptions ? createSecureServer({ ...httpsOptions, ...options }, app) : createServer(options, app),

@@ -4,12 +4,12 @@ import helmet from 'helmet';
 
 const MAX_HEADERS = 100;
 
-/** Answers are read by programs: nothing in them is to be shown, run, framed or guessed at. */
+/** Responses are for programs: browsers shall not render, run, frame or sniff them. */
 export const API_HEADERS = headersOf(
   helmet({
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
     frameguard: { action: 'deny' },
-    // For what browsers do with pages and plug-ins; or sent by `strictTransportSecurity` below.
+    // Only about pages and plug-ins in browsers; or set by `strictTransportSecurity` below.
     crossOriginOpenerPolicy: false,
     originAgentCluster: false,
     dnsPrefetchControl: false,
@@ -22,7 +22,7 @@ export const API_HEADERS = headersOf(
 
 const strictTransportSecurity = helmet.strictTransportSecurity({ maxAge: 365 * 86_400, includeSubDomains: false });
 
-/** Swagger's page has styles and images within it, fetches tokens and calls the API; its scripts are files of ours. */
+/** Swagger's page has inline styles and images, fetches tokens and calls the API; its scripts are our files. */
 const docsPolicy = helmet.contentSecurityPolicy({
   useDefaults: false,
   directives: {
@@ -37,7 +37,7 @@ const docsPolicy = helmet.contentSecurityPolicy({
   },
 });
 
-/** Runs a middleware once, against an answer that is none, and keeps the headers that it sets: they are always the same. */
+/** Runs a middleware once against a fake response and returns the headers that it sets: they are always the same. */
 function headersOf(middleware: ReturnType<typeof helmet>): Readonly<Record<string, string>> {
   const headers: Record<string, string> = {};
   const setHeader = (name: string, value: string) => (headers[name] = value);
@@ -50,24 +50,24 @@ function apiHeaders(_req: Request, res: Response, next: NextFunction): void {
   next();
 }
 
-/** HSTS says nothing over a connection that is not secure, and must not be sent there (RFC 6797 section 7.2). */
+/** HSTS has no effect over plain HTTP, and must not be sent there (RFC 6797 section 7.2). */
 function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void {
   if (req.secure) strictTransportSecurity(req, res, next);
   else next();
 }
 
-/** Node would drop the headers beyond its own count without a word, `Authorization` perhaps among them. */
+/** Beyond its own limit Node drops headers silently, perhaps `Authorization` among them. */
 function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): void {
   const isWithinLimit = req.rawHeaders.length <= 2 * MAX_HEADERS;
   next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MAX_HEADERS} request headers`));
 }
 
-/** Of several of these Node takes the first; whoever stands before us may have judged the last. */
-const ONCE = ['Host', 'Authorization', 'Content-Type'].map((name) => ({ name, key: name.toLowerCase() }));
+/** Headers that may occur once. Node uses the first; a proxy in front of us may have checked the last. */
+const SINGLETON_HEADERS = ['Host', 'Authorization', 'Content-Type'].map((name) => ({ name, key: name.toLowerCase() }));
 
 /** RFC 9112 section 3.2, RFC 9110 section 5.3. */
 function refuseAmbiguous({ rawHeaders, headers, httpVersion }: Request, _res: Response, next: NextFunction): void {
-  for (const { name, key } of ONCE) {
+  for (const { name, key } of SINGLETON_HEADERS) {
     let count = 0;
     for (let at = 0; at < rawHeaders.length; at += 2) {
       const given = rawHeaders[at]!;
@@ -81,8 +81,8 @@ function refuseAmbiguous({ rawHeaders, headers, httpVersion }: Request, _res: Re
 const ambiguous = (what: string) =>
   new ServiceError('MALFORMED_REQUEST', `The request has ${what} header`, { headers: { Connection: 'close' } });
 
-/** What each answer says to browsers and caches, and each request must keep to, whatever its route. */
+/** Headers of every response, and rules for every request, whatever its route. */
 export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseAmbiguous];
 
-/** Stands after {@link httpSurface}, on the path of the Swagger page. */
+/** Runs after {@link httpSurface}, on the path of the Swagger page. */
 export const docsSurface: RequestHandler = docsPolicy;

@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
 
-/** One middleware of many, each of which calls the next: Express's router would match a path before each. */
+/** Combines middlewares into one. Separately, Express's router would match the path before each. */
 export function inTurn(handlers: readonly RequestHandler[]): RequestHandler {
   return (req, res, next) => {
     const call = (index: number, error?: unknown): void => {

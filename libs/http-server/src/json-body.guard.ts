@@ -6,12 +6,12 @@ import { FOR_OPERATORS } from '@platform/observability';
 import { json, type Request, type Response } from 'express';
 
 export const BODY_BYTES = 256 * 1024;
-/** A body that is too long is taken in up to here, for clients that listen only when they have sent all of it. */
+/** Up to here a body that is too long is read, for clients that read the response only after sending all of it. */
 const REFUSED_BODY_BYTES = 16 * 1024 * 1024;
 
 /**
- * For requests that began before their bodies had come: to be asked once they have. False when there is no place for their
- * work.
+ * For requests that were started before their bodies had arrived: to be called once the body is there. Returns false if
+ * there is no capacity for the request.
  */
 export const lateAdmissions = new WeakMap<IncomingMessage, () => boolean>();
 
@@ -19,16 +19,16 @@ const parse = json({
   limit: BODY_BYTES,
   type: () => true,
   verify: (_req, _res, bytes, encoding) => {
-    // body-parser takes UTF-16 and UTF-32 too, which whoever looks at requests before us may read as something else.
+    // body-parser also accepts UTF-16 and UTF-32, which a proxy that inspects requests may read as something else.
     if (encoding !== 'utf-8') throw Object.assign(new Error('Not UTF-8'), { type: 'charset.unsupported' });
-    // The decoder would put U+FFFD in the place of what is no UTF-8.
+    // The decoder would silently replace invalid bytes by U+FFFD.
     if (!isUtf8(bytes)) throw new Error('The request body is not UTF-8');
   },
 });
 
 /**
- * Reads JSON bodies and refuses all others, each fault with a code of its own. The last of the guards: nobody makes us
- * read a body who may not call the route. An interceptor would do too, and cost each request 50 µs of RxJS.
+ * Reads JSON bodies and refuses all others, with an error code for each fault. Runs as the last guard, so that only
+ * callers who may use the route can make us read a body. An interceptor would cost each request 50 µs of RxJS.
  */
 @Injectable()
 export class JsonBodyGuard implements CanActivate {
@@ -36,7 +36,7 @@ export class JsonBodyGuard implements CanActivate {
     if (context.getType() !== 'http') return true;
     const http = context.switchToHttp();
     const req = http.getRequest<Request>();
-    if (FOR_OPERATORS.test(req.url)) return true; // who may call them is not known, and nobody counts them
+    if (FOR_OPERATORS.test(req.url)) return true; // their callers are not authenticated and not limited
     await readBody(req, http.getResponse<Response>());
     if (lateAdmissions.get(req)?.() === false) throw ServiceError.unavailable(new Error('Too many requests at once'));
     return true;
@@ -44,18 +44,18 @@ export class JsonBodyGuard implements CanActivate {
 }
 
 async function readBody(req: Request, res: Response): Promise<void> {
-  // body-parser would take a request that was given up for one without a body.
+  // body-parser would treat an aborted request as one without a body.
   if (res.destroyed) throw new ServiceError('MALFORMED_REQUEST', 'The request was given up');
   if (readWhole(req)) return;
   const length = Number(req.get('content-length'));
   const isChunked = req.headers['transfer-encoding'] !== undefined;
   const mayBeEmpty = length === 0 || (isChunked && req.headers['content-type'] === undefined);
-  // `is` gives null where there is no body, but takes for one what may be empty.
+  // `is` returns null without a body, but counts every body that may be empty as one.
   if (!mayBeEmpty && req.is('application/json') === false) throw notJson();
-  // body-parser would first read it all.
+  // body-parser would read all of it first.
   if (length > BODY_BYTES) throw tooLarge(undefined, length > REFUSED_BODY_BYTES);
   await new Promise<void>((resolve, reject) => {
-    // Of chunks nobody knows the end, and body-parser waits for it even when it has had enough.
+    // The length of chunks is not known, and body-parser waits for their end even after the limit is exceeded.
     if (isChunked) {
       let received = 0;
       req.on('data', (chunk: Buffer) => {
@@ -65,19 +65,19 @@ async function readBody(req: Request, res: Response): Promise<void> {
       });
     }
     parse(req, res, (error?: unknown) =>
-      error === undefined || isOfNull(error) ? resolve() : reject(refusalOf(error)),
+      error === undefined || isNullBody(error) ? resolve() : reject(refusalOf(error)),
     );
   });
 }
 
-/** So clients of some generators send that there is no body. */
-const isOfNull = (error: unknown) => (error as { body?: unknown }).body === 'null';
+/** Some generated clients send `null` when they have no body. */
+const isNullBody = (error: unknown) => (error as { body?: unknown }).body === 'null';
 
 const OPENING_BRACE = 0x7b;
 
 /**
- * Nearly every body is a JSON object that has come with its headers. It lies there as a whole, so nobody has to listen for
- * its parts, which takes as long as to parse it. All else, and what is wrong, is left as it is for body-parser.
+ * Fast path: nearly every body is a JSON object that arrived with its headers. Reading it at once saves listening for
+ * chunks, which takes as long as parsing it. Everything else, and every fault, is left to body-parser.
  */
 function readWhole(req: Request): boolean {
   const { 'content-type': type, 'content-encoding': encoding, 'transfer-encoding': chunks } = req.headers;
@@ -89,7 +89,7 @@ function readWhole(req: Request): boolean {
       req.body = JSON.parse(bytes.toString()) as unknown;
       return true;
     } catch {
-      // body-parser says what is wrong
+      // body-parser reports the fault
     }
   }
   req.unshift(bytes);
@@ -104,7 +104,7 @@ const tooLarge = (cause?: unknown, isLast = true) =>
     cause,
   });
 
-/** body-parser tells its faults apart by `type`; what has none went wrong in the connection. */
+/** Errors of body-parser have a `type`. An error without one comes from the connection. */
 function refusalOf(cause: unknown): ServiceError {
   switch ((cause as { type?: string }).type) {
     case 'entity.too.large':

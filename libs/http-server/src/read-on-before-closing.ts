@@ -3,13 +3,13 @@ import type { IncomingMessage } from 'node:http';
 const LINGER_MS = 2_000;
 
 /**
- * For a request whose body has not come yet. Node closes a connection right behind its last answer, and what the client
- * sends then makes its system throw the answer away: so what is left of the body is taken in first, if it does not take long.
+ * For a request whose body has not arrived yet. Node closes a connection right after its last response, and a client
+ * that still sends then may lose the response to a reset. So the rest of the body is read first, for 2 s at most.
  */
 export function readOnBeforeClosing(req: IncomingMessage): void {
   const { socket } = req;
   const restore = () => delete (socket as { destroySoon?: unknown }).destroySoon;
-  req.once('end', restore); // the connection may live for long, and is not to keep the request
+  req.once('end', restore); // so that a long-lived connection does not keep the request in memory
   socket.destroySoon = () => {
     restore();
     if (req.complete) return socket.destroySoon();

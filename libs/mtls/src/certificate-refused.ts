@@ -5,9 +5,9 @@ const MESSAGES = {
   certificate_invalid: 'The client certificate is not valid',
 };
 
-/** A client that has not proved by a certificate who it is, where it has to. */
+/** A required client certificate is missing, or a certificate is invalid. */
 export class CertificateRefused extends ServiceError {
-  /** @param headers of the response, beside the challenge that belongs to each 401 */
+  /** @param headers further response headers; the challenge that every 401 needs is added */
   constructor(
     readonly reason: keyof typeof MESSAGES,
     { cause, headers }: { cause?: unknown; headers?: Record<string, string> } = {},

@@ -9,15 +9,15 @@ import { certificateFromHeader, type PresentedCertificate, presentedCertificate 
 import type { TlsFiles } from './tls-files';
 import type { TrustedProxies } from './trusted-proxies';
 
-/** Certificates from headers that are remembered, of a few kilobytes each. */
-const REMEMBERED = 1_000;
+/** Number of certificates from headers that are cached, each a few kilobytes. */
+const MAX_CACHED = 1_000;
 
-/** Says with which certificate a request comes. */
+/** Determines the client certificate of a request. */
 export class ClientCertificates {
-  /** A connection has one certificate: it is asked for no second one (no renegotiation), and resumes no other. */
+  /** A connection keeps its certificate: it neither renegotiates nor resumes a session with another. */
   private readonly fromHandshakes = new WeakMap<TLSSocket, PresentedCertificate | 'none' | 'unknown'>();
-  /** By the text of the header: a proxy sends requests of many clients over one connection. */
-  private readonly fromHeaders = new LRUCache<string, PresentedCertificate>({ max: REMEMBERED });
+  /** By header value, because a proxy sends requests of many clients over one connection. */
+  private readonly fromHeaders = new LRUCache<string, PresentedCertificate>({ max: MAX_CACHED });
 
   constructor(
     private readonly config: Config,
@@ -26,9 +26,9 @@ export class ClientCertificates {
   ) {}
 
   /**
-   * The client's valid certificate, if it has one: from the header if the peer is a trusted proxy, whose own
-   * certificate says nothing of the client, and from the handshake otherwise.
-   * @throws {CertificateRefused} when there has to be one, or when there is one that is not valid
+   * The client's valid certificate, if it has one. If the peer is a trusted proxy, it comes from the header, because
+   * the proxy's own certificate says nothing about the client; otherwise from the handshake.
+   * @throws {CertificateRefused} if the certificate is required and missing, or invalid
    */
   of(req: IncomingMessage): ClientCertificate | undefined {
     const { mode } = this.config.mtls;
@@ -38,7 +38,7 @@ export class ClientCertificates {
       if (mode === 'required') throw new CertificateRefused('certificate_missing');
       return undefined;
     }
-    // Asked for each request, because a connection may outlive its certificate, and its CA's place in the file.
+    // Checked on every request: the connection may outlive the certificate or its CA's place in the file.
     const { clientAuthorities } = this.files;
     const isIssued = clientAuthorities === undefined || clientAuthorities.haveIssued(presented);
     if (!isIssued || !isCurrent(presented.validity)) throw new CertificateRefused('certificate_invalid');
@@ -50,13 +50,13 @@ export class ClientCertificates {
     let presented = this.fromHandshakes.get(socket);
     if (presented === undefined) {
       const x509 = socket.getPeerX509Certificate();
-      // `authorized` alone says nothing: it is true also of a resumed session that had no certificate.
+      // `authorized` alone is not enough: it is also true for a resumed session without a certificate.
       if (x509) presented = socket.authorized ? presentedCertificate(x509) : 'unknown';
       else presented = 'none';
       this.fromHandshakes.set(socket, presented);
     }
     if (presented === 'unknown') {
-      // The connection keeps what it began with; by now the client or its CA may be known.
+      // Closed: this connection keeps its handshake's result; on a new one the CA may be known by now.
       const headers = { Connection: 'close' };
       throw new CertificateRefused('certificate_invalid', { cause: socket.authorizationError, headers });
     }
@@ -69,7 +69,7 @@ export class ClientCertificates {
     if (values === undefined) return undefined;
     const [value = '', ...others] = values;
     if (others.length > 0) throw new CertificateRefused('certificate_invalid');
-    if (value === '' || value === '::') return undefined; // RFC 9440's form of nothing, as HAProxy writes it
+    if (value === '' || value === '::') return undefined; // an empty byte sequence (RFC 9440), as HAProxy writes it
     let presented = this.fromHeaders.get(value);
     if (!presented) {
       try {

@@ -4,10 +4,10 @@ import { ClientCertificates } from './client-certificates';
 import { TlsFiles } from './tls-files';
 import { TrustedProxies } from './trusted-proxies';
 
-/** TLS of the service's own, client certificates, and the proxies that are trusted with them. */
+/** TLS terminated by the service, client certificates, and the proxies that are trusted to forward them. */
 @Module({})
 export class MtlsModule {
-  /** @throws {ConfigError} when the files of TLS cannot be read or do not fit together */
+  /** @throws {ConfigError} if the TLS files cannot be read or do not fit together */
   static forRoot(config: Config): DynamicModule {
     const files = new TlsFiles(config);
     const proxies = new TrustedProxies(config.trustedProxies);

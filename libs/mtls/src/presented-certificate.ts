@@ -1,20 +1,20 @@
 import { hash, X509Certificate } from 'node:crypto';
 import type { ClientCertificate } from '@platform/request-context';
 
-/** Milliseconds since 1970, both included. */
+/** Milliseconds since the epoch, both inclusive. */
 export interface Validity {
   readonly from: number;
   readonly to: number;
 }
 
-/** A certificate as a handshake or a proxy has brought it. Nothing is said yet of who issued it. */
+/** A client certificate from a handshake or a proxy. Its issuer has not been checked yet. */
 export interface PresentedCertificate {
   readonly x509: X509Certificate;
   readonly validity: Validity;
   readonly facts: ClientCertificate;
 }
 
-/** Parsing takes longer than verifying a token: it is done once for a certificate, not for every request. */
+/** Parses a certificate. This takes longer than verifying a token, so callers cache the result. */
 export function presentedCertificate(x509: X509Certificate): PresentedCertificate {
   const { CN: commonName } = x509.toLegacyObject().subject as { CN?: string | string[] };
   return {
@@ -22,7 +22,7 @@ export function presentedCertificate(x509: X509Certificate): PresentedCertificat
     validity: validityOf(x509),
     facts: {
       thumbprint: hash('sha256', x509.raw, 'base64url'),
-      // Of two names neither is the name.
+      // If there are several common names, none of them counts.
       ...(typeof commonName === 'string' && { commonName }),
       alternativeNames: alternativeNamesOf(x509.subjectAltName ?? ''),
     },
@@ -34,8 +34,8 @@ export function validityOf(x509: X509Certificate): Validity {
 }
 
 /**
- * The DNS names and URIs. Node writes `DNS:a, URI:b`, and a name with a comma or a quote as a JSON string, so that no
- * name can pretend to be two (CVE-2021-44532).
+ * The DNS names and URIs in Node's text form of a subjectAltName: `DNS:a, URI:b`. Node writes a name with a comma or a
+ * quote as a JSON string, so that one name cannot pose as two (CVE-2021-44532).
  */
 export function alternativeNamesOf(subjectAltName: string): string[] {
   const names = subjectAltName.matchAll(/(?:^|, )([^:,"]+):("(?:[^"\\]|\\.)*"|[^,"]*)(?=, |$)/g);
@@ -48,16 +48,16 @@ const PEM = /^-----BEGIN CERTIFICATE-----\s[A-Za-z\d+/=\s]+-----END CERTIFICATE-
 const BYTE_SEQUENCE = /^:([A-Za-z\d+/]+={0,2}):$/;
 
 /**
- * One certificate from a header: `Client-Cert` of RFC 9440 (base64 of the DER encoding between colons), or
+ * Parses a header with one certificate: `Client-Cert` of RFC 9440 (base64 of the DER encoding between colons), or
  * percent-encoded PEM (nginx's `$ssl_client_escaped_cert`, Envoy's `%DOWNSTREAM_PEER_CERT%`, AWS's load balancers).
- * @throws {Error} when it is anything else, two certificates included
+ * @throws {Error} if the value is anything else, also if it holds two certificates
  */
 export function certificateFromHeader(value: string): X509Certificate {
   const bytes = BYTE_SEQUENCE.exec(value)?.[1];
   if (bytes !== undefined) {
     const der = Buffer.from(bytes, 'base64');
     const x509 = new X509Certificate(der);
-    // It reads PEM as well, and no further than to the end of the first certificate.
+    // X509Certificate accepts PEM too, and ignores what follows the first certificate.
     if (!x509.raw.equals(der)) throw new Error('The header holds more than one certificate in DER');
     return x509;
   }

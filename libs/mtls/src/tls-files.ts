@@ -8,10 +8,10 @@ import { Gauge } from 'prom-client';
 import { ClientAuthorities } from './client-authorities';
 import { type TlsContents, tlsFilesOf, type TlsMaterial, tlsMaterial, type TlsVariable } from './tls-material';
 
-/** Contents are read again, because a secret that Kubernetes mounts is replaced behind a symbolic link. */
+/** Files are polled by content, because Kubernetes updates a mounted secret by replacing a symbolic link. */
 const LOOK_EVERY_MS = 2_000;
 
-/** With tickets a certificate would be good for as long as they are, whatever became of it or its CA meanwhile. */
+/** With session tickets, a certificate would be accepted until its ticket expires, whatever happens to it or its CA. */
 const SECURE_OPTIONS = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
 
 const expiry = new Gauge({
@@ -20,7 +20,7 @@ const expiry = new Gauge({
   labelNames: ['certificate'],
 });
 
-/** The certificate, the key and the client CAs in use. They follow their files without a restart. */
+/** The certificate, the key and the client CAs in use. Changed files take effect without a restart. */
 export class TlsFiles implements OnApplicationShutdown {
   private readonly logger = new Logger(TlsFiles.name);
   private readonly files: readonly [TlsVariable, string][];
@@ -31,7 +31,7 @@ export class TlsFiles implements OnApplicationShutdown {
   private material: TlsMaterial;
   private authorities: ClientAuthorities | undefined;
 
-  /** @throws {ConfigError} when the files cannot be read or do not fit together */
+  /** @throws {ConfigError} if the files cannot be read or do not fit together */
   constructor(config: Config) {
     this.files = tlsFilesOf(config);
     const contents = Object.fromEntries(this.files.map(([variable, file]) => [variable, readNow(file)]));
@@ -41,12 +41,12 @@ export class TlsFiles implements OnApplicationShutdown {
     this.use(read.material);
   }
 
-  /** Whose client certificates are good; undefined where the proxy alone decides that. */
+  /** The accepted issuers of client certificates; undefined if the proxy alone decides. */
   get clientAuthorities(): ClientAuthorities | undefined {
     return this.authorities;
   }
 
-  /** Follows the files from now on, and gives the server their contents if it is one of TLS. */
+  /** Gives the server the files' contents, if it is a TLS server, and watches the files from now on. */
   serve(server: unknown): void {
     if (server instanceof Server) this.server = server;
     this.equipServer();
@@ -57,7 +57,7 @@ export class TlsFiles implements OnApplicationShutdown {
     clearInterval(this.timer);
   }
 
-  /** One look after the other: of two at once an older one could end last. */
+  /** One read at a time: of two, the older one could end last. */
   private lookAgain(): void {
     this.looking ??= this.look()
       .catch((error: unknown) => this.logger.error({ err: error }, 'The TLS files cannot be looked at'))
@@ -70,7 +70,7 @@ export class TlsFiles implements OnApplicationShutdown {
     const contents = await this.read();
     const seen = JSON.stringify(contents);
     if (seen === this.seen) return;
-    // They may have been replaced while they were read, which would be some of the old and some of the new.
+    // Read twice: the files may be replaced during a read, which then gets a mix of old and new.
     if (JSON.stringify(await this.read()) !== seen) return;
     this.seen = seen;
     const found = tlsMaterial(contents);
@@ -99,7 +99,7 @@ export class TlsFiles implements OnApplicationShutdown {
     }
   }
 
-  /** For connections to come; those that stand keep what they began with. */
+  /** Applies to new connections; existing ones keep their certificate. */
   private equipServer(): void {
     const { server, clientCa } = this.material;
     const { cert, key } = server ?? {};

@@ -4,12 +4,12 @@ import type { Config } from '@platform/config';
 
 export type TlsVariable = 'TLS_CERT_FILE' | 'TLS_KEY_FILE' | 'TLS_CLIENT_CA_FILE';
 
-/** The files of TLS by the variables that name them, as they are on disk. Null is a file that cannot be read. */
+/** Contents of the TLS files by the variables that name them; null for a file that cannot be read. */
 export type TlsContents = Readonly<Partial<Record<TlsVariable, string | null>>>;
 
-/** What TLS needs, of which it is known that it fits together. */
+/** Certificates and keys that have been checked to fit together. */
 export interface TlsMaterial {
-  /** PEM: the certificate, with those of intermediate authorities, and its key. */
+  /** PEM of the certificate, followed by intermediate ones, and of its key; `certificate` is the first, parsed. */
   readonly server?: { readonly cert: string; readonly key: string; readonly certificate: X509Certificate };
   readonly clientCa?: { readonly pem: string; readonly certificates: readonly X509Certificate[] };
 }
@@ -28,7 +28,7 @@ export function tlsFilesOf({ tls, mtls }: Config): [TlsVariable, string][] {
   ];
 }
 
-/** @returns the material, or what is wrong with it: one sentence per fault, which begins with the variable's name */
+/** @returns the material, or its faults: one sentence each, beginning with the variable's name */
 export function tlsMaterial(contents: TlsContents): { material: TlsMaterial } | { faults: string[] } {
   const unread = Object.entries(contents).filter(([, content]) => content === null);
   if (unread.length > 0) return { faults: unread.map(([variable]) => `${variable} cannot be read`) };
@@ -56,7 +56,7 @@ export function tlsMaterial(contents: TlsContents): { material: TlsMaterial } | 
   return faults.length === 0 ? { material } : { faults };
 }
 
-/** Every certificate of the file, or none where one of them is damaged. */
+/** All certificates in the PEM; none if one of them is damaged. */
 function certificatesIn(pem: string): X509Certificate[] {
   const parts = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   try {
@@ -74,7 +74,7 @@ function privateKeyIn(pem: string): KeyObject | undefined {
   }
 }
 
-/** OpenSSL has more reasons to refuse than those named above. */
+/** OpenSSL may refuse material for further reasons. */
 function isUsable({ server, clientCa }: TlsMaterial): boolean {
   try {
     createSecureContext({ cert: server?.cert, key: server?.key, ca: clientCa?.pem });

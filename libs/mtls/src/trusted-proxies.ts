@@ -1,10 +1,10 @@
 import { BlockList, isIP } from 'node:net';
 
-/** The proxies whose word on who calls is taken: `TRUSTED_PROXIES`. */
+/** The proxies (`TRUSTED_PROXIES`) that are believed about who calls. */
 export class TrustedProxies {
   private readonly networks = new BlockList();
 
-  /** @param networks IP addresses and CIDRs, of IPv4 and IPv6 */
+  /** @param networks IPv4 and IPv6 addresses and CIDRs */
   constructor(networks: readonly string[]) {
     for (const network of networks) {
       const [address = '', prefix] = network.split('/');
@@ -14,7 +14,7 @@ export class TrustedProxies {
     }
   }
 
-  /** @param address of the peer, also an IPv4 address as IPv6 has it (`::ffff:10.0.0.1`); anything else is not trusted */
+  /** @param address the peer's address; IPv4 may be IPv6-mapped (`::ffff:10.0.0.1`). Anything else is not trusted. */
   has(address: string | undefined): boolean {
     return address !== undefined && isIP(address) !== 0 && this.networks.check(address, familyOf(address));
   }

@@ -11,20 +11,20 @@ const MAC_BYTES = 16;
 /** A part of a list. */
 export interface Slice<T> {
   readonly items: readonly T[];
-  /** The next page has ids before this one, which need not be of one of the items; undefined where the list ends. */
+  /** The next page has the ids below this one, which need not be an item's id; undefined at the end of the list. */
   readonly nextBeforeId: string | undefined;
 }
 
 interface Page<T> {
   readonly items: readonly T[];
-  /** Paths of this page and, unless it is the last, of the next. */
+  /** Paths with query of this page and, unless it is the last, of the next. */
   readonly links: { readonly self: string; readonly next?: string };
 }
 
 /**
- * Pages of a list that is read by its ids, newest first (keyset paging). A cursor is the id with which the page before
- * ended, and a MAC (HMAC-SHA-256, cut to 128 bits) over it and over what was asked, so that it is good only for the list
- * that it came from.
+ * Keyset pagination of a list by id, newest first. A cursor is the last id of the previous page and a MAC
+ * (HMAC-SHA-256, truncated to 128 bits) over that id, the path, the tenant and the filters, so that it is valid only
+ * for the same list.
  */
 @Injectable()
 export class PageCursor {
@@ -33,10 +33,10 @@ export class PageCursor {
   constructor(private readonly database: Database) {}
 
   /**
-   * @param path of the list
-   * @param query as it was validated; its class says how a cursor is refused that is not of this list
-   * @param read gives that many things at most, newest first, with ids before the one given; fewer also where the list
-   *   goes on
+   * @param path path of the list
+   * @param query the validated query; its class determines how a cursor of another list is refused
+   * @param read returns at most `limit` items with ids below `beforeId`, newest first; it may return fewer and still
+   *   set `nextBeforeId`
    */
   async page<T>(
     path: string,
@@ -88,7 +88,7 @@ export class PageCursor {
       .subarray(0, MAC_BYTES);
   }
 
-  /** The same for every process. */
+  /** The key is shared by all processes. */
   private readKey(): Promise<KeyObject> {
     return this.database.run(async (manager) => {
       const [row] = await manager.query<{ key: Buffer }[]>('SELECT key FROM cursor_keys');

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 
-/** What `PageCursor.page` gives beside the items. */
+/** The links that `PageCursor.page` returns with the items. */
 export class PageLinks {
   @ApiProperty({ description: 'This page' })
   readonly self: string;

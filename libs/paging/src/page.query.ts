@@ -3,7 +3,7 @@ import { IsAbsentOr, IsText } from '@platform/validation';
 import { Transform } from 'class-transformer';
 import { IsInt, Max, Min } from 'class-validator';
 
-/** What the query of every list has; a list adds its filters. */
+/** Query parameters of every list. A list adds its filters in a subclass. */
 export abstract class PageQuery {
   @ApiPropertyOptional({ type: 'integer', minimum: 1, maximum: 200, default: 50 })
   @Transform(({ value }) => (typeof value === 'string' && /^\d{1,9}$/.test(value) ? Number(value) : (value as unknown)))

@@ -6,30 +6,30 @@ import type { Gauge } from 'prom-client';
 import { RateLimiterMemory, RateLimiterRedis, type RateLimiterRes } from 'rate-limiter-flexible';
 import { WINDOW_SECONDS } from './budget';
 
-/** A call waits no longer for Redis. */
+/** The longest that a call waits for Redis. */
 const TIMEOUT_MS = 100;
-/** While Redis is away it is looked for this often. A connection on which nothing comes back for so long is dropped. */
+/** How often Redis is probed while it is unavailable, and after how long without data a connection is dropped. */
 const PROBE_MS = 1_000;
 
-/** The limiters only count: how many calls are too many differs from client to client, and is decided above. */
+/** The limiters only count. Limits differ from client to client: callers of {@link CallCounter.count} apply them. */
 const COUNT_ONLY = { points: Number.MAX_SAFE_INTEGER, duration: WINDOW_SECONDS };
 
 interface Count {
-  /** In the window that runs now, this one and those that were refused included. */
+  /** Calls in the current window, including this one and refused ones. */
   readonly calls: number;
   /** Milliseconds until that window ends. */
   readonly resetMs: number;
 }
 
 /**
- * Counts calls in windows of a minute: in Redis if one is configured, so that all processes count together, and in this
- * process alone without one and while it does not answer. No call fails, and only the first ones wait, when it is away.
+ * Counts calls in windows of a minute. If Redis is configured and answers, all processes count together; otherwise each
+ * counts by itself. When Redis fails no call fails, and only the first ones wait for it.
  */
 @Injectable()
 export class CallCounter implements OnApplicationShutdown {
   private readonly logger = new Logger(CallCounter.name);
   private readonly own = new RateLimiterMemory(COUNT_ONLY);
-  /** Of its keys in Redis, which other services may share. */
+  /** Prefix of its keys in Redis, which other services may share. */
   private readonly prefix: string;
   private readonly redis: Redis | undefined;
   private readonly shared: RateLimiterRedis | undefined;
@@ -46,11 +46,11 @@ export class CallCounter implements OnApplicationShutdown {
       connectTimeout: PROBE_MS,
       socketTimeout: PROBE_MS,
       retryStrategy: () => PROBE_MS,
-      // A count that comes late is a count too many: nothing waits for a connection, and nothing is sent twice.
+      // A late increment would be one too many: commands do not wait for a connection, and are never sent twice.
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
-      // A primary that has become a replica; the name may lead to the new one by now.
+      // The primary has become a replica: the host name may lead to the new primary by now.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
     this.shared = new RateLimiterRedis({ ...COUNT_ONLY, keyPrefix: this.prefix, storeClient: this.redis });
@@ -77,7 +77,7 @@ export class CallCounter implements OnApplicationShutdown {
         const { consumedPoints, msBeforeNext } = await answerInTime(this.shared.consume(key));
         const areNumbers = Number.isSafeInteger(consumedPoints) && Number.isSafeInteger(msBeforeNext);
         if (!areNumbers || consumedPoints < 1 || msBeforeNext < 0) throw new Error('Redis answered what is no count');
-        // A key lives through its last millisecond.
+        // A Redis key still exists during its last millisecond.
         return { calls: consumedPoints, resetMs: msBeforeNext + 1 };
       } catch (error) {
         this.fallBack(error);
@@ -92,7 +92,7 @@ export class CallCounter implements OnApplicationShutdown {
     this.redis?.removeAllListeners('close').disconnect();
   }
 
-  /** Writes, because a replica or a Redis that is full would answer a PING. */
+  /** Probes with a write: a replica, or a Redis without free memory, would answer a PING. */
   private async probe(): Promise<void> {
     if (this.redis?.status !== 'ready') return;
     try {
@@ -110,7 +110,7 @@ export class CallCounter implements OnApplicationShutdown {
     this.store = 'own';
     this.fallback.set(1);
     const { name, message } = error instanceof Error ? error : new Error(String(error));
-    // Of what Redis answered its code only: the rest may repeat the command, and with AUTH that is the password.
+    // Only the error code of a Redis reply: the rest may repeat the command, and that of AUTH contains the password.
     const reason = name === 'ReplyError' ? /^[A-Z]+/.exec(message)?.[0] : message;
     this.logger.warn({ reason }, 'Redis does not answer: this process counts calls alone');
   }
@@ -119,7 +119,7 @@ export class CallCounter implements OnApplicationShutdown {
 function answerInTime<T extends RateLimiterRes | string>(answer: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      // It may have come while this process was busy, and lie unread: the event loop reads before it gets to this.
+      // The reply may have arrived unread while the process was busy: sockets are read before `setImmediate` fires.
       setImmediate(reject, new Error(`Redis did not answer within ${TIMEOUT_MS} ms`));
     }, TIMEOUT_MS);
     answer.then(resolve, reject).finally(() => clearTimeout(timer));

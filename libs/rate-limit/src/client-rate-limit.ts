@@ -6,7 +6,7 @@ import type { Counter } from 'prom-client';
 import { rateLimited, rateLimitHeaders } from './budget';
 import { CallCounter } from './call-counter';
 
-/** What a client may call in a minute: a fixed window that begins with its first call. Why: docs/adr/0013. */
+/** Limits a client's calls per minute, in a fixed window that begins with its first call. docs/adr/0013 says why. */
 @Injectable()
 export class ClientRateLimit {
   private readonly overrides: ReadonlyMap<string, number>;
@@ -23,13 +23,13 @@ export class ClientRateLimit {
 
   /**
    * Counts a call of the client.
-   * @returns headers of the answer, whatever it will be; none where the client is not limited
+   * @returns rate limit headers for the response, whatever its status; empty if the client is not limited
    * @throws {ServiceError} RATE_LIMITED
    */
   async admit({ clientId, tenantId }: Principal): Promise<Record<string, string>> {
     const quota = this.overrides.get(clientId) ?? this.perMinute;
     if (quota === 0) return {};
-    // Two tenants may have a client of the same id. Neither name holds a control character.
+    // Client ids are unique only within a tenant. Neither name can contain the separator, a control character.
     const { calls, resetMs } = await this.counter.count(`${tenantId}\n${clientId}`);
     const budget = { policy: 'client', quota, remaining: Math.max(quota - calls, 0), resetMs } as const;
     if (calls <= quota) return rateLimitHeaders(budget);

@@ -5,22 +5,22 @@ import type { Counter } from 'prom-client';
 import { rateLimited, WINDOW_SECONDS } from './budget';
 import { networkOf } from './network-of';
 
-/** Beyond this the networks whose windows end first are forgotten: 10,000 are about 2 MB. */
+/** Beyond this, the networks whose windows end first are evicted. 10,000 take about 2 MB. */
 const MAX_NETWORKS = 10_000;
 
 interface Window {
   failures: number;
-  /** By the monotonic clock, in milliseconds. */
+  /** By `performance.now()`. */
   readonly endsAt: number;
 }
 
 /**
- * How often tokens from an address were bad in a minute, so that a storm of them costs no signature checks. In memory
- * and without waiting. Calls with good tokens do not count.
+ * Counts failed authentications by address, so that a flood of invalid tokens is refused before it costs signature
+ * checks. In memory of this process. Calls with valid tokens do not count.
  */
 @Injectable()
 export class FailedAuthentications {
-  /** In the order in which they end, as all are equally long. */
+  /** In the order in which they end, because all are equally long. */
   private readonly windows = new Map<string, Window>();
   private readonly perMinute: number;
 
@@ -32,9 +32,9 @@ export class FailedAuthentications {
   }
 
   /**
-   * To be asked before a token is verified.
+   * To be called before a token is verified.
    * @param address IP address of the client
-   * @throws {ServiceError} RATE_LIMITED when as many as allowed have failed already
+   * @throws {ServiceError} RATE_LIMITED if the address has reached its limit of failures
    */
   assertWithinLimit(address: string | undefined): void {
     if (this.windows.size === 0 || address === undefined) return;

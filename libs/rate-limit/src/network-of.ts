@@ -1,8 +1,8 @@
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 
 /**
- * What one client has of the address space: an IPv4 address whole, and the first 64 bits of an IPv6 address, as within
- * its /64 a host takes whichever it likes (RFC 8981).
+ * The part of the address space that counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which
+ * a host can choose any address (RFC 8981).
  */
 export function networkOf(address: string): string {
   const ipv4 = MAPPED_IPV4.exec(address)?.[1];

@@ -1,10 +1,10 @@
 import { randomHex } from '@platform/ids';
 
-/** A position in a distributed trace, as W3C Trace Context names it: hex ids of 32 and 16 digits, flags of 2. */
+/** A span's position in a trace (W3C Trace Context): hex ids of 32 and 16 digits, hex flags of 2. */
 export interface TraceContext {
   readonly traceId: string;
   readonly spanId: string;
-  /** Undefined at the root of a trace, and where it is another's span. */
+  /** Undefined for the root of a trace, and for a span of another service. */
   readonly parentSpanId?: string | undefined;
   readonly flags: string;
 }
@@ -13,7 +13,7 @@ const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(
 
 /**
  * Reads a `traceparent` header (https://www.w3.org/TR/trace-context/#traceparent-header).
- * @returns undefined when the header is missing or invalid: the trace then starts anew, as the specification asks
+ * @returns undefined if it is missing or invalid: the specification asks to start a new trace then
  */
 export function parseTraceparent(header: string | undefined): TraceContext | undefined {
   const match = TRACEPARENT.exec(header ?? '');
@@ -21,7 +21,7 @@ export function parseTraceparent(header: string | undefined): TraceContext | und
   const [, version = '', traceId = '', spanId = '', flags = '', rest] = match;
   if (version === 'ff' || (version === '00' && rest !== undefined)) return undefined;
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
-  // Only `sampled` is known to us; other flags must not be handed on.
+  // We only know `sampled`; other flags must not be propagated.
   return { traceId, spanId, flags: Number.parseInt(flags, 16) & 1 ? '01' : '00' };
 }
 
@@ -35,7 +35,7 @@ export function childOf(parent: TraceContext | undefined): TraceContext {
   };
 }
 
-/** The `traceparent` header that hands this span on. */
+/** The `traceparent` header that propagates this span. */
 export function traceparent(trace: TraceContext): string {
   return `00-${trace.traceId}-${trace.spanId}-${trace.flags}`;
 }

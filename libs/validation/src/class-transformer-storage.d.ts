@@ -1,4 +1,4 @@
-/** What class-transformer's decorators wrote down. The package ships its types elsewhere than its code. */
+/** Metadata of class-transformer's decorators. The package keeps the types of this module apart from its code. */
 declare module 'class-transformer/cjs/storage' {
   export { defaultMetadataStorage } from 'class-transformer/types/storage';
 }

@@ -7,7 +7,7 @@ type Dto = new () => Record<string, unknown>;
 type ValidationMetadata = ReturnType<ReturnType<typeof getMetadataStorage>['getTargetValidationMetadatas']>[number];
 
 interface Check {
-  /** The name of the DTO. */
+  /** Name of the DTO class. */
   readonly targetName: string;
   readonly constraint: ValidatorConstraintInterface;
   readonly constraints: unknown[];
@@ -17,26 +17,26 @@ interface Check {
 interface PropertyRules {
   readonly property: string;
   readonly freeForm: FreeFormRule | undefined;
-  /** `ValidateIf`: unless all hold, the property is not looked at. */
+  /** From `ValidateIf`: the property is validated only if all hold. */
   readonly conditions: readonly ((object: object, value: unknown) => boolean)[];
   readonly checks: readonly Check[];
-  /** What the property, or each entry of its list, has to be. */
+  /** Rules of the nested DTO, or of each entry if the property is a list. */
   readonly nested: DtoRules | undefined;
 }
 
 /**
- * The rules that class-validator's decorators put on a DTO, read once and asked directly: for a request that keeps them
- * all, which nearly every one does, that takes a tenth of the time. What it does not admit is for class-validator and
- * class-transformer to judge; it never has the last word of a refusal, and admits nothing that they would not.
+ * A fast path for valid requests: the rules of class-validator's decorators on a DTO, read once and evaluated directly,
+ * in a tenth of the time. It accepts nothing that class-validator and class-transformer would refuse. It refuses
+ * nothing either: what it does not admit is left to them.
  */
 export class DtoRules {
   private static readonly known = new Map<unknown, DtoRules | undefined>();
 
-  /** @returns undefined for a class with rules that are not followed here: groups, promises, transformations */
+  /** @returns undefined for a class with rules that are not supported here: groups, promises, transformations */
   static of(dto: unknown): DtoRules | undefined {
     if (typeof dto !== 'function') return undefined;
     if (!DtoRules.known.has(dto)) {
-      DtoRules.known.set(dto, undefined); // for a class that has itself within it
+      DtoRules.known.set(dto, undefined); // ends the recursion for a class that contains itself
       DtoRules.known.set(dto, read(dto as Dto));
     }
     return DtoRules.known.get(dto);
@@ -59,16 +59,16 @@ export class DtoRules {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
     for (const property of Object.keys(value)) if (!this.properties.has(property)) return undefined;
     const instance = Object.assign(new this.dto(), value);
-    for (const rules of this.rules) if (!keeps(instance, rules)) return undefined;
+    for (const rules of this.rules) if (!satisfies(instance, rules)) return undefined;
     return instance;
   }
 }
 
 /**
- * Whether the property keeps its rules; puts instances in the place of what is nested. On the way of a request loops stand
- * where callbacks would be shorter: a function whose callbacks see its parameters takes memory for them at each call.
+ * Whether the property satisfies its rules; replaces nested values by instances. Code that runs for every request uses
+ * loops: a function whose parameters are captured by callbacks allocates memory on each call.
  */
-function keeps(instance: Record<string, unknown>, rules: PropertyRules): boolean {
+function satisfies(instance: Record<string, unknown>, rules: PropertyRules): boolean {
   const { property, freeForm, nested } = rules;
   const value = instance[property];
   if (freeForm) return value === undefined || freeForm.isValid(value);
@@ -76,7 +76,7 @@ function keeps(instance: Record<string, unknown>, rules: PropertyRules): boolean
   for (const condition of rules.conditions) applies &&= condition(instance, value);
   if (applies) for (const check of rules.checks) if (!passes(check, instance, property, value)) return false;
   if (typeof value !== 'object' || value === null) return !applies || !nested || value === undefined;
-  if (!applies || !nested) return false; // a value that would be copied
+  if (!applies || !nested) return false; // class-transformer would copy this value
   const admitted = Array.isArray(value) ? admitAll(nested, value) : nested.admit(value);
   instance[property] = admitted;
   return admitted !== undefined;
@@ -121,7 +121,7 @@ function read(dto: Dto): DtoRules | undefined {
     const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
     const checks = custom.flatMap((metadata) => checksOf(dto, metadata));
     const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
-    const isTyped = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isKeptAsItIs(dto, property);
+    const isTyped = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isUnchanged(dto, property);
     const isFollowed = isTyped && !isTransformed(dto, property);
     if (!isKnown || checks.includes(undefined) || !isFollowed) return undefined;
     rules.push({
@@ -146,13 +146,13 @@ function checksOf(dto: Dto, { constraintCls, constraints, each }: ValidationMeta
     );
 }
 
-/** Whether it has a `@Transform`: nobody can tell which values that leaves as they are. */
+/** Whether it has a `@Transform`, whose effect cannot be known in advance. */
 function isTransformed(dto: Dto, property: string): boolean {
   const { PLAIN_TO_CLASS } = TransformationType;
   return defaultMetadataStorage.findTransformMetadatas(dto, property, PLAIN_TO_CLASS).length > 0;
 }
 
-/** What class-transformer makes of an example: `@Type`, `@Expose` and `@Exclude` have many options, and all show here. */
+/** What class-transformer makes of an example: shows the effect of `@Type`, `@Expose`, `@Exclude` and their options. */
 function transformed(dto: Dto, property: string, example: unknown): unknown {
   return plainToInstance(dto, { [property]: example })[property];
 }
@@ -163,6 +163,6 @@ function nestedTypeOf(dto: Dto, property: string): unknown {
   return type === Object ? undefined : type;
 }
 
-function isKeptAsItIs(dto: Dto, property: string): boolean {
+function isUnchanged(dto: Dto, property: string): boolean {
   return ['a', 1, true].every((example) => transformed(dto, property, example) === example);
 }

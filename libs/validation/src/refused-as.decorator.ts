@@ -1,16 +1,16 @@
 import { Reflector } from '@nestjs/core';
 import type { ErrorCode } from '@platform/errors';
 
-/** How a request is refused that does not fit what its route asks for. */
+/** The error for a request that does not match its route's DTO. */
 export interface Refusal {
   readonly code: ErrorCode;
   readonly message: string;
 }
 
-/** Says on a DTO how a request that does not fit it is refused; `VALIDATION_FAILED` without it. */
+/** Sets the error for requests that do not match a DTO. The default is `VALIDATION_FAILED`. */
 export const RefusedAs = Reflector.createDecorator<Refusal>();
 
-/** The refusal that a DTO class names. */
+/** The error set on a DTO class, or the default. */
 export function refusalOf(dto: object | undefined): Refusal {
   const refusal = dto && (Reflect.getMetadata(RefusedAs.KEY, dto) as Refusal | undefined);
   return refusal ?? { code: 'VALIDATION_FAILED', message: 'Invalid request' };

@@ -4,7 +4,7 @@ import { DtoRules } from './dto-rules';
 import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
 
-/** Bounds of what is validated at all; every DTO asks for less. */
+/** Larger requests are not validated at all; every DTO asks for less. */
 const MAX_DEPTH = 16;
 const MAX_LIST_LENGTH = 1_000;
 const MAX_VALUES = 5_000;
@@ -15,7 +15,7 @@ class InvalidRequest extends Error {
   }
 }
 
-/** Validates bodies and queries against their DTO; refuses unknown fields; names each fault by its path. */
+/** Validates bodies and queries against their DTO, refuses unknown fields, and names each fault by its path. */
 @Injectable()
 export class RequestValidationPipe extends ValidationPipe {
   constructor() {
@@ -32,7 +32,7 @@ export class RequestValidationPipe extends ValidationPipe {
     if (!this.toValidate(metadata)) return value;
     const admitted = DtoRules.of(metadata.metatype)?.admit(value);
     if (admitted) return admitted;
-    const { ruled, freeForm, details, isExcessive } = takeApart(value ?? {}, metadata.metatype);
+    const { ruled, freeForm, details, isExcessive } = separateFreeForm(value ?? {}, metadata.metatype);
     const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
     if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);
     const { code, message } = refusalOf(metadata.metatype);
@@ -50,8 +50,8 @@ export class RequestValidationPipe extends ValidationPipe {
   }
 }
 
-/** Separates the properties that class-validator knows from the free-form ones, whose faults are found here. */
-function takeApart(value: unknown, dto: object | undefined) {
+/** Separates the free-form properties, which are validated here, from those that class-validator validates. */
+function separateFreeForm(value: unknown, dto: object | undefined) {
   const freeForm: Record<string, unknown> = {};
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { ruled: {}, freeForm, details: [{ field: '', message: 'must be a JSON object' }], isExcessive: true };
@@ -64,20 +64,20 @@ function takeApart(value: unknown, dto: object | undefined) {
     freeForm[property] = ruled[property];
     delete ruled[property];
   }
-  const { details, isExcessive } = survey(ruled);
+  const { details, isExcessive } = checkStructure(ruled);
   return { ruled, freeForm, details: [...faults, ...details], isExcessive };
 }
 
-/** What objects have without being given it, and what Nest's pipe takes away before it looks for unknown fields. */
+/** Inherited properties of objects, and what Nest's pipe strips before it looks for unknown fields. */
 const isReserved = (name: string) => name in Object.prototype || name === 'prototype';
 
 /**
- * Looks a request over before class-validator does, which would take seconds for a body of many thousand values.
- * Finds also fields with reserved names (`__proto__`, `toString`): they are unknown fields as others are, but
- * class-transformer drops some of them without a word and class-validator takes others for known.
- * @returns `isExcessive` when the request is beyond what any DTO asks for and must not be looked at further
+ * Checks a request's size and names before class-validator, which would take seconds for a body of many thousand
+ * values. Fields with reserved names (`__proto__`, `toString`) are refused as unknown here, because class-transformer
+ * drops some of them silently and class-validator treats others as known.
+ * @returns `isExcessive` if the request exceeds the bounds and must not be processed further
  */
-function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean } {
+function checkStructure(request: object): { details: ErrorDetail[]; isExcessive: boolean } {
   const details: ErrorDetail[] = [];
   let values = 0;
   const visit = (value: unknown, field: string, depth: number): ErrorDetail | undefined => {
@@ -99,7 +99,7 @@ function survey(request: object): { details: ErrorDetail[]; isExcessive: boolean
   return excess ? { details: [excess], isExcessive: true } : { details, isExcessive: false };
 }
 
-/** Where one of these is broken, the bounds of a value of that type are of no help. */
+/** If one of these fails, the other faults of the value do not help. */
 const TYPE_CONSTRAINTS = ['isString', 'isInt', 'isArray', 'isObject'];
 
 function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {
@@ -110,7 +110,7 @@ function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {
   return [...messages, ...(error.children ?? []).flatMap((child) => toDetails(child, field))];
 }
 
-/** Paths are written as in the guide: `items[0].sku`. */
+/** Joins a path in the guide's notation: `items[0].sku`. */
 function join(parent: string, name: string): string {
   if (parent === '') return name;
   return /^\d+$/.test(name) ? `${parent}[${name}]` : `${parent}.${name}`;

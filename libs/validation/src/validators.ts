@@ -1,8 +1,8 @@
 import { ValidateBy, ValidateIf, type ValidationArguments, type ValidationOptions } from 'class-validator';
 
 /**
- * A decorator for class-validator from one function.
- * @param message follows the name of the property, as in `currency must be …`
+ * Makes a class-validator decorator of a function.
+ * @param message appended to the property's name, as in `currency must be …`
  */
 export const validator = (name: string, message: string, validate: (value: unknown, object: object) => boolean) => {
   return (options?: ValidationOptions) =>
@@ -18,23 +18,25 @@ export const validator = (name: string, message: string, validate: (value: unkno
     );
 };
 
-/** Optional means absent: `null` is a value, and not one of the type asked for. */
+/** Optional means absent: `null` is a value, and one of the wrong type. */
 export const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
 
-/** PostgreSQL keeps no NUL, and UTF-8 has no lone surrogates. */
+/** PostgreSQL text cannot contain NUL, and UTF-8 cannot encode lone surrogates. */
 export const isStorable = (text: string) => !text.includes('\0') && text.isWellFormed();
 
-/** @returns what is wrong with a text of 1 to `max` Unicode code points, as `maxLength` of JSON Schema counts */
+/**
+ * @returns the fault of a text that must have 1 to `max` code points, as JSON Schema counts; undefined if there is none
+ */
 function faultOfText(value: unknown, max: number): string | undefined {
   if (typeof value !== 'string') return 'must be a string';
   if (value === '') return 'should not be empty';
-  // A code point has one or two of JavaScript's characters. The MaxLength of class-validator leaves variation selectors out.
+  // A code point is one or two UTF-16 code units. class-validator's MaxLength does not count variation selectors.
   if (value.length > max && (value.length > 2 * max || [...value].length > max))
     return `must be shorter than or equal to ${max} characters`;
   return isStorable(value) ? undefined : 'must not contain NUL or lone surrogates';
 }
 
-/** A text of 1 to `max` characters that the database can keep. */
+/** A text of 1 to `max` code points that the database can store. */
 export const IsText = (max: number) =>
   ValidateBy({
     name: 'isText',
@@ -46,11 +48,11 @@ export const IsText = (max: number) =>
 
 const TIMESTAMP = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/i;
 
-/** An instant as RFC 3339 writes it, on a day that the calendar has. */
+/** An RFC 3339 timestamp whose date exists. */
 export const IsTimestamp = validator('isTimestamp', 'must be an RFC 3339 timestamp', (value) => {
   const day = typeof value === 'string' ? TIMESTAMP.exec(value)?.[1] : undefined;
   if (day === undefined) return false;
   const date = new Date(`${day}T00:00:00Z`);
-  // JavaScript takes 30 February for 2 March.
+  // JavaScript parses 30 February as 2 March.
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
 });
