@@ -4,7 +4,7 @@ import { type Config, loadConfig } from '@platform/config';
 import {
   DeadLetterBox,
   deadLetterTopicOf,
-  elsewhere,
+  fullMessageLocation,
   headerText,
   type Letter,
   oneLine,
@@ -136,7 +136,7 @@ function print(letter: Letter): void {
     // A header may come more than once.
     for (const each of [values].flat()) console.log(`${oneLine(name)}: ${oneLine(toText(Buffer.from(each ?? '')))}`);
   }
-  const place = elsewhere(letter);
+  const place = fullMessageLocation(letter);
   if (place !== undefined) console.log(`\nthe message is not here, but in ${place}`);
   else console.log(value ? `\nvalue, ${value.length} bytes:\n${indented(value)}` : '\nno value');
 }

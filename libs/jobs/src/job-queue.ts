@@ -6,44 +6,44 @@ interface Connection {
   query(text: string, values: unknown[]): Promise<unknown>;
 }
 
-/** Of the request, event or job in which a job was enqueued. */
+/** The request id and trace of the request, event or job that enqueued a job. */
 export interface JobOrigin {
   readonly requestId?: string;
   readonly traceparent?: string;
 }
 
-/** JSON. Two names in it are the queue's own. */
+/** JSON. `origin` and `failures` are reserved for the queue. */
 export type JobPayload = Readonly<Record<string, unknown>> & { readonly origin?: never; readonly failures?: never };
 
 export interface NewJob {
   readonly payload: JobPayload;
-  /** Of the work that enqueues it, whose trace it continues. */
+  /** Context of the work that enqueues the job. The job continues its trace. */
   readonly context: RequestContext | undefined;
 }
 
-/** Jobs are given up by the code that runs them, never by their number of runs; this is the most that a job can have. */
+/** The most that Graphile Worker allows: only a job's own code gives it up, never the number of its runs. */
 const MAX_ATTEMPTS = 32_767;
 
 /**
- * Puts jobs into the queue, which is a table of the same database: a job exists if and only if `tx` commits.
+ * Enqueues jobs. The queue is a table in the same database: a job exists if and only if `tx` commits.
  *
- * Jobs have no keys by which one would take the place of another: the other may be running, in a process that has lost its
- * connection and does not know that it counts as dead, and then both would be gone. Enqueue one too many rather than one
- * too few; a job's handler must bear to be run twice anyway.
+ * Jobs have no unique keys by which a new job could replace a queued one. The old one may be running in a process that
+ * lost its connection and does not know that it counts as dead, and then both would be gone. Rather enqueue one too
+ * many than one too few: handlers must tolerate being run twice anyway.
  */
 @Injectable()
 export class JobQueue {
   /**
-   * The job continues the trace of the work under way.
-   * @param delayMs how long to wait before it is run, in milliseconds
+   * The job continues the trace of the current work.
+   * @param delayMs minimum delay before it runs, in milliseconds
    */
   async enqueue(tx: Transaction | DirectConnection, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
     await addPayload(tx, task, toPayload({ payload, context: currentContext() }), delayMs);
   }
 
   /**
-   * For a job that has to be run again: the next run's span is a sibling of this run's, not its child, so that a day of
-   * retries does not nest a thousand levels deep.
+   * Enqueues the current job for another run. That run's span is a sibling of this run's, not its child: otherwise a
+   * day of retries would nest a thousand levels deep.
    */
   async enqueueAgain(
     tx: Transaction | DirectConnection,
@@ -59,8 +59,8 @@ export class JobQueue {
 }
 
 /**
- * @param payload JSON with all that belongs to it, the origin too
- * @param delayMs by the database's clock, by which jobs are due
+ * @param payload JSON, including `origin`
+ * @param delayMs by the database's clock, which decides when jobs are due
  */
 export async function addPayload(tx: Connection, task: string, payload: string, delayMs: number): Promise<void> {
   await tx.query(
@@ -71,9 +71,9 @@ export async function addPayload(tx: Connection, task: string, payload: string, 
 }
 
 /**
- * SQL, a `SELECT`, that enqueues many jobs within a statement that does something else too. Each call of Graphile Worker's
- * functions is planned anew, which takes PostgreSQL as long as thirty jobs do.
- * @param first number of the first of the parameters that {@link jobValues} gives
+ * A `SELECT` that enqueues many jobs, for use within a larger statement. Each call of a Graphile Worker function is
+ * planned anew, which takes PostgreSQL as long as thirty jobs do.
+ * @param first number of the first of its parameters, which {@link jobValues} gives
  */
 export function jobInsertAll(first: number): string {
   return `SELECT FROM graphile_worker.add_jobs(ARRAY(

@@ -10,10 +10,10 @@ const oldestAge = makeGaugeProvider({
   help: 'For how long the oldest job that is due has waited',
 });
 
-/** For what enqueues jobs, as routes do. */
+/** For code that enqueues jobs, such as routes. */
 @Module({ providers: [JobQueue], exports: [JobQueue] })
 export class JobQueueModule {}
 
-/** For workers: what imports this may run jobs too. */
+/** For workers: lets the importing module register job handlers. */
 @Module({ imports: [JobQueueModule], providers: [JobRunner, runs, oldestAge], exports: [JobQueueModule, JobRunner] })
 export class JobsModule {}

@@ -4,11 +4,11 @@ import type { Admin } from 'kafkajs';
 import { quietKafka } from './kafka-options';
 import { deadLetterTopicOf } from './topics';
 
-/** Long enough that somebody looks: what was not replayed by then is gone. */
+/** Long enough for somebody to look. Letters that were not replayed by then are lost. */
 const DEAD_LETTER_RETENTION_MS = 30 * 24 * 3_600_000;
 /**
- * Twice the broker's default. A letter is its message and some headers more, so that one which just fits into its own topic
- * fits here too. What came compressed is larger by itself, and a letter that is too large is kept without its message.
+ * Twice the broker's default: a letter is a message with some more headers, and has to fit if its message fitted. A
+ * message that was compressed may be larger still; a letter that is too large is kept without its message.
  */
 const DEAD_LETTER_BYTES = 2 * 1_048_588;
 const READY_WITHIN_MS = 10_000;
@@ -16,13 +16,13 @@ const READY_WITHIN_MS = 10_000;
 interface TopicLayout {
   /** Fixed for the life of the topic: adding partitions later would move keys and so break the order of events. */
   readonly partitions: number;
-  /** -1 is the broker's own default. */
+  /** -1 for the broker's default. */
   readonly replicationFactor: number;
 }
 
 /**
- * Creates a topic that the service publishes to, and that of its dead letters, where they do not stand yet.
- * @returns partitions of each topic as it stands afterwards, by its name
+ * Creates a topic and its dead letter topic, unless they exist.
+ * @returns number of partitions of each, by topic name, as they are afterwards
  */
 export async function createTopics(
   kafka: NonNullable<Config['kafka']>,
@@ -30,7 +30,7 @@ export async function createTopics(
   { partitions, replicationFactor }: TopicLayout,
 ): Promise<Map<string, number>> {
   const layout = { numPartitions: partitions, replicationFactor };
-  // Else a broker can be told to compress all that it takes, with what kafkajs cannot read.
+  // Otherwise a broker may be configured to recompress everything with a codec that kafkajs cannot read.
   const asItCame = { name: 'compression.type', value: 'producer' };
   const topics = [
     { topic, ...layout, configEntries: [asItCame] },
@@ -58,9 +58,9 @@ export async function createTopics(
 }
 
 /**
- * Brokers take up a new topic a moment after the controller made it. kafkajs waits for leaders to be named, but not until
- * they serve, and it takes a broker that does not know the topic at all for an error.
- * @returns partitions of the topic
+ * Waits until the brokers serve a new topic, which is a moment after the controller created it. kafkajs only waits
+ * until leaders are elected, and fails if a broker does not know the topic yet.
+ * @returns number of partitions
  */
 async function untilReady(admin: Admin, topic: string): Promise<number> {
   for (const deadline = performance.now() + READY_WITHIN_MS; ; await delay(100)) {

@@ -8,7 +8,7 @@ import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 const ANSWERS_WITHIN_MS = 8_000;
 const MAX_SILENCE_MS = 10_000;
 const LOOK_AGAIN_MS = 50;
-/** Of a Date. */
+/** The latest time that a `Date` can represent. */
 const LATEST_MS = 8.64e15;
 
 /** A record of a dead letter topic that is not a marker. It is open until it is replayed, dropped or rewritten. */
@@ -20,34 +20,34 @@ export interface Letter {
   readonly time: Date;
   readonly key: Buffer | null;
   readonly value: Buffer | null;
-  /** With what was added to them, `dlq-…`. Whoever else writes to the topic may have left that out. */
+  /** Including the `dlq-…` headers, unless the letter was written by somebody else. */
   readonly headers: IHeaders;
   /** The topic that its message came from. */
   readonly origin: string | undefined;
 }
 
 interface Partition {
-  /** Where it begins: what was before is deleted. */
+  /** Its first offset: earlier records are deleted. */
   readonly low: bigint;
-  /** The first offset that was not read. */
+  /** The offset after the last record that was read. */
   end: bigint;
-  /** Offsets of the open letters, in their order. */
+  /** Offsets of the open letters, ascending. */
   readonly open: Set<bigint>;
 }
 
 /**
- * What is in a dead letter topic. A topic cannot delete one record, so a letter is resolved by a marker: a record that
- * names it. Markers stand in the partition of their letter and behind it, so that retention never takes one and leaves
- * its letter, which would be open again.
+ * The content of a dead letter topic. Kafka cannot delete a single record, so a letter is resolved by a marker, a
+ * record that names it. The marker is written to the letter's partition, after it: so retention never deletes a marker
+ * before its letter, which would be open again.
  *
- * Of letters only their offsets are kept, however many there are: what else is to be done with them reads them anew.
+ * Only the offsets of letters are kept in memory, however many there are. Everything else reads the letters again.
  */
 export class DeadLetterBox {
   private readonly partitions = new Map<number, Partition>();
   private readonly admin: Admin;
   private readonly producer: Producer;
 
-  /** @param groupPrefix of the consumer groups that read the topic, each of them once */
+  /** @param groupPrefix of the ids of the consumer groups: each read uses a new one */
   private constructor(
     private readonly topic: string,
     private readonly kafka: Kafka,
@@ -58,9 +58,9 @@ export class DeadLetterBox {
   }
 
   /**
-   * Reads the topic as it stands.
-   * @param look is shown each letter, open or resolved, those of each partition in the order in which they were written
-   * @throws {Error} one line, when Kafka is away, the topic does not exist or cannot be read to its end
+   * Reads the whole topic.
+   * @param look called with each letter, open or resolved, in the order of each partition
+   * @throws {Error} with a one-line message, if Kafka is unavailable or the topic is missing or not readable to its end
    */
   static async open(
     settings: NonNullable<Config['kafka']>,
@@ -73,24 +73,25 @@ export class DeadLetterBox {
       await box.readAll(look);
       return box;
     } catch (error) {
-      // Not waited for: kafkajs says goodbye to a broker, and one that is silent lets it wait.
+      // Not awaited: kafkajs takes leave of the brokers, and would wait for one that does not answer.
       box.close().catch(() => undefined);
       throw error;
     }
   }
 
-  /** Ids of the open letters: those of each partition, and so those of each key, in the order in which they were written. */
+  /** Ids of the open letters, in the order of each partition, and so of each key. */
   get ids(): string[] {
     return [...this.partitions].flatMap(([partition, { open }]) => [...open].map((offset) => `${partition}:${offset}`));
   }
 
   /**
-   * Reads letters again and hands out one after the other, in the same order.
-   * @throws {Error} what `handle` throws first; when letters are no longer there; or as {@link open}
+   * Reads letters again and passes them to `handle` one after the other.
+   * @param ids in the order of {@link ids}
+   * @throws {Error} the first that `handle` throws, if a letter no longer exists, or as {@link open}
    */
   async each(ids: readonly string[], handle: (letter: Letter) => Promise<void>): Promise<void> {
     const left = new Set(ids);
-    const ends = new Map(ids.map(positionOf).map(({ partition, offset }) => [partition, offset + 1n])); // the last of each
+    const ends = new Map(ids.map(positionOf).map(({ partition, offset }) => [partition, offset + 1n])); // the last of each partition
     await this.read(ends, async (partition, message) => {
       const id = `${partition}:${message.offset}`;
       if (left.delete(id)) await handle(toLetter(partition, message));
@@ -98,7 +99,7 @@ export class DeadLetterBox {
     if (left.size > 0) throw new Error(`${[...left].join(', ')} is no longer in ${this.topic}`);
   }
 
-  /** Publishes the message to its origin again, as it was, and resolves the letter when it has arrived there. */
+  /** Publishes the original message to its topic again, and resolves the letter once Kafka has acknowledged it. */
   async replay(letter: Letter): Promise<void> {
     const obstacle = replayObstacle(letter);
     if (obstacle !== undefined) throw new Error(`${letter.id} ${obstacle}`);
@@ -116,12 +117,12 @@ export class DeadLetterBox {
   }
 
   /**
-   * Writes letters anew that are to say something else, and deletes for good what they said, and what is resolved. All open
-   * letters of such a partition are written anew, in their order, because only its beginning can be deleted. Two that do
-   * this at once undo each other's work: the caller sees to it that there is one.
-   * @param partitions where there is something to change, or something resolved that is to be deleted
-   * @param change what the value is to be; undefined leaves it, null takes the letter away
-   * @returns how many were changed
+   * Changes letters, and deletes their old content and all resolved letters for good. Only the beginning of a partition
+   * can be deleted, so all open letters of such a partition are written again, in their order. Two concurrent rewrites
+   * would undo each other's work: the caller has to prevent that.
+   * @param partitions those with something to change, or with something resolved that is to be deleted
+   * @param change returns the new value; undefined keeps the letter as it is, null removes it
+   * @returns how many letters were changed
    */
   async rewrite(
     partitions: ReadonlySet<number>,
@@ -139,7 +140,7 @@ export class DeadLetterBox {
     return changed;
   }
 
-  /** Deletes for good what is resolved, up to the first open letter of each partition. */
+  /** Deletes the resolved letters of each partition for good, up to its first open letter. */
   async deleteResolved(): Promise<void> {
     const ends = [...this.partitions].flatMap(([partition, { low, end, open }]) => {
       const [first] = open;
@@ -187,8 +188,8 @@ export class DeadLetterBox {
   }
 
   /**
-   * @param ends of each partition that is to be read, where to stop
-   * @param take is given each record once, and some behind the ends
+   * @param ends where to stop in each partition (exclusive); other partitions are not read
+   * @param take called once for each record, and for some after the ends
    */
   private async read(
     ends: ReadonlyMap<number, bigint>,
@@ -200,18 +201,18 @@ export class DeadLetterBox {
     const consumer = this.kafka.consumer({
       groupId,
       allowAutoTopicCreation: false,
-      maxWaitTimeInMs: 100, // it cannot be stopped while it waits
-      retry: { retries: 8 }, // a broker's first group waits for the topic of the groups' offsets
+      maxWaitTimeInMs: 100, // a consumer that waits for records cannot be stopped
+      retry: { retries: 8 }, // a new cluster creates its topic of offsets with its first group
     });
     const next = new Map<number, bigint>();
     let failure: { readonly error: unknown } | undefined;
     let isTaking = false;
     let readAt: number;
     consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
-      // What may pass, for example that the groups' coordinator is just starting, kafkajs tries again by itself.
+      // kafkajs restarts by itself after transient errors, for example while the group coordinator starts.
       if (!restart) failure ??= { error };
     });
-    // Says the last offset also of what never reaches `eachBatch`: the end of a transaction.
+    // Unlike `eachBatch`, this also reports batches of control records only, such as the end of a transaction.
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { partition, lastOffset } }) => {
       readAt = performance.now();
       if (BigInt(lastOffset) + 1n >= (unread.get(partition) ?? 0n)) unread.delete(partition);
@@ -225,7 +226,7 @@ export class DeadLetterBox {
           const { partition, messages } = payload.batch;
           for (const message of messages) {
             const offset = BigInt(message.offset);
-            // A consumer that has to join its group anew begins anew.
+            // A consumer that rejoins its group starts from the beginning.
             if (failure || offset < (next.get(partition) ?? 0n)) continue;
             next.set(partition, offset + 1n);
             isTaking = true;
@@ -246,7 +247,7 @@ export class DeadLetterBox {
           throw new Error(`${this.topic} could not be read to its end: nothing came for ${MAX_SILENCE_MS / 1_000} s`);
         }
         await delay(LOOK_AGAIN_MS);
-        // What we wait for may be deleted by now, and then it never comes.
+        // The records that are awaited may have been deleted meanwhile.
         for (const { partition, low } of await this.admin.fetchTopicOffsets(this.topic)) {
           if (BigInt(low) >= (unread.get(partition) ?? 0n)) unread.delete(partition);
         }
@@ -254,7 +255,7 @@ export class DeadLetterBox {
       if (failure) throw failure.error;
     } finally {
       await consumer.disconnect();
-      await this.admin.deleteGroups([groupId]).catch(() => undefined); // in time the broker does it
+      await this.admin.deleteGroups([groupId]).catch(() => undefined); // if this fails, the broker does it in time
     }
   }
 
@@ -263,7 +264,7 @@ export class DeadLetterBox {
     const message = { partition, key, value, headers, timestamp: String(time.getTime()) };
     const [written] = await this.producer.send({ topic: this.topic, acks: -1, messages: [message] });
     const box = this.partitions.get(partition);
-    if (!box || written?.baseOffset !== String(box.end)) return; // something came in between, as in `resolve`
+    if (!box || written?.baseOffset !== String(box.end)) return; // another record came in between: see `resolve`
     box.open.add(box.end);
     box.end += 1n;
   }
@@ -278,13 +279,13 @@ export class DeadLetterBox {
     const box = this.partitions.get(partition);
     if (!box) return;
     box.open.delete(offset);
-    // Else something came in between that we have not read, and must not delete.
+    // Otherwise another record came in between, which was not read and must not be deleted.
     if (marker?.baseOffset === String(box.end)) box.end += 1n;
   }
 }
 
-/** Where the message stands of a letter that does not hold all of it; undefined when it holds all. */
-export function elsewhere({ headers }: Letter): string | undefined {
+/** Where the whole message is, if the letter does not contain all of it; undefined if it does. */
+export function fullMessageLocation({ headers }: Letter): string | undefined {
   if (headers['dlq-omitted'] === undefined) return undefined;
   const [topic, partition, offset] = ['dlq-topic', 'dlq-partition', 'dlq-offset'].map((name) =>
     oneLine(headerText(headers, name) ?? '-'),
@@ -292,10 +293,10 @@ export function elsewhere({ headers }: Letter): string | undefined {
   return `${topic}, partition ${partition}, offset ${offset}`;
 }
 
-/** What keeps a letter from being replayed; undefined when nothing does. */
+/** Why a letter cannot be replayed; undefined if it can. */
 export function replayObstacle(letter: Letter): string | undefined {
   if (letter.origin === undefined) return 'does not say where it came from (dlq-topic)';
-  const place = elsewhere(letter);
+  const place = fullMessageLocation(letter);
   return place && `was too large to keep: its message is in ${place}`;
 }
 
@@ -303,12 +304,12 @@ function toLetter(partition: number, message: KafkaMessage): Letter {
   const { offset, timestamp, key, value } = message;
   const headers = writableHeaders(message.headers ?? {});
   const origin = headerText(headers, 'dlq-topic');
-  // Kafka takes times that no Date can be.
+  // Kafka accepts timestamps that are out of a Date's range.
   const time = new Date(Math.max(-LATEST_MS, Math.min(LATEST_MS, Number(timestamp))));
   return { id: `${partition}:${offset}`, partition, time, key, value, headers, origin };
 }
 
-/** Of a letter by its id; of what is no id, a position where nothing stands. */
+/** Position of a letter, from its id; for a malformed id, a position that never exists. */
 function positionOf(id: string): { readonly partition: number; readonly offset: bigint } {
   const [, partition = '-1', offset = '-1'] = /^(\d+):(\d+)$/.exec(id) ?? [];
   return { partition: Number(partition), offset: BigInt(offset) };

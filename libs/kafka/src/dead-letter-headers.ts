@@ -1,15 +1,15 @@
 import type { IHeaders } from 'kafkajs';
 import type { DeadLetter } from './dead-letters';
 
-/** What begins so was added by us. A message's own headers have other names. */
+/** Prefix of the headers that we add. Messages have no own headers with it. */
 const PREFIX = 'dlq-';
 
-/** Characters of `dlq-reason`. */
+/** Limit of `dlq-reason`, in UTF-16 code units. */
 export const MAX_REASON_LENGTH = 1_000;
 
 /**
- * Headers of a letter in the dead letter topic: the message's own, and who gave up on what, when and why. Those of an
- * earlier letter, of which the message is a replay, are replaced.
+ * Headers of a letter: those of the message, and who gave up on it, when, why and where it was. If the message is a
+ * replay of an earlier letter, that letter's are replaced.
  */
 export function letterHeaders(letter: DeadLetter, time: Date, longestReason = MAX_REASON_LENGTH): IHeaders {
   return {
@@ -24,13 +24,13 @@ export function letterHeaders(letter: DeadLetter, time: Date, longestReason = MA
   };
 }
 
-/** Headers of a letter that does not hold all of its message: that stands where `dlq-topic` and the next say. */
+/** Headers of a letter without some parts of its message: `dlq-topic` and the next two say where to find them. */
 export function omitting(parts: string, headers: IHeaders): IHeaders {
   const reason = `${headerText(headers, 'dlq-reason')} (too large to keep: ${parts})`;
   return { ...headers, 'dlq-reason': reason, 'dlq-omitted': parts };
 }
 
-/** Headers of the record that says that a letter of the same partition needs nothing more. */
+/** Headers of the marker that resolves a letter of the same partition. */
 export function markerHeaders(
   letterId: string,
   resolution: 'replayed' | 'dropped' | 'rewritten',
@@ -46,8 +46,8 @@ export function originalHeaders(headers: IHeaders): IHeaders {
 }
 
 /**
- * Headers that kafkajs read, as it can write them. One without a value, which it reads as null, gets an empty one. Before
- * one that is named as something every object has, such as `constructor`, it puts that, which is left out.
+ * Makes headers that kafkajs read writable. A null, which it reads if there is no value, becomes empty. For a name that
+ * every object has, such as `constructor`, it adds the inherited property before the values; that is removed.
  */
 export function writableHeaders(headers: IHeaders): IHeaders {
   return Object.fromEntries(
@@ -62,10 +62,10 @@ function isValue(each: unknown): boolean {
   return each === null || typeof each === 'string' || Buffer.isBuffer(each);
 }
 
-/** The text of a header; undefined when it is missing. Where it came more than once, the last counts. */
+/** The text of a header; of its last occurrence if there are several, undefined if there is none. */
 export function headerText(headers: IHeaders, name: string): string | undefined {
   return [headers[name]].flat().at(-1)?.toString();
 }
 
-/** The text without anything that moves the cursor: line ends, and what else a terminal would obey. */
+/** The text on one line, without line breaks and anything else that controls a terminal. */
 export const oneLine = (text: string) => text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim();

@@ -1,5 +1,5 @@
 export { createTopics } from './create-topics';
-export { DeadLetterBox, elsewhere, type Letter, replayObstacle } from './dead-letter-box';
+export { DeadLetterBox, fullMessageLocation, type Letter, replayObstacle } from './dead-letter-box';
 export { DeadLetterGauge } from './dead-letter-gauge';
 export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter, DeadLetters } from './dead-letters';

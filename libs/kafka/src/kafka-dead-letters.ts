@@ -6,14 +6,14 @@ import { type DeadLetter, DeadLetters } from './dead-letters';
 import { isRefusedWith, PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 import { deadLetterTopicOf } from './topics';
 
-/** Characters of the reason, when the letter would be too large with all of it. The log has the whole. */
+/** Length of the reason if the letter would be too large otherwise. The log has all of it. */
 const SHORT_REASON = 40;
 
 const NOTHING = { key: null, value: null, headers: {} };
 
 const TOO_LARGE = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 
-/** Appends dead letters to the dead letter topic of the topic that they came from, under the key that they had. */
+/** Appends each letter to the dead letter topic of its message's topic, under the message's key. */
 export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdown {
   private readonly producer: Producer;
 
@@ -22,13 +22,13 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
     this.producer = quietKafka(kafka).producer(PRODUCER_OPTIONS);
   }
 
-  /** Rejects when Kafka does not take the letter. May be called again while a letter is under way. */
+  /** Rejects if Kafka does not store the letter. Calls may overlap. */
   async send(letter: DeadLetter): Promise<void> {
     const { topic, message } = letter;
     const time = new Date();
     const short = letterHeaders(letter, time, SHORT_REASON);
     const added = letterHeaders({ ...letter, message: NOTHING }, time, SHORT_REASON);
-    // A message that came compressed may be far larger than what the topic takes: then ever less of it is kept.
+    // A message that was compressed may be far larger than the topic's limit: then less and less of it is kept.
     const forms = [
       { ...message, headers: letterHeaders(letter, time) },
       { ...message, headers: short },
@@ -52,7 +52,7 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
   }
 
   private async append(topic: string, message: DeadLetter['message'], time: Date): Promise<void> {
-    // Does nothing while there is a connection.
+    // Has no effect while connected.
     await this.producer.connect();
     await this.producer.send({
       topic: deadLetterTopicOf(topic),

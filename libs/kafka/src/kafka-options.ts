@@ -15,12 +15,12 @@ import {
 } from 'kafkajs';
 
 /**
- * What the records of a batch may be when they are no longer compressed. Zeros shrink to a thousandth and less, so that a
- * batch of 1 MB, which brokers take by default, could fill the memory. Events shrink to a twentieth at best.
+ * Limit of a decompressed batch. Zeros compress to a thousandth and less, so a batch of 1 MB, which brokers accept by
+ * default, could fill the memory. Events compress to a twentieth at best.
  */
 const MAX_BATCH_BYTES = 64 * 1024 * 1024;
 
-// kafkajs itself knows gzip alone, without a limit, and what it cannot read stops every partition.
+// kafkajs has only gzip, without a limit, and a batch that it cannot read stops all partitions.
 for (const [type, compress, decompress] of [
   [CompressionTypes.GZIP, promisify(gzip), promisify(gunzip)],
   [CompressionTypes.ZSTD, promisify(zstdCompress), promisify(zstdDecompress)],
@@ -33,24 +33,24 @@ for (const [type, compress, decompress] of [
 
 const logger = new Logger('kafkajs');
 
-/** As fields, where Nest's own would make them a part of the text. */
+/** As structured fields: Nest's own log creator puts them into the text. */
 function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...fields } }: LogEntry): void {
   const line = { ...fields, namespace };
-  if (level === logLevel.WARN || (level === logLevel.ERROR && isTriedAgain(line, message))) logger.warn(line, message);
+  if (level === logLevel.WARN || (level === logLevel.ERROR && isRetried(line, message))) logger.warn(line, message);
   else if (level === logLevel.ERROR) logger.error(line, message);
   else if (level === logLevel.INFO) logger.log(line, message);
   else logger.debug(line, message);
 }
 
 /**
- * For kafkajs each answer that is not the wished one is an error, as every member of a group gets with every deployment. A
- * connection tells of single requests: who made one tries again, or says what it failed with.
+ * Whether an error that kafkajs logs is not final: it logs every error response, as each member of a group gets at
+ * every deployment. Errors of a connection concern single requests, whose sender retries or reports a failure itself.
  */
-function isTriedAgain(line: { namespace: string; retryTime?: unknown }, message: string): boolean {
+function isRetried(line: { namespace: string; retryTime?: unknown }, message: string): boolean {
   return line.namespace === 'Connection' || line.retryTime !== undefined || message.endsWith('re-joining the group');
 }
 
-/** How every Kafka client of the service connects. Retries little: who calls decides when to try again. */
+/** Connection settings of all Kafka clients of the service. Few retries: the caller decides when to try again. */
 export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
   return {
     clientId: kafka.clientId,
@@ -64,20 +64,20 @@ export function kafkaOptions(kafka: NonNullable<Config['kafka']>): KafkaConfig {
   };
 }
 
-/** Kafka for who tells of its failures. */
+/** A Kafka client that logs nothing, for callers who report failures themselves. */
 export function quietKafka(kafka: NonNullable<Config['kafka']>): Kafka {
   return new Kafka({ ...kafkaOptions(kafka), logLevel: logLevel.NOTHING });
 }
 
-/** Messages with one key go to one partition, the same as those of other languages' clients. */
+/** Partitions by key in the same way as other languages' clients. */
 export const PRODUCER_OPTIONS: ProducerConfig = {
   allowAutoTopicCreation: false,
   createPartitioner: Partitioners.DefaultPartitioner,
 };
 
 /**
- * Whether a broker refused with one of these codes, such as `MESSAGE_TOO_LARGE`
- * (https://kafka.apache.org/protocol#protocol_error_codes). kafkajs wraps what it has tried again.
+ * Whether a broker refused with one of these error codes, such as `MESSAGE_TOO_LARGE`
+ * (https://kafka.apache.org/protocol#protocol_error_codes). After retries kafkajs wraps the broker's error.
  */
 export function isRefusedWith(error: unknown, codes: ReadonlySet<string>): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

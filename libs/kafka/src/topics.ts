@@ -1,2 +1,2 @@
-/** Where the consumers of a topic put what they gave up on. */
+/** Name of the dead letter topic of a topic. */
 export const deadLetterTopicOf = (topic: string) => `${topic}.dlq`;

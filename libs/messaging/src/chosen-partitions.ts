@@ -1,11 +1,11 @@
 import { type ICustomPartitioner, Partitioners } from 'kafkajs';
 
 /**
- * The partitions that the producer chose for the send under way; there is one at a time.
+ * Records which partitions the producer chose for the current send. There is one send at a time.
  *
- * kafkajs remembers over its retries which brokers have answered, not which partitions. When a partition moves to a
- * broker that had answered already, the retry leaves it out and the send resolves as if all had arrived. What was chosen
- * must therefore be compared with what was acknowledged.
+ * When kafkajs retries, it remembers which brokers have answered, not which partitions. If a partition moves to a
+ * broker that has answered already, the retry skips the partition and the send resolves as if everything had arrived.
+ * So the chosen partitions have to be compared with the acknowledged ones.
  */
 export class ChosenPartitions {
   private readonly chosen = new Set<number>();
@@ -19,12 +19,12 @@ export class ChosenPartitions {
     };
   };
 
-  /** Before a send. */
+  /** To be called before each send. */
   clear(): void {
     this.chosen.clear();
   }
 
-  /** After a send. @throws {Error} when a partition that was chosen was not acknowledged */
+  /** To be called after each send. @throws {Error} if a chosen partition was not acknowledged */
   assertAcknowledged(acknowledged: readonly { readonly partition: number }[]): void {
     const missing = this.chosen.difference(new Set(acknowledged.map(({ partition }) => partition)));
     if (missing.size > 0) throw new Error(`Kafka acknowledged nothing for the partitions ${[...missing].join(', ')}`);

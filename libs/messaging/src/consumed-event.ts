@@ -1,31 +1,31 @@
 import { newContext, orderIdOf, type RequestContext } from '@platform/request-context';
 import type { IHeaders } from 'kafkajs';
 
-/** An event as its consumer gets it: CloudEvents attributes, and the data as JSON says it. */
+/** An event as its consumer gets it: attributes of CloudEvents, and the data as parsed JSON. */
 export interface ConsumedEvent {
   /** The same on every redelivery. */
   readonly id: string;
   readonly type: string;
-  /** What it is about, for example an order's id. */
+  /** The id of the thing that it is about, for example an order. */
   readonly subject: string;
   readonly data: unknown;
-  /** In which it is consumed. */
+  /** The context in which it is consumed. */
   readonly context: RequestContext;
 }
 
-/** A message that can never be handled, whatever is done. */
+/** A message that no retry can make valid. */
 export class MalformedEvent extends Error {
   override readonly name = 'MalformedEvent';
 }
 
-/** A header's text; undefined when it is missing, has no value or came more than once. */
+/** A header's text; undefined if it is missing, empty or repeated. */
 export function textHeader(headers: IHeaders, name: string): string | undefined {
   const value = headers[name] as Buffer | string | (Buffer | string)[] | null | undefined; // kafkajs does give null
   return Array.isArray(value) ? undefined : value?.toString() || undefined;
 }
 
 /**
- * Reads a message in the Kafka protocol binding's binary mode, which `stored-event.ts` writes.
+ * Reads a CloudEvents message in the Kafka binding's binary mode, as `toMessage` writes it.
  * @throws {MalformedEvent}
  */
 export function toConsumedEvent(headers: IHeaders, value: Buffer | null, context: RequestContext): ConsumedEvent {

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { type DeadLetter, DeadLetters } from '@platform/kafka';
 import { EventRefused } from './event-publisher';
 
-/** Without Kafka the outbox keeps the dead letters: the relay parks what is refused, with all that follows it. */
+/** Without Kafka, dead letters stay in the outbox: the relay parks the aggregate of an event that is refused. */
 @Injectable()
 export class DeadLetterParking extends DeadLetters {
   /** @throws {EventRefused} always */

@@ -16,7 +16,7 @@ import { messageSpan } from './message-span';
 const ATTEMPTS = 5;
 const FIRST_BACKOFF_MS = 100;
 
-/** A handler that takes each event by itself, in the event's context. */
+/** Makes an event handler of a function that handles one event, each in its own context. */
 export function oneByOne(handler: (tx: Transaction, event: ConsumedEvent) => Promise<void>): EventHandler {
   return async (tx, events) => {
     for (const event of events) await runInContext(event.context, () => handler(tx, event));
@@ -26,15 +26,15 @@ export function oneByOne(handler: (tx: Transaction, event: ConsumedEvent) => Pro
 type Outcome = 'processed' | 'duplicate' | 'dead_lettered';
 
 /**
- * Takes events from the transport to their handlers, so that each has one effect however often it is delivered: its id
- * goes into the inbox in the transaction of its effect. One that fails for good goes to the dead letters, and those
- * behind it go on.
+ * Passes events to their handlers, so that each takes effect once however often it is delivered: its id is written to
+ * the inbox in the transaction of its effect. An event that fails permanently becomes a dead letter, and later events
+ * go on.
  */
 @Injectable()
 export class EventConsumer {
   private readonly logger = new Logger(EventConsumer.name);
-  /** By delivery: who was given it. */
-  private readonly givenTo = new WeakMap<KafkaContext, Set<string>>();
+  /** Names of the consumers that were given each delivery. */
+  private readonly deliveredTo = new WeakMap<KafkaContext, Set<string>>();
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -45,24 +45,24 @@ export class EventConsumer {
   ) {}
 
   /**
-   * To be called by an `@OnEvents` handler, with the context that it got. Types that have no handler are passed over.
-   * @param consumer who consumes: events are noted, and dead letters marked, with this name, which nobody else may have
-   * @throws what keeps the event from being dealt with at all, for example a database that is away; it is then delivered
+   * To be called by an `@OnEvents` handler, with the context that it got. Event types without a handler are ignored.
+   * @param consumer unique name of the consumer, recorded in the inbox and in dead letters
+   * @throws the error that kept the event from being processed, such as an unavailable database; it is then delivered
    *   again
    */
   async consume(consumer: string, context: KafkaContext, handlers: EventHandlers): Promise<void> {
     const { headers = {}, value } = context.getMessage();
     const type = textHeader(headers, 'ce_type');
-    // Whoever publishes can name types as it likes; a label must not.
+    // Metric labels must be bounded: other publishers can choose any type.
     const label = type !== undefined && Object.hasOwn(handlers, type) ? type : 'other';
     if (type !== undefined && label === 'other') {
       this.consumed.inc({ type: label, outcome: 'ignored' });
       return;
     }
-    const names = this.givenTo.get(context) ?? new Set();
-    // Else the second would take the event for one that it has had.
+    const names = this.deliveredTo.get(context) ?? new Set();
+    // Otherwise the second consumer would take the event for a duplicate.
     if (names.has(consumer)) throw new Error(`Two consumers of ${context.getTopic()} are named ${consumer}`);
-    this.givenTo.set(context, names.add(consumer));
+    this.deliveredTo.set(context, names.add(consumer));
     const start = performance.now();
     const own = contextOf(headers);
     const read = () => toConsumedEvent(headers, value, own);
@@ -107,18 +107,18 @@ export class EventConsumer {
         if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt
         if (attempts < ATTEMPTS && !isFinal(error)) {
           this.logger.warn({ err: error, consumer, attempts }, 'An event failed; it is tried again');
-          // It rejects when the group gives the partition to another: the event is no longer ours to try.
+          // Rejects if the partition was reassigned: then the event is no longer ours to process.
           await context.getHeartbeat()?.();
           await delay(FIRST_BACKOFF_MS * 2 ** attempts * Math.random());
           continue;
         }
-        await this.bury(consumer, context, error, attempts);
+        await this.giveUp(consumer, context, error, attempts);
         return 'dead_lettered';
       }
     }
   }
 
-  private async bury(consumer: string, context: KafkaContext, error: unknown, attempts: number): Promise<void> {
+  private async giveUp(consumer: string, context: KafkaContext, error: unknown, attempts: number): Promise<void> {
     const { key, value, headers = {}, offset } = context.getMessage();
     const reason = error instanceof Error ? error.message : String(error);
     const origin = { topic: context.getTopic(), partition: context.getPartition(), offset };
@@ -128,7 +128,7 @@ export class EventConsumer {
   }
 }
 
-/** What no further attempt mends: PostgreSQL's data exceptions and violated constraints (SQLSTATE classes 22 and 23). */
+/** What no retry can fix: malformed events, data exceptions and violated constraints (SQLSTATE classes 22 and 23). */
 function isFinal(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return error instanceof MalformedEvent || (typeof code === 'string' && /^2[23]/.test(code));

@@ -1,18 +1,18 @@
 import type { StoredEvent } from './stored-event';
 
-/** Where the relay takes events to: Kafka, or the consumers in the same process. */
+/** The destination of the outbox relay: Kafka, or the consumers in the same process. */
 export abstract class EventPublisher {
-  /** Rejects while nothing can be published. */
+  /** Rejects while the destination is unavailable. */
   abstract connect(): Promise<void>;
 
   /**
-   * Resolves when every event has arrived for good, in the order given. After a rejection some may have arrived.
-   * @throws {EventRefused} when one of them will never be taken
+   * Resolves once all events are stored at the destination, in the order given. After a rejection some may be.
+   * @throws {EventRefused} if the destination will never accept one of them
    */
   abstract publish(events: readonly StoredEvent[]): Promise<void>;
 }
 
-/** An event that the destination refuses whatever is done, for example because it is too large. */
+/** An event that the destination refuses permanently, for example because it is too large. */
 export class EventRefused extends Error {
   override readonly name = 'EventRefused';
 }

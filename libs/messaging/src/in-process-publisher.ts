@@ -4,7 +4,7 @@ import { InProcessServer } from './in-process-server';
 import { type StoredEvent, toMessage } from './stored-event';
 import { TOPIC } from './topic';
 
-/** Aggregates whose events are handled at once: this many can share a transaction. */
+/** Number of aggregates whose events are handled concurrently, and so can share a transaction. */
 const CONCURRENT_AGGREGATES = 50;
 
 @Injectable()

@@ -3,8 +3,8 @@ import { lastValueFrom } from 'rxjs';
 import type { toMessage } from './stored-event';
 
 /**
- * A transport without a wire, for running without Kafka: the relay hands each event straight to the handlers
- * (`@OnEvents`) in the same process, with the arguments that they get from Kafka, and waits for them.
+ * An in-memory transport for running without Kafka: the relay passes each event directly to the `@OnEvents` handlers in
+ * the same process, with the arguments that they get from Kafka, and waits for them.
  */
 export class InProcessServer extends Server implements CustomTransportStrategy {
   override readonly transportId = Symbol('in-process');
@@ -23,7 +23,7 @@ export class InProcessServer extends Server implements CustomTransportStrategy {
     throw new Error('The in-process transport has no client underneath');
   }
 
-  /** Resolves when all handlers of the topic have. Rejects when one does. */
+  /** Resolves once all handlers of the topic have. Rejects if one does. */
   async deliver(topic: string, { key, value, headers }: ReturnType<typeof toMessage>): Promise<void> {
     const handler = this.getHandlerByPattern(topic);
     if (!handler) return;

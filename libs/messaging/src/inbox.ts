@@ -2,10 +2,10 @@ import { Injectable } from '@nestjs/common';
 import { Batcher, Database, type Transaction } from '@platform/database';
 import type { ConsumedEvent } from './consumed-event';
 
-/** What events of one type cause that came together, within the transaction in which they are noted. */
+/** Handles events of one type that arrived together, within the transaction in which they are recorded. */
 export type EventHandler = (tx: Transaction, events: readonly ConsumedEvent[]) => Promise<void>;
 
-/** By the type of the events. */
+/** Handlers by event type. */
 export type EventHandlers = Readonly<Record<string, EventHandler>>;
 
 interface Consumption {
@@ -15,9 +15,8 @@ interface Consumption {
 }
 
 /**
- * Notes which events were consumed. Events that one consumer is given together share a transaction, and with it the round
- * trips and the wait for the disk. When one of them fails, each gets a transaction of its own, so that none suffers from
- * another.
+ * Records which events were consumed. Concurrent events of a consumer share a transaction, and with it the round trips
+ * and the flush to disk. If one of them fails, each gets its own transaction, so that none suffers from another.
  */
 @Injectable()
 export class Inbox {
@@ -26,11 +25,11 @@ export class Inbox {
   constructor(private readonly database: Database) {}
 
   /**
-   * Has the effect of an event and notes its id, both or neither.
-   * @param handlers may be called again after they failed, or after another event did: they must do nothing outside of
-   *   `tx` that cannot be done twice
-   * @param options.alone for an event that has failed before, and would fail the others of its transaction again
-   * @returns false when the consumer had the event before: then there is no effect
+   * Runs the handler of an event and records the event's id, atomically.
+   * @param handlers may be called again, after they or another event failed: their effects outside of `tx` must be
+   *   repeatable
+   * @param options.alone for an event that failed before: it would make the others in its transaction fail too
+   * @returns false if the consumer has processed the event before; the handler is not called then
    */
   once(
     consumer: string,
@@ -60,14 +59,14 @@ async function applyEffects(
   consumptions: readonly Consumption[],
 ): Promise<boolean[]> {
   const noted = await tx.query<{ event_id: string }[]>(
-    // In one order: two processes that have the same events for a while would else lock each other out.
+    // Sorted: two processes that have the same events for a while would deadlock otherwise.
     `INSERT INTO inbox (consumer, event_id)
      SELECT $1, * FROM unnest($2::text[]) ORDER BY 2
      ON CONFLICT DO NOTHING RETURNING event_id`,
     [consumer, consumptions.map(({ event }) => event.id)],
   );
   const left = new Set(noted.map(({ event_id }) => event_id));
-  // An event may come twice at once.
+  // The same event may be in the batch twice.
   const areFirst = consumptions.map(({ event }) => left.delete(event.id));
   const first = consumptions.filter((_, index) => areFirst[index]);
   for (const group of Map.groupBy(first, ({ event }) => event.type).values()) {

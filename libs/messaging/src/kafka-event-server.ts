@@ -7,44 +7,44 @@ import { kafkaOptions } from '@platform/kafka';
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { Gauge } from 'prom-client';
 
-/** A worker that died keeps its partitions for this long. The least that brokers allow by default is 6 s. */
+/** For this long the partitions of a worker that died are not consumed. Brokers allow no less than 6 s by default. */
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = SESSION_TIMEOUT_MS / 4;
 /**
- * How long a broker keeps a fetch while there is nothing. Meanwhile kafkajs cannot be stopped and does not hear that others
- * join or leave, by default for 5 s: a worker that ended would not come to leave the group.
+ * How long a broker holds a fetch while there is nothing to read. Meanwhile kafkajs can neither stop nor notice that
+ * the group rebalances. With its default of 5 s a worker could not leave the group in time when it stops.
  */
 const MAX_WAIT_MS = 500;
 const CONCURRENT_PARTITIONS = 4;
-/** Messages of a partition that are handled at once, if their keys differ: this many can share a transaction. */
+/** Messages of a partition with different keys that are handled concurrently, and so can share a transaction. */
 const CONCURRENT_MESSAGES = 50;
 const MAX_BACKOFF_MS = 5_000;
-/** Brokers that freeze refuse nothing: kafkajs takes two minutes to call that a failure. */
+/** Frozen brokers do not refuse connections: kafkajs takes two minutes to report a failure. */
 const MAX_SILENCE_MS = 3 * SESSION_TIMEOUT_MS;
-/** How long the messages under way may take to be finished: they come again to whoever has the partition next. */
+/** How long a stop waits for messages in progress; unfinished ones are delivered to the partition's next owner. */
 const LAST_MESSAGES_MS = 5_000;
 const FAILURE = 'events cannot be consumed at the moment; they wait in Kafka';
 
 /**
- * Nest's Kafka transport, which starts without Kafka, and starts anew whenever its consumer has ended: kafkajs gives up
- * for good after some errors, and a worker that runs and consumes nothing would go unnoticed.
+ * Nest's Kafka transport, except that it starts without Kafka and restarts whenever its consumer ends: after some
+ * errors kafkajs gives up for good, and a worker that runs but consumes nothing would go unnoticed.
  */
 export class KafkaEventServer extends ServerKafka {
   private readonly log = new Logger(KafkaEventServer.name);
   private readonly stop = new AbortController();
-  /** By partition: messages that are dealt with, although one before them is not. At most those of a part of a batch. */
+  /** By partition: messages that were handled after one that was not. Covers only the latest part of a batch. */
   private readonly dealtWith = new Map<string, ReadonlySet<string>>();
-  /** Partitions whose next message could not be handled: to be in the group is not enough then. */
+  /** Partitions whose next message could not be handled: for these, being in the group is not enough to be healthy. */
   private readonly stuck = new Set<string>();
   private crashed: Promise<void> = Promise.resolve();
   private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
-  /** When a broker last answered this consumer. */
+  /** When a broker last answered, by `performance.now()`. */
   private heardAt = -Infinity;
-  /** Since it was last in the group: to be connected is not enough, it may not be let in. */
+  /** Failures since it last joined the group: a consumer that connects may still not be admitted. */
   private failures = 0;
 
-  /** @param oldestAge in seconds, of the oldest event of a partition that waits */
+  /** @param oldestAge age of the oldest waiting event of each partition, in seconds */
   constructor(
     kafka: NonNullable<Config['kafka']>,
     checks: HealthChecks,
@@ -62,7 +62,7 @@ export class KafkaEventServer extends ServerKafka {
         retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
       },
     });
-    // Handlers get the message as it came. Nest's parser would guess at JSON, in headers too, and dead letters must be
+    // Passes messages to handlers unparsed. Nest's parser guesses at JSON, in headers too, and dead letters have to be
     // what was sent.
     this.parser = { parse: (message: object) => ({ headers: {}, ...message }) } as never;
     checks.reported.set('kafka-consumer', async () => {
@@ -84,13 +84,13 @@ export class KafkaEventServer extends ServerKafka {
     await Promise.race([this.running, delay(LAST_MESSAGES_MS, undefined, { ref: false })]);
   }
 
-  /** Topics are plain text. Nest's look-up first takes each for JSON, and pays for an exception with every message. */
+  /** Looks up the plain topic name. Nest first parses it as JSON, which costs an exception for every message. */
   override getHandlerByPattern(pattern: string): MessageHandler | null {
     return this.messageHandlers.get(pattern) ?? null;
   }
 
   override async bindEvents(consumer: Consumer): Promise<void> {
-    // What was published before the group was there is to be dealt with too.
+    // Events published before the group existed are to be processed too.
     await consumer.subscribe({ topics: [...this.messageHandlers.keys()], fromBeginning: true });
     await consumer.run({
       partitionsConsumedConcurrently: CONCURRENT_PARTITIONS,
@@ -99,7 +99,7 @@ export class KafkaEventServer extends ServerKafka {
     });
   }
 
-  /** Messages with the same key are handled one after the other. A message counts as consumed with all before it. */
+  /** Handles messages with the same key in order. Offsets are committed up to the first message that failed. */
   private async handleBatch(payload: EachBatchPayload): Promise<void> {
     const { topic, partition, messages } = payload.batch;
     const place = placeOf(topic, partition);
@@ -108,7 +108,7 @@ export class KafkaEventServer extends ServerKafka {
       const part = messages.slice(start, start + CONCURRENT_MESSAGES);
       this.oldestAge.set({ topic, partition }, (Date.now() - Number(part[0]?.timestamp)) / 1_000);
       const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
-      // It may be what is left of a part that failed. The inbox knows the events of that, but not the dead letters.
+      // The part may be a retry. The inbox would recognise its events, but its dead letters would be written again.
       const handledBefore = this.dealtWith.get(place);
       const handled = new Set<string>();
       const handling = Array.from(ofEachKey, async (ofOne) => {
@@ -120,7 +120,7 @@ export class KafkaEventServer extends ServerKafka {
         }
       });
       const heartbeats = setInterval(() => void payload.heartbeat().catch(() => undefined), HEARTBEAT_MS);
-      // Nothing of this batch may still be under way when it comes again.
+      // When the batch is delivered again, nothing of it may still be in progress.
       await Promise.allSettled(handling).finally(() => clearInterval(heartbeats));
       this.dealtWith.set(place, handled);
       const firstLeft = part.findIndex((message) => !handled.has(identity(message)));
@@ -146,7 +146,7 @@ export class KafkaEventServer extends ServerKafka {
         this.failure = undefined;
         this.failures = 0;
         this.heardAt = performance.now();
-        this.oldestAge.reset(); // others tell of what others have now
+        this.oldestAge.reset(); // other members report their partitions
         const places = Object.entries(memberAssignment).flatMap(([topic, own]) => own.map((n) => placeOf(topic, n)));
         for (const place of this.stuck) if (!places.includes(place)) this.stuck.delete(place);
       });
@@ -186,5 +186,5 @@ export class KafkaEventServer extends ServerKafka {
 
 const placeOf = (topic: string, partition: number) => `${topic}/${partition}`;
 
-/** With the time, because a topic that was made anew counts from 0 again. */
+/** Includes the timestamp, because the offsets of a recreated topic begin at 0 again. */
 const identity = ({ offset, timestamp }: KafkaMessage) => `${offset} ${timestamp}`;

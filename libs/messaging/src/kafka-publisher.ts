@@ -11,7 +11,7 @@ import { TOPIC } from './topic';
 /** Injection token of the Nest Kafka client. */
 export const KAFKA_CLIENT = Symbol('KAFKA_CLIENT');
 
-/** Broker errors that no retry mends. */
+/** Broker errors that no retry can fix. */
 const REFUSALS = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 @Injectable()
@@ -28,7 +28,7 @@ export class KafkaPublisher extends EventPublisher {
     await this.client.connect();
   }
 
-  /** One request at a time: kafkajs numbers an idempotent producer's batches wrongly when sends overlap (kafkajs#598). */
+  /** One request at a time: kafkajs misnumbers an idempotent producer's batches when sends overlap (kafkajs#598). */
   async publish(events: readonly StoredEvent[]): Promise<void> {
     try {
       this.partitions.clear();
@@ -36,8 +36,8 @@ export class KafkaPublisher extends EventPublisher {
       const acknowledged = await lastValueFrom(this.client.emitBatch<RecordMetadata[]>(this.topic, batch));
       this.partitions.assertAcknowledged(acknowledged);
     } catch (error) {
-      // A producer that failed has lost count of its sequence numbers, also those of partitions that took their part:
-      // whatever it sent next would be out of sequence. The next send makes a new one.
+      // After a failure the producer's sequence numbers are wrong, also for partitions that accepted their part:
+      // whatever it sent next would be out of sequence. The next send creates a new producer.
       await this.client.close().catch(() => undefined);
       throw isRefusedWith(error, REFUSALS) ? new EventRefused('Kafka refuses the event', { cause: error }) : error;
     }

@@ -3,17 +3,17 @@ import type { EndedSpan } from '@platform/tracing';
 
 interface Message {
   readonly topic: string;
-  /** Of the CloudEvent that it carries. */
+  /** `ce_id` of the event. */
   readonly eventId: string | undefined;
   readonly eventType: string | undefined;
 }
 
-/** Whoever publishes can write what it likes. Ours have 30 characters. */
+/** Other publishers can send ids of any length. Ours have 30 characters. */
 const MAX_ID_LENGTH = 64;
 
 const KINDS = { send: 'PRODUCER', process: 'CONSUMER' } as const;
 
-/** What the spans of an event's way to its consumers have in common. */
+/** The common parts of the spans of sending and processing an event. */
 export function messageSpan(
   operation: keyof typeof KINDS,
   { topic, eventId, eventType }: Message,

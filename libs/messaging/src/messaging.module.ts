@@ -40,7 +40,7 @@ const metrics = [
   }),
 ];
 
-/** Without an export of spans events are published as they are stored, and nothing is done for the traces. */
+/** Wraps the publisher in tracing only if spans are exported. */
 function publisherAs(transport: Type<EventPublisher>): Provider {
   return {
     provide: EventPublisher,
@@ -50,13 +50,13 @@ function publisherAs(transport: Type<EventPublisher>): Provider {
   };
 }
 
-/** Injection token of the transport that brings events to `@OnEvents` handlers. */
+/** Injection token of the transport that delivers events to `@OnEvents` handlers. */
 export const EVENT_SERVER = Symbol('EVENT_SERVER');
 
-/** Relays the outbox, and brings events to consumers: through Kafka where brokers are configured, else in the process. */
+/** Relays the outbox and delivers events to consumers: through Kafka if it is configured, otherwise in-process. */
 @Module({})
 export class MessagingModule {
-  /** @param topic to which the outbox is relayed: every event of the service, keyed by the thing that it is about */
+  /** @param topic receives every event of the service, keyed by aggregate id */
   static forRoot(config: Config, topic: string): DynamicModule {
     const { kafka } = config;
     const common = [...metrics, { provide: TOPIC, useValue: topic }, OutboxRelay, EventConsumer, Inbox];

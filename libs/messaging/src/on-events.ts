@@ -12,8 +12,8 @@ import { type Observable, throwError } from 'rxjs';
 import { contextOf, textHeader } from './consumed-event';
 
 /**
- * Hands what a handler throws on to the transport, which delivers the event again. Nest's own filter would log it as an
- * error, which a repetition is not, and replace it by one that says nothing.
+ * Passes a handler's error on to the transport, which delivers the event again. Nest's own filter would log it as an
+ * error, which a retry is not, and replace it by one without information.
  */
 @Catch()
 class RedeliveryFilter implements RpcExceptionFilter {
@@ -31,7 +31,7 @@ class RedeliveryFilter implements RpcExceptionFilter {
   }
 }
 
-/** For a method of a controller: it is given the events of this topic, and one again whose promise is rejected. */
+/** Subscribes a controller's method to a topic. An event is delivered again if the method rejects. */
 export function OnEvents(topic: string): MethodDecorator {
   return applyDecorators(EventPattern(topic) as MethodDecorator, UseFilters(RedeliveryFilter));
 }

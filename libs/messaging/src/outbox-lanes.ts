@@ -1,19 +1,19 @@
 import type { Client } from 'pg';
 
 /**
- * The outbox is cut into this many lanes by the aggregate's id. The column `outbox.lane` computes the same number:
- * changing it takes a migration.
+ * The outbox is divided into this many lanes by a hash of the aggregate's id. The column `outbox.lane` computes the
+ * same number: changing it takes a migration.
  */
 export const LANES = 16;
 
-/** First key of the advisory locks; the second is the lane, or PRESENCE. Chosen at random, and never changed. */
+/** First key of the advisory locks; the second is the lane, or PRESENCE. A random number that must not change. */
 const LOCK_CLASS = 1_860_414_203;
 const PRESENCE = LANES;
 
 /**
- * The lanes that this process relays. A lane is held with a session-level advisory lock, by one process at a time, so
- * that no two send events of the same aggregate; the lock goes with the connection, so that a process that died blocks
- * nobody. Each process is present with a shared lock; counting those gives everyone's fair share.
+ * The lanes that this process relays. A session-level advisory lock on each lane ensures that only one process sends
+ * the events of an aggregate. It is released with the connection, so a process that died blocks nobody. Each process
+ * also holds a shared lock to show its presence: their number gives the fair share of lanes.
  */
 export class OutboxLanes {
   private readonly lanes = new Set<number>();
@@ -29,7 +29,7 @@ export class OutboxLanes {
     return [...this.lanes];
   }
 
-  /** Gives up lanes above the fair share and takes free ones below it. Not while events of a lane are being sent. */
+  /** Releases lanes above the fair share and takes free ones up to it. Not while events of a lane are being sent. */
   async balance(): Promise<void> {
     const share = Math.ceil(LANES / (await this.countProcesses()));
     for (const lane of this.held.slice(share)) {

@@ -2,12 +2,12 @@ import { TableRows } from '@platform/database';
 import { newTimeId } from '@platform/ids';
 import { currentContext, traceparent } from '@platform/request-context';
 
-/** A fact to be told, as the feature that it happened in knows it. */
+/** An event to be published, as given by the feature in which it happened. */
 export interface NewEvent {
   /** For example `order.created`. */
   readonly type: string;
   readonly aggregateType: string;
-  /** Key of the Kafka message: events with the same one keep their order. */
+  /** Key of the Kafka message: events with the same key keep their order. */
   readonly aggregateId: string;
   /** 1, 2, 3 … per aggregate. */
   readonly sequence: number;
@@ -38,7 +38,7 @@ export const OUTBOX = new TableRows('outbox', {
   request_id: 'text',
 });
 
-/** The row that tells `event` and continues the trace of the work under way. */
+/** The outbox row of `event`. It continues the trace of the current work. */
 export function outboxRow(event: NewEvent): OutboxRow {
   const context = currentContext();
   return {

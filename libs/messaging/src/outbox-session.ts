@@ -5,19 +5,19 @@ import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
 
 const QUERY_TIMEOUT_MS = 30_000;
-/** Far longer than we lock events: who waits so long would keep the lanes from others for nothing. */
+/** Far longer than we lock events: waiting longer would only keep the lanes from other processes. */
 const LOCK_TIMEOUT = '2s';
 const BATCH_ROWS = 500;
-/** Of a backlog: seconds of work. Were it counted whole, one that is long enough would never be relayed. */
+/** Limit when counting a backlog, which takes seconds. Without one, a long enough backlog would never be relayed. */
 const MAX_COUNTED = 5_000_000;
-/** A batch can end up in one partition, and a broker's default limit for that is 1 MiB (`message.max.bytes`). */
+/** A batch may go to one partition, where brokers limit it to 1 MiB by default (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
-/** What a message takes beside its payload: key, headers and record, rounded up. */
+/** Upper estimate of a message's size without its payload: key, headers and record. */
 const ENVELOPE_BYTES = 500;
 
 /**
- * The relay's connection to the outbox. Locks, reads and marks share it, so that a process which lost its lanes to
- * another can neither read nor mark.
+ * The relay's connection to the outbox. Locks, reads and marks share it, so that a process that lost its lanes can
+ * neither read nor mark.
  */
 export class OutboxSession {
   private rows = BATCH_ROWS;
@@ -31,10 +31,10 @@ export class OutboxSession {
   static async open(config: Config): Promise<OutboxSession> {
     const client = await directConnection(config, 'outbox relay', QUERY_TIMEOUT_MS);
     try {
-      // The server gives up before we do, and then not only we: with the session end its locks on the lanes.
+      // The server times out first. If the client does, the session may live on and keep its locks on the lanes.
       await client.query(`SET statement_timeout = ${QUERY_TIMEOUT_MS - 1_000}; SET lock_timeout = '${LOCK_TIMEOUT}'`);
-      // Without statistics, or with those of a day without a backlog, PostgreSQL would sort all of it for each batch instead
-      // of reading the index from its beginning.
+      // With missing or outdated statistics PostgreSQL would sort the whole backlog for each batch instead of reading
+      // the index from its beginning.
       await client.query('SET enable_sort = off');
       return new OutboxSession(client, await OutboxLanes.join(client));
     } catch (error) {
@@ -47,15 +47,15 @@ export class OutboxSession {
     await endConnection(this.client);
   }
 
-  /** Whether the last read left events behind. */
+  /** Whether the last read left unpublished events behind. */
   get hasMore(): boolean {
     return this.lastWasCut;
   }
 
   /**
-   * The oldest events of our lanes that are not published. There is no high-water mark: a row that commits late is
-   * found late, and none is ever skipped.
-   * @param underWay left out, because they are being published
+   * The oldest unpublished events of our lanes, without parked aggregates. There is no high-water mark, so that a row
+   * that commits late is not skipped.
+   * @param underWay events to leave out because they are being published
    */
   async read(underWay: readonly StoredEvent[] = []): Promise<StoredEvent[]> {
     const { rows } = await this.client.query<StoredEvent>(
@@ -70,13 +70,13 @@ export class OutboxSession {
     let bytes = 0;
     const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload) + ENVELOPE_BYTES) > BATCH_BYTES);
     const batch = end === -1 ? rows : rows.slice(0, Math.max(end, 1));
-    // Where events are large, the next read does not fetch hundreds of them to send a few.
+    // After large events, the next read fetches fewer rows, instead of hundreds to send a few.
     this.lastWasCut = end !== -1 || rows.length === this.rows;
     this.rows = end === -1 ? BATCH_ROWS : 2 * batch.length;
     return batch;
   }
 
-  /** Rejects where another transaction holds on to an event. It is published again then; all others are marked. */
+  /** Rejects if another transaction locks an event: that one is published again, all others are marked. */
   async markPublished(events: readonly StoredEvent[]): Promise<void> {
     const positions = events.map(({ position }) => position);
     const mark = 'UPDATE outbox SET published_at = now() WHERE position = ANY';
@@ -91,7 +91,7 @@ export class OutboxSession {
     }
   }
 
-  /** Parks an aggregate: its events wait, all others go on. `docs/runbooks/outbox-parked.md` says what to do. */
+  /** Parks the event's aggregate: its events wait, others go on. See `docs/runbooks/outbox-parked.md`. */
   async park(event: StoredEvent, reason: string): Promise<void> {
     await this.client.query(
       `INSERT INTO outbox_parked (aggregateid, position, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
@@ -100,8 +100,8 @@ export class OutboxSession {
   }
 
   /**
-   * @returns events that wait to be sent, five million where there are more, age of the oldest in seconds, and aggregates
-   * parked
+   * @returns number of events that wait (at most five million), age of the oldest in seconds, number of parked
+   *   aggregates
    */
   async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(

@@ -3,20 +3,20 @@ import type { OutboxRow } from './outbox-row';
 
 /** An event as the relay reads it from the table `outbox`. */
 export interface StoredEvent extends Omit<OutboxRow, 'payload'> {
-  /** In the order of the outbox; a `bigint`, so a string. */
+  /** Position in the outbox; a `bigint`, so a string. */
   readonly position: string;
   /** JSON, as it was written. */
   readonly payload: string;
   readonly created_at: Date;
 }
 
-/** Its `ce_id`: a TypeID. */
+/** The event's `ce_id`: a TypeID with the prefix `evt`. */
 export function eventIdOf({ id }: Pick<StoredEvent, 'id'>): string {
   return fromUUID(id, 'evt');
 }
 
 /**
- * The event as a message: CloudEvents 1.0 in the Kafka protocol binding's binary mode
+ * The event as a CloudEvents 1.0 message in the Kafka binding's binary mode
  * (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md#32-binary-content-mode).
  */
 export function toMessage(event: StoredEvent) {

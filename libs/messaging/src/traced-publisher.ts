@@ -5,7 +5,7 @@ import { EventPublisher } from './event-publisher';
 import { messageSpan } from './message-span';
 import { eventIdOf, type StoredEvent } from './stored-event';
 
-/** Makes the way of each event a span, a child of the work that caused it. What the event causes are children of the span. */
+/** Adds a span for sending each event: child of the work that caused it, parent of what the event causes. */
 export class TracedPublisher extends EventPublisher {
   constructor(
     private readonly publisher: EventPublisher,
@@ -27,7 +27,7 @@ export class TracedPublisher extends EventPublisher {
     try {
       await this.publisher.publish(ways.map(({ event, trace }) => ({ ...event, traceparent: traceparent(trace) })));
     } catch (cause) {
-      error = errorTypeOf(cause); // of the batch: some of it may have arrived
+      error = errorTypeOf(cause); // the batch's error: some of its events may have arrived
       throw cause;
     } finally {
       for (const { event, trace } of ways) {
