@@ -6,13 +6,13 @@ import { Counter, Gauge, Histogram } from 'prom-client';
 
 const LABELS = ['method', 'route', 'status_code'] as const;
 
-/** nginx's number for a client that went away before it had its answer. */
+/** nginx's status code for a client that disconnected before the response was sent. */
 const CLIENT_CLOSED_REQUEST = 499;
 
-/** What stands for the route of a request that has none. */
+/** Route label of requests that match no route. */
 const UNMATCHED = 'unmatched';
 
-/** The paths of probes and metrics: they come all the time, and are needed most when there is too much to do. */
+/** The paths of probes and metrics, which come constantly and matter most under overload. */
 export const FOR_OPERATORS = /^\/(health\/(live|ready)|metrics)\/?(\?|$)/;
 
 const requests = new Counter({ name: 'http_requests_total', help: 'HTTP requests answered', labelNames: LABELS });
@@ -24,7 +24,7 @@ const duration = new Histogram({
 });
 const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests being answered' });
 
-/** Counts, times, logs and traces each request. Routes appear as templates, so that labels and logs hold no id. */
+/** Counts, times, logs and traces each request. Routes appear as templates, so that labels and logs contain no ids. */
 export function httpTelemetry(spans: Spans): RequestHandler {
   const logger = new Logger('http');
   return (req, res, next) => {
@@ -59,7 +59,7 @@ export function httpTelemetry(spans: Spans): RequestHandler {
   };
 }
 
-/** Without the path and the query, which the conventions ask for: they can name customers. */
+/** Without the path and the query, which the semantic conventions ask for: they can contain personal data. */
 function serverSpan(
   { method, protocol }: Request,
   { requestId, principal, orderId }: RequestContext,
@@ -84,13 +84,13 @@ function serverSpan(
   };
 }
 
-/** What was refused is no failure of ours; an answer that nobody waited for may be one. */
+/** A refusal (4xx) is no failure of ours; a response that the client did not wait for may be one. */
 function failureOf(statusCode: number, code: string | undefined): string | undefined {
   if (statusCode === CLIENT_CLOSED_REQUEST) return 'client_closed';
   return statusCode >= 500 ? (code ?? String(statusCode)) : undefined;
 }
 
-/** Counts requests that were refused before they had a route, because there was too much to do. */
+/** Counts requests that load shedding refused before they were routed. */
 export function countShed(method: string, count: number): void {
   requests.inc({ method, route: 'shed', status_code: 503 }, count);
 }

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { destination } from 'pino';
 
-/** Of lines that wait because nobody reads standard output. Those beyond it are lost: requests do not wait for logs. */
+/** Limit for lines that standard output has not taken. Further lines are lost: requests do not wait for logs. */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 
-// Without a least length, which no line is below, a flush of the output does nothing.
+// `minLength` must be set for `flush` to have an effect; no line is shorter.
 const output = destination({ dest: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_BYTES });
 
-/** What was logged in this turn of the event loop. With each write the output measures all that waits anew. */
+/** Lines of this turn of the event loop, joined because each write makes the output measure all that is queued. */
 let lines = '';
 
 function passOn(): void {
@@ -15,7 +15,7 @@ function passOn(): void {
   lines = '';
 }
 
-/** Standard output, of which nobody waits: what is logged in one turn, or during a write, goes out together. */
+/** Standard output, asynchronously. Lines of one turn of the event loop, or during one write, go out together. */
 export const logDestination = {
   write(line: string): void {
     if (lines === '') setImmediate(passOn);
@@ -23,20 +23,20 @@ export const logDestination = {
   },
 };
 
-// For who ends without a flush. Beside a write under way that does not fit into a pipe its lines may be torn by these.
-// Before the output is open there is nothing in it, and it says so with an error.
+// For an exit without `flushLogs`. Lines may be interleaved with a write in progress that does not fit into the pipe.
+// Before the output is open it is empty, and `flushSync` throws.
 process.on('exit', () => {
   try {
     passOn();
     output.flushSync();
   } catch {
-    // nobody is left to tell
+    // too late to report
   }
 });
 
 /**
- * Resolves when all that was logged is written, or nobody reads it for a second.
- * @returns false when nobody read it. `process.exit` would then wait for that without an end.
+ * Resolves once everything logged is written, or after a second.
+ * @returns false after a second: nobody reads standard output, and `process.exit` would wait for that for ever
  */
 export async function flushLogs(): Promise<boolean> {
   passOn();

@@ -4,7 +4,7 @@ import { Public } from '@platform/auth';
 import { PrometheusController } from '@willsoto/nestjs-prometheus';
 import type { Response } from 'express';
 
-/** Metrics in Prometheus' text format, for the cluster only. */
+/** Metrics in Prometheus' text format, only for use within the cluster. */
 @Public()
 @ApiExcludeController()
 @Controller({ version: VERSION_NEUTRAL })

@@ -9,24 +9,24 @@ import type { OutboundAnswer } from './outbound-request';
 
 const STATES = { closed: 0, halfOpen: 1, open: 2 } as const;
 
-/** The window moves on by one of these at a time. */
+/** The statistics window slides in this many steps. */
 const WINDOW_PARTS = 10;
 
-/** How long the caller that is woken for the probe has to make it. */
-const HAND_ON_MS = 100;
+/** How long the caller that was woken for the probe has to start it. */
+const PROBE_START_MS = 100;
 
-/** opossum opens only above its threshold, so that 100 % would never open it. Less than one attempt can weigh. */
-const JUST_BELOW = 0.001;
+/** opossum opens only above its threshold, so 100 % would never open it. Less than the weight of one attempt. */
+const THRESHOLD_EPSILON = 0.001;
 
-/** Knows from the attempts of the last while whether a dependency is down, and lets none through while it is. */
+/** A circuit breaker: opens if too many recent attempts failed, and lets none through while open. */
 export class OutboundCircuit {
   private readonly logger = new Logger(OutboundCircuit.name);
   private readonly breaker: CircuitBreaker<[() => Promise<OutboundAnswer>], OutboundAnswer>;
-  /** What it logs is about the dependency, and not about the request that came last. */
+  /** Logs outside the context of whichever request came last: the state concerns the dependency. */
   private readonly outside = AsyncLocalStorage.snapshot();
   private readonly window = new EventEmitter();
   private readonly windowTimer: NodeJS.Timeout;
-  /** How often each has failed who waits, by how it is woken; in the order of their coming. */
+  /** Callers of {@link ready}, in order of arrival: how to wake each, and how often its request has failed. */
   private readonly waiting = new Map<() => void, number>();
   private state: keyof typeof STATES = 'closed';
 
@@ -37,17 +37,17 @@ export class OutboundCircuit {
   ) {
     this.breaker = new CircuitBreaker((attempt) => attempt(), {
       timeout: false,
-      errorThresholdPercentage: settings.failurePercent - JUST_BELOW,
+      errorThresholdPercentage: settings.failurePercent - THRESHOLD_EPSILON,
       volumeThreshold: settings.minCalls,
       rollingCountTimeout: settings.windowMs,
       rollingCountBuckets: WINDOW_PARTS,
       rotateBucketController: this.window,
       resetTimeout: settings.openMs,
-      // Sorting all latencies at each failure is work for nobody.
+      // Unused, and it would sort all latencies at each failure.
       rollingPercentilesEnabled: false,
       enableSnapshots: false,
-      // To opossum an error that is filtered out is a success, which would close a half-open circuit without any
-      // answer: a probe that was aborted leaves it open.
+      // Aborted attempts say nothing about the dependency. But opossum counts a filtered error as a success, which
+      // closes a half-open circuit without any response: so an aborted probe counts as failed.
       errorFilter: (error) => !this.breaker.halfOpen && !isFaultOfDependency(error),
     });
     this.breaker.on('open', () => this.outside(() => this.enter('open')));
@@ -61,12 +61,12 @@ export class OutboundCircuit {
     return this.breaker.opened;
   }
 
-  /** Half-open, only one attempt is let through: the probe that decides. */
+  /** While half-open, only one attempt is let through: the probe. */
   get letsThrough(): boolean {
     return this.breaker.closed || (this.breaker.halfOpen && this.breaker.pendingClose);
   }
 
-  /** Makes and judges an attempt. Only to be called while the circuit lets through: opossum counts what it rejects. */
+  /** Makes and judges an attempt. Only to be called if {@link letsThrough}: opossum would count the rejection. */
   run(attempt: () => Promise<OutboundAnswer>): Promise<OutboundAnswer> {
     return this.breaker.fire(attempt);
   }
@@ -93,13 +93,13 @@ export class OutboundCircuit {
   }
 
   private enter(state: keyof typeof STATES): void {
-    // A failed probe opens it again: nothing new.
+    // Not for a failed probe, which opens the circuit again.
     if (state === 'open' && this.state === 'closed') {
       this.logger.warn({ dependency: this.name, openMs: this.settings.openMs }, 'The circuit opened');
     }
     if (state === 'closed') {
       this.logger.log({ dependency: this.name }, 'The circuit closed');
-      // opossum keeps the failures of before, and the next one would open it again.
+      // Clears the window: otherwise the earlier failures would make the next one open the circuit again.
       for (let part = 0; part < WINDOW_PARTS; part += 1) this.window.emit('rotate');
     }
     this.state = state;
@@ -108,13 +108,13 @@ export class OutboundCircuit {
     if (state === 'halfOpen') this.wakeNext();
   }
 
-  /** One at a time for the probe; the next when that one has made none. */
+  /** Wakes one caller for the probe, and the next one if that has not started it in time. */
   private wakeNext(): void {
     if (!this.breaker.halfOpen || !this.letsThrough) return;
     const [next] = [...this.waiting].sort(([, a], [, b]) => a - b);
     if (!next) return;
     next[0]();
-    setTimeout(() => this.wakeNext(), HAND_ON_MS).unref();
+    setTimeout(() => this.wakeNext(), PROBE_START_MS).unref();
   }
 
   private wakeWaiting(): void {

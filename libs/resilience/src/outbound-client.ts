@@ -18,13 +18,13 @@ import type { OutboundAnswer, OutboundRequest } from './outbound-request';
 import { OutboundToken } from './outbound-token';
 import { parseRetryAfter, retryPauseMs } from './retry-pause';
 
-/** RFC 9110 section 9.2.2: to do it twice is to do it once. */
+/** Idempotent methods (RFC 9110 section 9.2.2). */
 const IDEMPOTENT_METHODS = new Set<OutboundRequest['method']>(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 const RETRIED_KINDS = new Set<OutboundFailureKind>(['timeout', 'network', 'status', 'no_token']);
-/** "Not now": request timeout, too early, too many requests. All other 4xx are answers. */
-const NOT_NOW = new Set([408, 425, 429]);
+/** The 4xx that count as failures and may be retried: request timeout, too early, too many requests. */
+const RETRYABLE_STATUSES = new Set([408, 425, 429]);
 
-/** Calls one dependency over HTTP: within a deadline, again where that is safe, and not while it is down. */
+/** Calls one dependency over HTTP: within a deadline, with retries where safe, and not while its circuit is open. */
 export class OutboundClient implements OnApplicationShutdown {
   private readonly circuit: OutboundCircuit;
   private readonly connections: OutboundConnections;
@@ -44,8 +44,8 @@ export class OutboundClient implements OnApplicationShutdown {
   }
 
   /**
-   * Resolves with every answer below 500 except 408, 425 and 429, and 401 where it is called with a token.
-   * @throws {OutboundFailure} for everything else, after the retries that are allowed and that fit into the deadline
+   * Resolves with every response below 500 except 408, 425, 429, and 401 if the dependency is called with a token.
+   * @throws {OutboundFailure} otherwise, after the retries that are allowed and fit into the deadline
    */
   async request(request: OutboundRequest): Promise<OutboundAnswer> {
     const { signal, attemptTimeoutMs = this.settings.attemptTimeoutMs } = request;
@@ -58,7 +58,7 @@ export class OutboundClient implements OnApplicationShutdown {
     let wasSent = false;
     for (let attempts = 1; ; attempts += 1) {
       const { method, path } = request;
-      const trace = childOf(parent); // the dependency's traces shall tell the attempts apart
+      const trace = childOf(parent); // so that attempts are separate spans in the dependency's traces
       const headers = headersOf(request, { requestId, trace });
       const message = { method, path, headers, body };
       let failure: OutboundFailure;
@@ -80,12 +80,12 @@ export class OutboundClient implements OnApplicationShutdown {
   }
 
   /**
-   * Resolves when a request would be let through, and waits while the circuit is open: for background jobs, whose
-   * attempts are better kept. The probe is left to who has failed least of those who wait, or waits longest: a request
-   * that always fails would keep the circuit open for all others. It reserves nothing: `circuit_open` may be met still.
-   * @param failures how often the caller's request has failed
-   * @throws the reason of `signal` when it aborts
-   * @throws {OutboundFailure} `aborted` when the process stops
+   * Waits while the circuit is open: for background jobs, which save their attempts so. When a probe is due, it is left
+   * to the waiting caller with the fewest failures, or among those to the first: a request that always fails would keep
+   * the circuit open for all others. Nothing is reserved, so a request may still fail with `circuit_open`.
+   * @param failures how often the caller's request has failed so far
+   * @throws the reason of `signal` if it aborts
+   * @throws {OutboundFailure} `aborted` if the process shuts down
    */
   async ready(signal?: AbortSignal, failures?: number): Promise<void> {
     await this.circuit.ready(signal, failures);
@@ -96,7 +96,7 @@ export class OutboundClient implements OnApplicationShutdown {
     if (this.circuit.isOpen) throw new Error('the circuit is open: too many attempts failed');
   }
 
-  /** From here on nothing is sent. */
+  /** Starts no further attempts, and waits for those under way. */
   async onApplicationShutdown(): Promise<void> {
     this.stop.abort();
     this.circuit.shutDown();
@@ -112,7 +112,7 @@ export class OutboundClient implements OnApplicationShutdown {
     try {
       this.assertAdmitted(signal);
       const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
-      if (NOT_NOW.has(answer.status)) throw this.statusFailure(answer);
+      if (RETRYABLE_STATUSES.has(answer.status)) throw this.statusFailure(answer);
       const outcome = answer.status >= 400 ? 'refused' : isExpected(answer) ? 'success' : 'unexpected';
       this.metrics.requests.inc({ outcome });
       return answer;
@@ -122,7 +122,7 @@ export class OutboundClient implements OnApplicationShutdown {
     }
   }
 
-  /** Before the circuit is asked to judge: what is refused here says nothing about the dependency. */
+  /** Before the circuit, because refusals made here say nothing about the dependency. */
   private assertAdmitted(signal?: AbortSignal): void {
     const refuse = (kind: OutboundFailureKind) => new OutboundFailure(this.name, kind, { wasSent: false });
     this.assertNotAborted(signal);
@@ -146,7 +146,7 @@ export class OutboundClient implements OnApplicationShutdown {
       const start = performance.now();
       const token = await this.token?.get(timeoutMs, signal);
       if (token !== undefined) message.headers['authorization'] = `Bearer ${token}`;
-      this.assertNotAborted(signal); // it may have been while the token came
+      this.assertNotAborted(signal); // it may have been aborted meanwhile
       const leftMs = Math.max(1, timeoutMs - (performance.now() - start));
       const answer = await this.exchange(message, trace, leftMs, signal);
       const isRefused = token !== undefined && answer.status === 401;
@@ -178,7 +178,7 @@ export class OutboundClient implements OnApplicationShutdown {
     }
   }
 
-  /** Without the query, which the conventions ask for: it can name persons. */
+  /** Without the query, which the semantic conventions ask for: it can contain personal data. */
   private clientSpan(
     { method, path }: OutboundMessage,
     start: number,
@@ -194,7 +194,7 @@ export class OutboundClient implements OnApplicationShutdown {
       attributes: {
         'http.request.method': method,
         'http.response.status_code': status,
-        'server.address': hostname.replace(/[[\]]/g, ''), // of IPv6
+        'server.address': hostname.replace(/[[\]]/g, ''), // without the brackets of IPv6
         'server.port': Number(port || (protocol === 'https:' ? 443 : 80)),
         'url.full': this.settings.url.replace(/\/$/, '') + path.replace(/\?.*$/, ''),
         'peer.service': this.name,

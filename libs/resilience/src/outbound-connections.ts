@@ -4,16 +4,16 @@ import { Pool } from 'undici';
 import { OutboundFailure } from './outbound-failure';
 import type { OutboundAnswer, OutboundRequest } from './outbound-request';
 
-/** For TCP and TLS together. undici's timer for it can be half a second late. */
+/** For TCP and TLS together. undici's timer can fire half a second late. */
 const MAX_CONNECT_MS = 1_000;
 const MAX_ANSWER_BYTES = 1024 * 1024;
-/** How long attempts under way may go on when the process stops, unless whoever made them aborts them sooner. */
+/** How long a shutdown waits for attempts under way, unless their callers abort them sooner. */
 const LAST_ATTEMPTS_MS = 12_000;
 
-/** No connection came about, so nothing was sent. Other codes can also end a connection in use. */
+/** Codes of failures to connect: nothing was sent. Other codes can also come from a connection in use. */
 const UNREACHED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT']);
 
-/** What goes over the wire. */
+/** An HTTP request as it is sent. */
 export interface OutboundMessage {
   readonly method: OutboundRequest['method'];
   readonly path: string;
@@ -21,7 +21,7 @@ export interface OutboundMessage {
   readonly body: string | undefined;
 }
 
-/** The connections to one dependency, which stay open between requests. */
+/** Persistent connections to one dependency. */
 export class OutboundConnections {
   private readonly pool: Pool;
   private readonly pathPrefix: string;
@@ -36,24 +36,24 @@ export class OutboundConnections {
       connections: settings.maxConcurrent,
       connectTimeout: Math.min(MAX_CONNECT_MS, settings.attemptTimeoutMs),
       maxResponseSize: MAX_ANSWER_BYTES,
-      // The attempt has a timeout of its own.
+      // The attempt as a whole has a timeout.
       headersTimeout: 0,
       bodyTimeout: 0,
-      // On a connection that many attempts share, an abort could only reset its stream: one that hangs would go on
+      // With HTTP/2, attempts share a connection and an abort resets only a stream: a connection that hangs would go on
       // swallowing attempts.
       allowH2: false,
     });
   }
 
   /**
-   * One attempt. Resolves with an answer of any status; without a whole answer its socket ends with it.
-   * @throws {OutboundFailure} of the kinds timeout, network and aborted
+   * Makes one attempt. Resolves with a response of any status. A connection without a complete response is closed.
+   * @throws {OutboundFailure} of kind `timeout`, `network` or `aborted`
    */
   async exchange(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
     const attempt = new AbortController();
     const { promise: cut, reject } = Promise.withResolvers<never>();
     const cutShort = (kind: 'timeout' | 'aborted') => {
-      // undici hears of an abort only once it has a connection: an attempt that waits for one must not wait on.
+      // Rejected here, because undici reacts to an abort only once the attempt has a connection.
       reject(new OutboundFailure(this.name, kind, { wasSent: true }));
       attempt.abort();
     };
@@ -68,7 +68,7 @@ export class OutboundConnections {
     }
   }
 
-  /** Attempts under way may finish. */
+  /** Lets attempts under way finish, for 12 s at most. */
   async close(): Promise<void> {
     if (this.pool.closed) return;
     await Promise.race([this.pool.close(), delay(LAST_ATTEMPTS_MS, undefined, { ref: false })]);
@@ -88,7 +88,7 @@ export class OutboundConnections {
   private failureOf(error: unknown): unknown {
     const code = (error as { code?: string }).code;
     switch (code) {
-      // A request that cannot be written is a fault of the caller.
+      // An invalid request is the caller's fault.
       case 'UND_ERR_INVALID_ARG':
         return error;
       case 'UND_ERR_CLOSED':

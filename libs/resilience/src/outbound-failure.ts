@@ -9,21 +9,21 @@ interface OutboundFailureFacts {
 }
 
 /**
- * A dependency gave no answer to work with. It has no cause: what undici throws can carry pieces of bodies and headers,
- * and those can be personal data.
+ * A call without a usable response. It has no `cause`: undici's errors can contain parts of bodies and headers, and so
+ * personal data.
  */
 export class OutboundFailure extends Error {
   override readonly name = 'OutboundFailure';
-  /** False only if it is certain that nothing of any attempt reached the dependency. */
+  /** False only if certainly nothing of any attempt reached the dependency. */
   readonly wasSent: boolean;
-  /** With the kind `status`: 408, 425, 429, 500 and above, or 401 where the dependency is called with a token. */
+  /** With kind `status`: 408, 425, 429, 500 and above, or 401 if the dependency is called with a token. */
   readonly status: number | undefined;
   /**
-   * With the kinds `network` and `timeout`, where there is one: the code of Node.js or undici, such as `ECONNRESET`. With
-   * `no_token` what kept the token endpoint from giving one, in a word or a status.
+   * With kinds `network` and `timeout`, the error code of Node.js or undici if there is one, such as `ECONNRESET`. With
+   * `no_token`, why there is no token: an error code, a failure kind, a status or `not a token`.
    */
   readonly code: string | undefined;
-  /** What the dependency asked for with `Retry-After`, in milliseconds from its answer. */
+  /** The dependency's `Retry-After`, in milliseconds from its response. */
   readonly retryAfterMs: number | undefined;
 
   constructor(

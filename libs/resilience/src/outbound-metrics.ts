@@ -1,7 +1,7 @@
 import type { Counter, Gauge, Histogram } from 'prom-client';
 import type { OutboundFailureKind } from './outbound-failure';
 
-/** What became of an attempt. `refused` is a 4xx, `failed` a 5xx, `unexpected` an answer that the caller cannot use. */
+/** Outcome of an attempt. `refused` is a 4xx, `failed` a 5xx, `unexpected` a response that the caller cannot use. */
 export type OutboundOutcome =
   | 'success'
   | 'unexpected'
@@ -12,8 +12,8 @@ export type OutboundOutcome =
 
 export interface OutboundMetrics {
   readonly requests: Counter<'outcome'>;
-  /** In seconds, of the attempts that were made. */
+  /** Duration of the attempts that were made, in seconds. */
   readonly duration: Histogram;
-  /** 0 closed, 1 half-open, 2 open. All dependencies of the process share it. */
+  /** 0 closed, 1 half-open, 2 open. Shared by all dependencies of the process. */
   readonly circuitState: Gauge<'name'>;
 }

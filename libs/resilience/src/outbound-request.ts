@@ -1,23 +1,23 @@
 export interface OutboundRequest {
   readonly method: 'GET' | 'HEAD' | 'OPTIONS' | 'PUT' | 'DELETE' | 'POST' | 'PATCH';
-  /** Begins with a slash and may hold a query; the dependency's URL goes before it. */
+  /** Appended to the dependency's URL. Begins with a slash and may contain a query. */
   readonly path: string;
-  /** Sent as JSON, in every attempt the same bytes. */
+  /** Sent as JSON, the same bytes in every attempt. */
   readonly body?: object;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Sent as `Idempotency-Key`. With it a POST or PATCH may be tried again, so the dependency must honour it. */
+  /** Sent as `Idempotency-Key`, which the dependency must honour: with it, POST and PATCH are retried too. */
   readonly idempotencyKey?: string;
-  /** In milliseconds, in place of the setting. The deadline is then no shorter than this. */
+  /** Replaces the configured timeout, in milliseconds. The deadline is extended to it if it is shorter. */
   readonly attemptTimeoutMs?: number;
-  /** Whether an answer below 400 is what was asked for. One that is not is given all the same, and counted as `unexpected`. */
+  /** Whether a response below 400 is usable. If not, it is returned all the same, and counted as `unexpected`. */
   readonly isExpected?: (answer: OutboundAnswer) => boolean;
   readonly signal?: AbortSignal;
 }
 
 export interface OutboundAnswer {
   readonly status: number;
-  /** By names in lower case; several of one name are joined by `, `. */
+  /** By lower-case name. Repeated headers are joined with `, `. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The parsed JSON; undefined when there is no body or when it is not JSON. */
+  /** The parsed JSON; undefined if the body is empty or not JSON. */
   readonly body: unknown;
 }

@@ -3,17 +3,17 @@ import { z } from 'zod';
 import { OutboundConnections } from './outbound-connections';
 import { OutboundFailure } from './outbound-failure';
 
-/** A token is renewed when so much of its life is over: what is in use stays good while the provider is away for a while. */
+/** Fraction of its life after which a token is renewed: it outlasts a short outage of the provider. */
 const RENEW_AFTER = 0.8;
-/** From one renewal to the next, where one failed, or where the dependency takes none. */
+/** Pause before another renewal if one failed, or if the dependency refuses the token. */
 const RENEW_AGAIN_MS = 1_000;
-/** RFC 6749 section 5.1 only recommends `expires_in`. */
-const LIFE_UNTOLD_S = 60;
+/** Used if `expires_in` is missing: RFC 6749 section 5.1 only recommends it. */
+const DEFAULT_LIFETIME_S = 60;
 
 const answer = z.object({
   access_token: z.string().regex(/^[\x21-\x7e]{1,8192}$/),
   token_type: z.string().regex(/^bearer$/i),
-  expires_in: z.coerce.number().positive().default(LIFE_UNTOLD_S), // some providers send a string
+  expires_in: z.coerce.number().positive().default(DEFAULT_LIFETIME_S), // some providers send a string
 });
 
 interface Known {
@@ -24,8 +24,8 @@ interface Known {
 }
 
 /**
- * The access token that a dependency is called with: by client credentials (RFC 6749 section 4.4), one for all requests, and
- * another before it ends.
+ * The access token for calling a dependency: from the client credentials grant (RFC 6749 section 4.4), shared by all
+ * requests and renewed before it expires.
  */
 export class OutboundToken {
   private readonly endpoint: OutboundConnections;
@@ -40,7 +40,7 @@ export class OutboundToken {
   ) {
     const { origin, pathname } = new URL(url);
     this.endpoint = new OutboundConnections(name, { url: origin, maxConcurrent: 1, attemptTimeoutMs: timeoutMs });
-    // Both are encoded before they are joined: RFC 6749 section 2.3.1.
+    // Both are form-encoded before they are joined (RFC 6749 section 2.3.1).
     const credentials = [clientId, clientSecret].map(formEncoded).join(':');
     this.message = {
       method: 'POST',
@@ -54,7 +54,7 @@ export class OutboundToken {
     };
   }
 
-  /** @throws {OutboundFailure} `no_token`, also when there is none in time; `aborted` when the signal fires first */
+  /** @throws {OutboundFailure} `no_token` if there is none within `timeoutMs`; `aborted` if the signal fires first */
   async get(timeoutMs: number, signal?: AbortSignal): Promise<string> {
     const { known } = this;
     const now = performance.now();
@@ -65,7 +65,7 @@ export class OutboundToken {
     return known.value;
   }
 
-  /** The dependency does not take it: the next request gets another, unless this one is new: no other would be better. */
+  /** Discards a token that the dependency refused, unless it is new: then another one would not help. */
   refused(token: string): void {
     const { known } = this;
     if (known?.value === token && performance.now() - known.since > RENEW_AGAIN_MS) this.known = undefined;
@@ -75,7 +75,7 @@ export class OutboundToken {
     return this.endpoint.close();
   }
 
-  /** Others may wait for the same token for longer. */
+  /** Bounds only this caller's wait: others may wait longer for the same token. */
   private waitFor(fetching: Promise<string>, timeoutMs: number, signal?: AbortSignal): Promise<string> {
     const end = AbortSignal.any([AbortSignal.timeout(Math.ceil(timeoutMs)), ...(signal ? [signal] : [])]);
     const { promise: cut, reject } = Promise.withResolvers<never>();

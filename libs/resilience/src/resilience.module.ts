@@ -7,13 +7,13 @@ import { outboundToken } from './inject-outbound.decorator';
 import { OutboundClient } from './outbound-client';
 import type { OutboundMetrics } from './outbound-metrics';
 
-/** Gives a feature the client of a dependency, to be injected with `@InjectOutbound(name)`. */
+/** Provides the client of a dependency, to be injected with `@InjectOutbound(name)`. */
 @Module({})
 export class ResilienceModule {
   /**
-   * To be called once for a dependency: each call makes connections, a circuit and a bulkhead of its own.
-   * @param name begins the names of its metrics: `a-z` and `_`
-   * @throws {Error} when the application starts and the configuration has no settings for it
+   * To be called once per dependency: each call creates its own connections, circuit and bulkhead.
+   * @param name prefix of its metrics' names: `a-z` and `_`
+   * @throws {Error} at start, if the configuration has no settings for it
    */
   static forDependency(name: string, settingsOf: (config: Config) => OutboundSettings | undefined): DynamicModule {
     const requests = `${name}_requests_total`;

@@ -1,10 +1,10 @@
 import type { OutboundSettings } from '@platform/config';
 
 /**
- * The pause before the next attempt, in milliseconds: what the dependency asked for, and full jitter on top
- * (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that callers who failed together do
- * not come back together.
- * @param failures how many attempts failed so far
+ * The pause before the next attempt, in milliseconds: the `Retry-After` of the dependency plus exponential backoff with
+ * full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that callers who failed
+ * together do not come back together.
+ * @param failures number of attempts that have failed
  */
 export function retryPauseMs(
   failures: number,
@@ -15,8 +15,8 @@ export function retryPauseMs(
 }
 
 /**
- * Reads a `Retry-After` header, seconds or a date (RFC 9110 section 10.2.3).
- * @returns milliseconds from now; undefined when the header is missing or neither
+ * Reads a `Retry-After` header: seconds or a date (RFC 9110 section 10.2.3).
+ * @returns milliseconds from now; undefined if it is missing or neither
  */
 export function parseRetryAfter(header: string | undefined): number | undefined {
   if (header === undefined) return undefined;

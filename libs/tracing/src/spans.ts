@@ -11,42 +11,42 @@ import { BatchSpanProcessor } from '@opentelemetry/sdk-trace';
 import { CONFIG, type Config } from '@platform/config';
 import type { TraceContext } from '@platform/request-context';
 
-/** A piece of work that has ended. Names and attributes are those of OpenTelemetry's semantic conventions, if it has them. */
+/** A span that has ended. Names and attributes follow OpenTelemetry's semantic conventions where there are any. */
 export interface EndedSpan {
-  /** Of low cardinality: no id in it. */
+  /** Must have low cardinality: no ids. */
   readonly name: string;
   readonly kind: keyof typeof SpanKind;
   /** `performance.now()` when the work began. */
   readonly start: number;
   readonly attributes: Attributes;
-  /** What kind of failure it was, of low cardinality; undefined when the work did not fail. */
+  /** Error type, of low cardinality; undefined if the work succeeded. */
   readonly error?: string | undefined;
 }
 
-/** The `error` of a span whose work threw: the code of what was thrown, where it has one, else its name. */
+/** The `error` of a span whose work threw: the error's code if it has one, otherwise its name. */
 export function errorTypeOf(error: unknown): string {
-  if (!(error instanceof Error)) return typeof error; // whatever is thrown, this must not throw
+  if (!(error instanceof Error)) return typeof error; // must not throw, whatever was thrown
   const { code } = error as { code?: unknown };
   return typeof code === 'string' ? code : error.name;
 }
 
-/** Of 512 spans: as many as can be left at the end of the process, four that wait and the one on its way. */
+/** Concurrent exports of 512 spans each: as many as can be left at the end, four queued and one in progress. */
 const BATCHES_UNDER_WAY = 5;
-/** How long the process waits at its end for the collector to take the last spans. */
+/** How long a shutdown waits for the collector to accept the last spans. */
 const LAST_EXPORT_MS = 1_000;
-/** A collector that is away fails many batches. */
+/** At most one warning in this time: without a collector every batch fails. */
 const QUIET_MS = 10_000;
 const SCOPE = { name: '@platform/tracing' };
 
 /**
- * Exports spans to a collector (OTLP over HTTP) where `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Ids come from the
- * `RequestContext`, so that spans, logs and events name the same ones. Work never waits for the export: what the
- * collector does not take in time is dropped, and a warning says so.
+ * Exports spans to a collector (OTLP over HTTP) if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Ids come from the
+ * `RequestContext`, so that spans, logs and events have the same. Work never waits for the export: spans that the
+ * collector does not accept in time are dropped with a warning.
  */
 @Injectable()
 export class Spans {
   private readonly logger = new Logger(Spans.name);
-  /** Else a failed export would be logged as if it were of the request that came last. */
+  /** Otherwise a failed export would be logged in the context of the most recent request. */
   private readonly outside = AsyncLocalStorage.snapshot();
   private readonly exporter: OTLPTraceExporter | undefined;
   private readonly processor: BatchSpanProcessor | undefined;
@@ -64,18 +64,18 @@ export class Spans {
     this.processor = new BatchSpanProcessor({ exporter: this.exporter });
   }
 
-  /** Whether spans of this trace are exported: ask before you make one. */
+  /** Whether spans of this trace are exported. To be checked before one is built. */
   has(trace: TraceContext): boolean {
     return this.processor !== undefined && trace.flags === '01';
   }
 
-  /** @param trace the span's own position, as its children name it */
+  /** @param trace the span's own ids, which its children have as their parent */
   add(trace: TraceContext, { name, kind, start, attributes, error }: EndedSpan): void {
     if (!this.has(trace)) return;
     const end = performance.now();
     const { traceId, spanId, parentSpanId } = trace;
     const spanContext: SpanContext = { traceId, spanId, traceFlags: 1 };
-    // Only a call of others has its parent in the same piece of work.
+    // Only the parent of a CLIENT span is in the same process.
     const parent = parentSpanId !== undefined && { ...spanContext, spanId: parentSpanId, isRemote: kind !== 'CLIENT' };
     this.processor?.onEnd({
       name,
@@ -98,18 +98,18 @@ export class Spans {
     });
   }
 
-  /** The last spans go out, if the collector takes them soon. None can be added afterwards. */
+  /** Exports the remaining spans, if the collector accepts them in time. No span can be added afterwards. */
   async close(): Promise<void> {
     if (!this.processor) return;
     const closed = this.processor.shutdown().catch((error: unknown) => {
       this.warn({ err: error });
-      return this.exporter?.shutdown(); // which waits for the batches that did not fail
+      return this.exporter?.shutdown(); // waits for the batches that did not fail
     });
     const isLate = await Promise.race([closed, delay(LAST_EXPORT_MS, true, { ref: false })]);
     if (isLate) this.logger.warn('The collector did not take the last spans in time; they are dropped');
   }
 
-  /** OpenTelemetry tells failures to nobody unless it is asked to, and then those of the whole process. */
+  /** OpenTelemetry reports failures only to handlers that are registered for the whole process. */
   private reportFailures(): void {
     setGlobalErrorHandler((error) => this.warn({ err: error }));
     const ignore = () => undefined;
@@ -131,13 +131,13 @@ export class Spans {
   }
 }
 
-/** Of what OpenTelemetry would print: an object can be what the collector answered. */
+/** Drops objects, which may be the collector's response. */
 function toText(part: unknown): string {
   if (part instanceof Error) return part.message;
   return typeof part === 'string' ? part : '';
 }
 
-/** The exporter would say of the others that they are empty. */
+/** Removes undefined attributes, which the exporter would send as empty values. */
 function defined(attributes: Attributes): Attributes {
   return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
 }
@@ -145,8 +145,8 @@ function defined(attributes: Attributes): Attributes {
 let unixOrigin = performance.timeOrigin;
 
 /**
- * Spans that are near each other are told by the same two clocks, so that none begins before its parent. The system's is
- * corrected now and then, and `performance.now()` is not.
+ * Unix time of a `performance.now()`. Spans close in time use the same origin, so that none begins before its parent:
+ * the system clock is adjusted now and then, `performance.now()` is not.
  */
 function unixMs(moment: number): number {
   const now = Date.now() - performance.now();
