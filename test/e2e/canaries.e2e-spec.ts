@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { type Answer, anOrder, type Api, api, fetchToken, placeOrder } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { until } from '../support/until';
 
@@ -127,8 +127,7 @@ const CALLS: [string, () => Promise<Answer>][] = [
 ];
 
 async function anOrderId(): Promise<string> {
-  const { body } = await orders('/v1/orders', { body: anOrder({ ...SECRETIVE, idempotencyKey: randomUUID() }) });
-  return body.orderId as string;
+  return (await placeOrder(orders, anOrder({ ...SECRETIVE, idempotencyKey: randomUUID() }))).orderId;
 }
 
 /** The canaries and the tokens themselves, in any form in which they could be written down. */

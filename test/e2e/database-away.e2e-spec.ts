@@ -10,7 +10,7 @@ import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postg
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { childrenOf } from '../support/child-processes';
-import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Answer, type Api, anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { pieces } from '../support/pieces';
@@ -162,7 +162,7 @@ describe('With PostgreSQL away', () => {
     await expectBack();
     await service.end(); // so that nobody else pays
     await until('readiness', async () => (await call('/health/ready')).status === 200);
-    const { body: order } = await call('/v1/orders', { body: anOrder() });
+    const order = await placeOrder(call);
     await until(
       'the payment',
       async () => (await call(`/v1/orders/${order.orderId}`)).body.status === 'CONFIRMED',
@@ -173,14 +173,14 @@ describe('With PostgreSQL away', () => {
   }, 150_000);
 
   it('carries on the payments whose answers came while it was stopped', async () => {
-    const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });
-    const held = async () => (await api(pieces().paymentApi)(`/v1/payments?orderId=${body.orderId}`)).body.data;
+    const { orderId } = await placeOrder(orders, anOrder({ customerId: 'cust_slow' }));
+    const held = async () => (await api(pieces().paymentApi)(`/v1/payments?orderId=${orderId}`)).body.data;
     await until('the call', async () => (await held()).length === 1);
     await postgres.stop();
     await delay(7_000); // the answer comes after 5 s
     await start();
     await expectBack();
-    const confirmed = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
+    const confirmed = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
     // Each run that fails meanwhile has the next wait longer, up to a minute.
     await until('the confirmation', confirmed, 90_000);
     expect(await held()).toHaveLength(1);

@@ -7,7 +7,7 @@ import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { spawnService } from '../support/child';
-import { anOrder, api, fetchToken } from '../support/client';
+import { api, fetchToken, placeOrder } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
@@ -60,9 +60,9 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
   it('gets and hands out events', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api,worker', ...kafka });
     const orders = api(service.url, token);
-    const { body } = await orders('/v1/orders', { body: anOrder() });
+    const { orderId } = await placeOrder(orders);
     // An order is paid when its event was published and consumed.
-    const isPaid = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
+    const isPaid = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
     await until('the payment', isPaid, 30_000);
     const { details } = (await orders('/health/ready')).body;
     expect([details.kafka.status, details['kafka-consumer'].status]).toEqual(['up', 'up']);
@@ -79,8 +79,7 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
       KAFKA_SASL_PASSWORD: WRONG_PASSWORD,
     });
     const orders = api(service.url, token);
-    const { status, body } = await orders('/v1/orders', { body: anOrder() });
-    expect(status).toBe(201);
+    const { orderId } = await placeOrder(orders);
     const refusals = () => service.lines.filter((line) => JSON.stringify(line).includes('authentication failed'));
     await until('refusals', () => refusals().length >= 4, 30_000);
     const ready = await orders('/health/ready');
@@ -89,7 +88,7 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
       kafka: { status: 'degraded' },
       'kafka-consumer': { status: 'degraded' },
     });
-    expect((await orders(`/v1/orders/${body.orderId}`)).body.status).toBe('PENDING');
+    expect((await orders(`/v1/orders/${orderId}`)).body.status).toBe('PENDING');
     await service.end();
     const log = JSON.stringify(service.lines);
     for (const secret of [WRONG_PASSWORD, Buffer.from(`\0orders\0${WRONG_PASSWORD}`).toString('base64')]) {

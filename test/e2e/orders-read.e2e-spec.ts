@@ -2,7 +2,7 @@ import { Database } from '@platform/database';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
-import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Api, anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
 
@@ -32,8 +32,7 @@ beforeAll(async () => {
 afterAll(() => service.stop());
 
 async function place(customerId: string): Promise<string> {
-  const { body } = await orders('/v1/orders', { body: anOrder({ customerId }) });
-  return body.orderId as string;
+  return (await placeOrder(orders, anOrder({ customerId }))).orderId;
 }
 
 describe('OrderLifecycleService', () => {

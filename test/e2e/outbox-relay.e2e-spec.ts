@@ -5,7 +5,7 @@ import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices'
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { Client } from 'pg';
 import { environment } from '../support/environment';
-import { api, type Api, anOrder, fetchToken } from '../support/client';
+import { api, type Api, anOrder, fetchToken, placeOrder } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
 import { spawnService } from '../support/child';
@@ -67,7 +67,7 @@ describeWithKafka('OutboxRelay with Kafka', () => {
   it('publishes an order as a CloudEvent, keyed by its id, in the trace of its request', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     const headers = { traceparent, 'x-request-id': 'request-of-the-order' };
-    const { body: receipt } = await orders('/v1/orders', { body: aPendingOrder(), headers });
+    const receipt = await placeOrder(orders, aPendingOrder(), headers);
     const [message] = await until('the event', () => {
       const found = topic.about(receipt.orderId);
       return found.length > 0 && found;
@@ -175,8 +175,8 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     const prompt = `ord_${randomUUID()}`;
     await service.database.query('BEGIN');
     await tell(service, late, [1]);
-    const { body } = await orders('/v1/orders', { body: aPendingOrder() });
-    await until('the newer event', () => topic.about(body.orderId).length > 0);
+    const { orderId } = await placeOrder(orders, aPendingOrder());
+    await until('the newer event', () => topic.about(orderId).length > 0);
     await service.database.query('COMMIT');
     await tell(service, prompt, [1]);
     await until('both', () => topic.about(late).length > 0 && topic.about(prompt).length > 0);
@@ -187,8 +187,8 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     await service.database.query('BEGIN');
     await tell(service, undone, [1]);
     await service.database.query('ROLLBACK');
-    const { body } = await orders('/v1/orders', { body: aPendingOrder() });
-    await until('a later event', () => topic.about(body.orderId).length > 0);
+    const { orderId } = await placeOrder(orders, aPendingOrder());
+    await until('a later event', () => topic.about(orderId).length > 0);
     expect(topic.about(undone)).toEqual([]);
   });
 

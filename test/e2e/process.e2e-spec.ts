@@ -4,7 +4,7 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startProgram } from '../../apps/sandbox/src/program';
 import { spawnService, STARTS_WITHIN_MS } from '../support/child';
-import { anOrder, api, fetchToken } from '../support/client';
+import { anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { pieces } from '../support/pieces';
@@ -107,12 +107,9 @@ describe('SIGTERM', () => {
   it('finishes the payment that is under way', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
     const orders = api(service.url, await fetchToken('order-orchestrator'));
-    const { body } = await orders('/v1/orders', { body: anOrder({ customerId: 'cust_slow' }) });
+    const { orderId } = await placeOrder(orders, anOrder({ customerId: 'cust_slow' }));
     const payments = api(pieces().paymentApi);
-    await until(
-      'the call',
-      async () => (await payments(`/v1/payments?orderId=${body.orderId}`)).body.data.length === 1,
-    );
+    await until('the call', async () => (await payments(`/v1/payments?orderId=${orderId}`)).body.data.length === 1);
     expect(await service.end()).toBe(0);
     const rows = await database.query("SELECT status FROM orders WHERE customer_id = 'cust_slow'");
     expect(rows).toEqual([{ status: 'CONFIRMED' }]);
@@ -138,10 +135,10 @@ describe('An event that the database cannot take now', () => {
     const orders = api(service.url, await fetchToken('order-orchestrator'));
     await database.query('BEGIN');
     await database.query('LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE');
-    const { body } = await orders('/v1/orders', { body: anOrder() });
+    const { orderId } = await placeOrder(orders);
     await until('the repetition', () => service.lines.find(({ context }) => context === 'Events'));
     await database.query('COMMIT');
-    const isConfirmed = async () => (await orders(`/v1/orders/${body.orderId}`)).body.status === 'CONFIRMED';
+    const isConfirmed = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
     await until('the confirmation', isConfirmed, 20_000);
     expect(await service.end()).toBe(0);
     expect(service.lines.filter(({ level }) => level === 'error')).toEqual([]);

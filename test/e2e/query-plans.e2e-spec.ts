@@ -4,7 +4,7 @@ import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { DUE_PAYMENT, MARK_ASKED } from '../../apps/order-service/src/payments/payment-store';
-import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Api, anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -188,8 +188,8 @@ describe.each(['custom', 'generic'] as const)('The %s plan', (kind) => {
   });
 
   it('of a cancellation reads and writes its row', async () => {
-    const { body } = await orders('/v1/orders', { body: anOrder() });
-    const sent = await statementsOf('orders', () => orders(`/v1/orders/${body.orderId}/cancel`, { method: 'POST' }));
+    const { orderId } = await placeOrder(orders);
+    const sent = await statementsOf('orders', () => orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }));
     expect(sent).toHaveLength(2);
     for (const statement of sent) {
       expect(indexesIn(await planOf(withoutRows(statement), kind, false))).toEqual(['orders_pkey']);
@@ -262,8 +262,8 @@ it.each<[string, (uuid: string) => Promise<unknown>]>([
   ['with its payment', (uuid) => store().findWith(uuid, DUE_PAYMENT)],
   ['to have it paid', (uuid) => store().whilePending(uuid, MARK_ASKED)],
 ])('A lone read of an order, %s, is not planned again and again', async (_, read) => {
-  const { body } = await orders('/v1/orders', { body: anOrder() });
-  const uuid = toOrderUuid(body.orderId as string);
+  const { orderId } = await placeOrder(orders);
+  const uuid = toOrderUuid(orderId);
   const [statement] = (await statementsOf('orders', async () => {
     await read(uuid);
     return { status: 200 };

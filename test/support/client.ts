@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Dispatcher, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici';
 import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { pieces } from './pieces';
+import { until } from './until';
 
 export interface Answer {
   readonly status: number;
@@ -73,4 +74,16 @@ export function anOrder(changes: object = {}) {
     metadata: { sourceSystem: 'order-orchestrator' },
     ...changes,
   };
+}
+
+/**
+ * Places an order as clients do: what is 503 is sent again, since a busy machine may keep a statement waiting for too long.
+ * @returns the receipt
+ */
+export function placeOrder(orders: Api, order: object = anOrder(), headers?: Record<string, string>) {
+  return until('the order', async () => {
+    const { status, text, body } = await orders('/v1/orders', { body: order, headers });
+    if (status !== 201 && status !== 503) throw new Error(`The order was refused with ${status}: ${text}`);
+    return status === 201 && (body as { orderId: string; links: { self: string } });
+  });
 }
