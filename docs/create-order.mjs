@@ -86,6 +86,7 @@ async function createOrder(order) {
         cause: answer.error ?? body,
       });
     }
+    console.error(`${answer.error?.cause ?? answer.error ?? status}: asking again in ${Math.ceil(pauseMs)} ms`);
     await pause(pauseMs);
   }
 }

@@ -73,7 +73,8 @@ describe('docs/create-order.mjs', () => {
         res.writeHead(refusal.status).end(await refusal.text());
       },
     ];
-    const { stdout } = await place(randomUUID());
+    const { stdout, stderr } = await place(randomUUID());
+    expect(stderr).toMatch(/^502: asking again in \d+ ms$/m);
     expect(sent).toBe(7);
     const rows = await service.database.query('SELECT FROM orders');
     expect(rows).toHaveLength(1);
