@@ -55,10 +55,10 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{- /* The environment but for secrets and roles: what is given, and what follows from other values. */ -}}
+{{- /* The environment without secrets and roles: what values.config gives, and what is derived from other values. */ -}}
 {{- define "order-service.config" -}}
 {{- range $name, $value := .Values.config }}
-{{- /* Numbers are floats here, and toString would write large ones with an exponent. */}}
+{{- /* Helm reads numbers as floats, and toString would write large ones with an exponent. */}}
 {{ $name }}: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
 NODE_ENV: production
@@ -79,12 +79,12 @@ CLIENT_CERT_HEADER: {{ include "order-service.certificateHeader" . }}
 {{- end }}
 {{- end }}
 
-{{- /* ingress-nginx gives the header its name, and sets or empties it; at a gateway we do. */ -}}
+{{- /* ingress-nginx names the header, and sets or empties it; at a gateway this chart does both. */ -}}
 {{- define "order-service.certificateHeader" -}}
 {{ eq .Values.exposure.type "ingress" | ternary "ssl-client-cert" "x-client-cert" }}
 {{- end }}
 
-{{- /* Secrets one by one, so that a role sees its own alone. */ -}}
+{{- /* Secrets are listed one by one, so that each role sees only its own. */ -}}
 {{- define "order-service.secretEnv" -}}
 {{- $secret := include "order-service.secretName" .root -}}
 {{- $names := dict "DATABASE_URL" false "DATABASE_DIRECT_URL" true "REDIS_URL" true "OTEL_EXPORTER_OTLP_HEADERS" true -}}
@@ -113,12 +113,12 @@ httpGet:
 {{- /* The pod of a role. Takes (dict "root" $ "component" "api" "image" … "resources" …). */ -}}
 {{- define "order-service.pod" -}}
 metadata:
-  # No version of chart or application among the labels: pods whose image stays are not to be replaced for a new one.
+  # No version of chart or application among the labels: a new version must not replace pods whose image stays.
   labels:
     {{- include "order-service.selector" . | nindent 4 }}
   annotations:
-    # A pod reads its secrets once, at start: when they change, pods are replaced. What is in a Secret of others is not
-    # known here; see "A secret changes" in docs/operations.md.
+    # Replaces pods when secrets in the values change, because a pod reads them once, at start. Changes of an existing or
+    # external Secret are not seen here; see "A secret changes" in docs/operations.md.
     checksum/secret: {{ .root.Values.secrets | toJson | sha256sum }}
     {{- with .root.Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -166,14 +166,14 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       securityContext:
         {{- include "order-service.containerSecurity" . | nindent 8 }}
-      # In the pod and not in a ConfigMap: pods of the version that a release takes back to have the configuration that
-      # they had, also those that start in the middle of it.
+      # In the pod and not in a ConfigMap, so that pods of the previous version keep its configuration, also those that
+      # start during a release or a rollback.
       env:
         - name: ROLES
           value: {{ .component }}
         {{- $config := include "order-service.config" .root | fromYaml }}
         {{- if eq .component "api" }}
-        {{- /* It speaks neither to Kafka nor to the payment API, and has no secret for it. */}}
+        {{- /* The API calls neither Kafka nor the payment API, and gets no secrets for them. */}}
         {{- $config = omit $config "KAFKA_SASL_MECHANISM" "PAYMENT_API_TOKEN_URL" "PAYMENT_API_CLIENT_ID" "PAYMENT_API_SCOPE" }}
         {{- end }}
         {{- range $name, $value := $config }}
@@ -184,7 +184,7 @@ spec:
       ports:
         - name: http
           containerPort: 3000
-      # No preStop hook: the service itself serves on for SHUTDOWN_DELAY_MS after SIGTERM, and its image has no shell.
+      # No preStop hook: the service itself keeps serving for SHUTDOWN_DELAY_MS after SIGTERM; the image has no shell.
       startupProbe:
         {{- include "order-service.probe" (dict "root" .root "path" "live") | nindent 8 }}
         periodSeconds: 2
@@ -288,7 +288,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* What the schema cannot say, because it lies between values. */ -}}
+{{- /* Checks between values, which the schema cannot express. */ -}}
 {{- define "order-service.check" -}}
 {{- $v := .Values -}}
 {{- $delay := hasKey $v.config "SHUTDOWN_DELAY_MS" | ternary $v.config.SHUTDOWN_DELAY_MS 5000 -}}
