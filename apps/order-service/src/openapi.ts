@@ -19,10 +19,10 @@ class ErrorDetail {
   readonly message: string;
 }
 
-/** Not an `enum`: more are added within a version, and a client that was generated before must take them. */
+/** Not an `enum`: codes are added within a version, and clients that were generated before must accept them. */
 const CODE = {
   type: String,
-  description: 'Others may be added',
+  description: 'Further codes may be added',
   'x-extensible-enum': Object.keys(ERROR_STATUS),
 };
 
@@ -45,7 +45,7 @@ class ErrorBody {
   readonly error: ErrorFacts;
 }
 
-/** The same facts as RFC 9457 has them, for `Accept: application/problem+json`. */
+/** The same error as RFC 9457 problem details, for `Accept: application/problem+json`. */
 class Problem {
   @ApiProperty({ format: 'uri-reference' })
   readonly type: string;
@@ -79,13 +79,13 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .setTitle('Order A2A service')
     .setVersion('1')
     .setDescription(
-      'Orders from programs for programs. Every refusal has the shape of `ErrorBody`, or of `Problem` if you send ' +
-        '`Accept: application/problem+json`.',
+      'Orders, from one service to another. Every error has the shape of `ErrorBody`, or of `Problem` (RFC 9457) if you ' +
+        'send `Accept: application/problem+json`.',
     )
     .addServer('/')
-    .addTag('orders', 'To create, follow and cancel orders')
-    .addTag('privacy', 'To forget a customer')
-    .addTag('audit', 'What clients did and were refused, and what the service did')
+    .addTag('orders', 'Create, read and cancel orders')
+    .addTag('privacy', 'Erase the personal data of customers')
+    .addTag('audit', 'Read the audit trail of your tenant')
     .addBearerAuth(
       {
         type: 'http',
@@ -110,17 +110,17 @@ const operationsOf = ({ paths }: OpenAPIObject): OperationObject[] =>
   Object.values(paths).flatMap((path) => METHODS.flatMap((method) => path[method] ?? []));
 
 const text = (description: string) => ({ description, schema: { type: 'string' as const } });
-const REQUEST_ID = { 'X-Request-Id': text('That of the request, or one that was made for it') };
+const REQUEST_ID = { 'X-Request-Id': text('The `X-Request-Id` of the request, or a generated one') };
 const RATE_LIMIT = {
-  'RateLimit-Policy': text('Calls (`q`) in a window of seconds (`w`): `"client";q=6000;w=60`'),
-  RateLimit: text('Calls that remain (`r`), whole again in seconds (`t`): `"client";r=5999;t=60`'),
+  'RateLimit-Policy': text('Quota of calls (`q`) in a window of `w` seconds: `"client";q=6000;w=60`'),
+  RateLimit: text('Calls that remain (`r`), and seconds until the quota is full again (`t`): `"client";r=5999;t=60`'),
 };
-const RETRY_AFTER = { 'Retry-After': text('Seconds until a call may be let through again') };
-const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token, as RFC 6750 says it') };
+const RETRY_AFTER = { 'Retry-After': text('Seconds to wait before the next attempt') };
+const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token (RFC 6750)') };
 
-/** What every route may answer instead of what it wants to; a route itself describes what it alone refuses. */
+/** Adds the errors that every route may answer with. A route itself describes only those of its own. */
 function describeRefusals(operation: OperationObject): void {
-  // Generated clients read one type for each status, and the problem is only for those who ask for it.
+  // Not `Problem`, which only those get who ask for it: generated clients expect one type for each status.
   const refusal = (description: string, headers: object = {}) => ({
     description,
     headers: { ...REQUEST_ID, ...headers },
@@ -132,24 +132,30 @@ function describeRefusals(operation: OperationObject): void {
     if (status.startsWith('4')) responses[status] = refusal(response.description);
     else response.headers = { ...response.headers, ...REQUEST_ID, ...(operation.security && RATE_LIMIT) };
   }
-  responses['400'] = refusal('A field, a parameter or a header is missing or wrong');
+  responses['400'] = refusal('A field, a parameter or a header is missing or invalid');
   if (operation.requestBody) {
-    responses['413'] = refusal('The body is longer than 256 KiB');
+    responses['413'] = refusal('The body is larger than 256 KiB, measured uncompressed');
     responses['415'] = refusal('The body is not `application/json` in UTF-8');
   }
   if (operation.security) {
-    responses['401'] = refusal('No token, or not a good one', AUTHENTICATE);
-    responses['403'] = refusal('The token lacks the scope', AUTHENTICATE);
-    responses['429'] = refusal('The client is over its limit of calls', { ...RATE_LIMIT, ...RETRY_AFTER });
+    responses['401'] = refusal(
+      'The access token, or a required client certificate, is missing or invalid',
+      AUTHENTICATE,
+    );
+    responses['403'] = refusal('The token lacks a scope that the operation requires', AUTHENTICATE);
+    responses['429'] = refusal('The client has used up its quota, or too many bad tokens came from its address', {
+      ...RATE_LIMIT,
+      ...RETRY_AFTER,
+    });
   }
-  responses['503'] = refusal('A dependency is down, or too much is asked at once', RETRY_AFTER);
+  responses['503'] = refusal('A dependency is unavailable, or the service is overloaded', RETRY_AFTER);
   responses['4XX'] = refusal('The request was refused for another reason');
   responses['5XX'] = refusal('The service failed');
 }
 
 /**
- * Fields that a request may not have are refused, so its schemas are closed. Those of answers may gain fields, which is said
- * aloud because some generators take silence for a no.
+ * Sets `additionalProperties`: false in schemas of requests, where unknown fields are refused; true in those of
+ * responses, which may gain fields. The latter is explicit because some generators take its absence for false.
  */
 function closeRequestsAndOpenAnswers(document: OpenAPIObject): void {
   const schemas = Object.entries(document.components?.schemas ?? {});
@@ -165,6 +171,6 @@ function closeRequestsAndOpenAnswers(document: OpenAPIObject): void {
   }
 }
 
-/** The names of the schemas that are referred to. */
+/** The names of the schemas that it references. */
 const referencesIn = (description: unknown) =>
   [...(JSON.stringify(description) ?? '').matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');

@@ -3,7 +3,7 @@ import type { AuditRow } from '@platform/audit';
 import { PageLinks } from '@platform/paging';
 import { fromUUID } from 'typeid-js';
 
-/** Something that was done or refused. */
+/** An event of the audit trail: an action that succeeded or was refused. */
 export class AuditEventView {
   @ApiProperty({ example: 'aud_01jfw9v6k3f0qv8w2m4x5y6z7a' })
   readonly eventId: string;
@@ -11,28 +11,31 @@ export class AuditEventView {
   @ApiProperty({ format: 'date-time' })
   readonly occurredAt: string;
 
-  @ApiPropertyOptional({ description: 'Absent where the service acted by itself' })
+  @ApiPropertyOptional({ description: 'The client that acted; absent where the service acted on its own' })
   readonly clientId?: string;
 
   @ApiProperty({ example: 'order.create' })
   readonly action: string;
 
-  @ApiPropertyOptional({ description: 'Of an action on an order' })
+  @ApiPropertyOptional({ description: 'The order, if the action was about one' })
   readonly orderId?: string;
 
-  @ApiPropertyOptional({ description: "Of any other action, for example an erased customer's pseudonym" })
+  @ApiPropertyOptional({ description: "What another action was about, for example an erased customer's pseudonym" })
   readonly object?: string;
 
   @ApiProperty({ enum: ['succeeded', 'refused'] satisfies AuditRow['outcome'][] })
   readonly outcome: AuditRow['outcome'];
 
-  @ApiPropertyOptional({ type: 'integer', description: 'Of the answer to the request' })
+  @ApiPropertyOptional({
+    type: 'integer',
+    description: 'HTTP status code of the answer; absent where the service acted on its own',
+  })
   readonly statusCode?: number;
 
-  @ApiPropertyOptional({ example: 'INSUFFICIENT_SCOPE' })
+  @ApiPropertyOptional({ example: 'INSUFFICIENT_SCOPE', description: 'Error code of the refusal' })
   readonly code?: string;
 
-  @ApiPropertyOptional()
+  @ApiPropertyOptional({ description: 'The `X-Request-Id` of the request that caused the action' })
   readonly requestId?: string;
 
   @ApiPropertyOptional({ description: 'IP address of the caller' })

@@ -20,8 +20,9 @@ export class AuditEventsController {
   @RequireScopes('audit:read')
   @Audited('audit.read')
   @ApiOperation({
-    summary: 'What clients of the tenant did and were refused, and what the service did with its orders, newest first',
+    summary: 'List what happened in your tenant and what was refused, newest first',
     operationId: 'listAuditEvents',
+    description: 'Reads are recorded only if they were refused.',
   })
   @ApiOkResponse({ type: AuditEventPage })
   async list(
@@ -36,7 +37,7 @@ export class AuditEventsController {
       tenantId,
       query,
       async (limit, beforeId = end) => {
-        const rows = await this.trail.list(tenantId, { ...filter, beforeId }, limit + 1); // one more tells that there is more
+        const rows = await this.trail.list(tenantId, { ...filter, beforeId }, limit + 1); // the extra row shows whether there is a next page
         return { items: rows.slice(0, limit), nextBeforeId: rows.length > limit ? rows[limit - 1]?.id : undefined };
       },
     );

@@ -2,7 +2,7 @@ import { ApiPropertyOptional } from '@nestjs/swagger';
 import { PageQuery } from '@platform/paging';
 import { IsAbsentOr, IsText, IsTimestamp } from '@platform/validation';
 
-/** The query of `GET /v1/audit-events`. All filters hold at once. */
+/** The query of `GET /v1/audit-events`. An event must match all filters. */
 export class ListAuditEventsQuery extends PageQuery {
   @ApiPropertyOptional({ minLength: 1, maxLength: 255 })
   @IsAbsentOr()
@@ -19,12 +19,12 @@ export class ListAuditEventsQuery extends PageQuery {
   @IsText(100)
   readonly orderId?: string;
 
-  @ApiPropertyOptional({ format: 'date-time', description: 'What happened at this instant or later' })
+  @ApiPropertyOptional({ format: 'date-time', description: 'Events at this instant or later' })
   @IsAbsentOr()
   @IsTimestamp()
   readonly from?: string;
 
-  @ApiPropertyOptional({ format: 'date-time', description: 'What happened before this instant' })
+  @ApiPropertyOptional({ format: 'date-time', description: 'Events before this instant' })
   @IsAbsentOr()
   @IsTimestamp()
   readonly to?: string;

@@ -16,9 +16,9 @@ import {
 } from 'class-validator';
 import { FitsCurrency, IsCurrency, METADATA_RULE } from './validators';
 
-/** Decimal numbers of at most 18 digits before the point. How many come after it is the currency's matter. */
+/** Decimal number with at most 18 digits before the point. How many are allowed after it depends on the currency. */
 const PRICE = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
-/** As long as the sum of 500 items, each of 1,000,000 at the highest price, can be. */
+/** Long enough for the sum of 500 items, each 1,000,000 pieces at the highest price. */
 const TOTAL = /^(0|[1-9]\d{0,26})(\.\d{1,4})?$/;
 const decimal = (digits: number) => ({
   message: `$property must be a decimal string such as "129.99", of at most ${digits} digits before the point`,
@@ -38,7 +38,9 @@ export class OrderItemDto {
   @ApiPropertyOptional({
     pattern: PRICE.source,
     example: '49.99',
-    description: 'For every item or for none. Given, `totalAmount.value` must be the sum of quantity × unitPrice.',
+    description:
+      'For every item or for none. If given, `totalAmount.value` must be the sum of quantity × unitPrice. Decimals as in ' +
+      '`totalAmount.value`.',
   })
   @IsAbsentOr()
   @IsString()
@@ -55,7 +57,7 @@ export class MoneyDto {
   @ApiProperty({
     pattern: TOTAL.source,
     example: '99.98',
-    description: 'No decimals, or exactly as many as ISO 4217 gives the currency',
+    description: 'Without decimals, or with exactly as many as ISO 4217 defines for the currency',
   })
   @IsString()
   @Matches(TOTAL, decimal(27))
@@ -69,7 +71,9 @@ export class CreateOrderDto {
   @ApiPropertyOptional({
     ...IDEMPOTENCY_KEY_SCHEMA,
     example: '9d0c2c1b-27e7-4e65-8a1b-43f684c2d7a9',
-    description: 'One per order that you mean to place, kept over retries. Or send the header `Idempotency-Key`.',
+    description:
+      'One key per order that you mean to place, the same for all retries. Required: here or in the header ' +
+      '`Idempotency-Key`.',
   })
   @IsAbsentOr()
   @IsString()
@@ -83,7 +87,7 @@ export class CreateOrderDto {
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(500)
-  @IsObject({ each: true }) // ValidateNested alone goes into lists within the list
+  @IsObject({ each: true }) // ValidateNested alone would accept lists within the list
   @ValidateNested({ each: true })
   @Type(() => OrderItemDto)
   readonly items: OrderItemDto[];
@@ -98,7 +102,7 @@ export class CreateOrderDto {
     type: 'object',
     additionalProperties: true,
     example: { sourceSystem: 'order-orchestrator' },
-    description: 'Yours: kept and shown as it is. At most 16 KiB as JSON and 5 levels deep.',
+    description: 'Your own data, stored and returned with the order. At most 16 KiB as JSON and 5 levels deep.',
   })
   @FreeForm(METADATA_RULE)
   readonly metadata?: Record<string, unknown>;

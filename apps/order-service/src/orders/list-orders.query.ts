@@ -4,7 +4,7 @@ import { IsAbsentOr, IsText, IsTimestamp, RefusedAs } from '@platform/validation
 import { IsIn } from 'class-validator';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
-/** The query of `GET /v1/orders`. All filters hold at once. */
+/** The query of `GET /v1/orders`. An order must match all filters. */
 @RefusedAs({ code: 'ORDER_VALIDATION_FAILED', message: 'Invalid order query' })
 export class ListOrdersQuery extends PageQuery {
   @ApiPropertyOptional({ enum: ORDER_STATUSES, enumName: 'OrderStatus' })

@@ -27,7 +27,7 @@ export class OrderReceipt {
   readonly links: OrderLinks;
 }
 
-/** Requests have no other fields than these; what is shown may gain some. */
+/** Schemas of their own for responses: those of requests are closed, and responses may gain fields. */
 class OrderItemView extends OrderItemDto {}
 class MoneyView extends MoneyDto {}
 
@@ -53,7 +53,7 @@ export class OrderView extends OrderReceipt {
   @ApiPropertyOptional({ type: 'object', additionalProperties: true })
   readonly metadata?: Record<string, unknown>;
 
-  @ApiPropertyOptional({ description: 'Once the payment API has answered' })
+  @ApiPropertyOptional({ description: 'Present once the payment API has answered' })
   readonly payment?: PaymentView;
 
   @ApiProperty({ format: 'date-time' })
@@ -98,7 +98,7 @@ export function toOrderView(order: Order): OrderView {
   return { ...data, links: linksTo(data.orderId) };
 }
 
-/** The JSON of {@link toOrderView}. */
+/** The JSON of {@link toOrderView}, written without parsing the JSON that the order contains. */
 export function orderJson(order: ShownOrder): string {
   const orderId = toOrderId(order.id);
   const { status, customerId, items, currency, totalValue, metadata, paymentId, paymentStatus, version } = order;

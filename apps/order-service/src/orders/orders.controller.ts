@@ -24,7 +24,7 @@ import { NEW } from './order-store';
 import { OrderPage, OrderReceipt, OrderView } from './order.view';
 import { OrdersService } from './orders.service';
 
-const NO_SUCH_ORDER = 'There is no such order, or it is another tenant’s';
+const NO_SUCH_ORDER = 'Your tenant has no such order';
 
 @ApiTags('orders')
 @Controller({ path: 'orders', version: '1' })
@@ -34,22 +34,30 @@ export class OrdersController {
   @Post()
   @RequireScopes('orders:write')
   @Audited(NEW.audit.action)
-  @ApiOperation({ summary: 'Create an order, once', operationId: 'createOrder' })
+  @ApiOperation({
+    summary: 'Create an order, once',
+    operationId: 'createOrder',
+    description: 'A retry with the same idempotency key creates no second order: it gets the first answer again.',
+  })
   @ApiHeader({
     name: 'Idempotency-Key',
     required: false,
     schema: IDEMPOTENCY_KEY_SCHEMA,
-    description: 'Bare, or in double quotes. Or send `idempotencyKey` in the body.',
+    description: 'Bare or in double quotes. Required: here or as `idempotencyKey` in the body.',
   })
   @ApiResponse({
     status: 201,
     type: OrderReceipt,
+    description: 'The order was accepted, by this request or by an earlier one with the same key',
     headers: {
       Location: { description: 'Path of the order', schema: { type: 'string' } },
-      'Idempotent-Replayed': { description: '`true` when this is the first answer again', schema: { type: 'string' } },
+      'Idempotent-Replayed': {
+        description: '`true` when an earlier request with this key created the order',
+        schema: { type: 'string' },
+      },
     },
   })
-  @ApiConflictResponse({ description: 'The key was used for another request' })
+  @ApiConflictResponse({ description: 'The idempotency key was used for another request' })
   async create(
     @CurrentPrincipal() principal: Principal,
     @Headers('idempotency-key') header: string | undefined,
@@ -67,9 +75,13 @@ export class OrdersController {
   @RequireScopes('orders:read')
   @Audited('order.read')
   @ApiOperation({ summary: 'Fetch an order', operationId: 'getOrder' })
-  @ApiHeader({ name: 'If-None-Match', required: false, description: 'An `ETag`; answers 304 while it is current.' })
+  @ApiHeader({
+    name: 'If-None-Match',
+    required: false,
+    description: 'An `ETag`: the answer is 304 while it is current.',
+  })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
-  @ApiResponse({ status: 304, description: 'The order is still as the `ETag` says' })
+  @ApiResponse({ status: 304, description: 'The order has not changed since the `ETag`' })
   @ApiNotFoundResponse({ description: NO_SUCH_ORDER })
   async get(
     @CurrentPrincipal() principal: Principal,
@@ -91,14 +103,18 @@ export class OrdersController {
   @ApiOperation({
     summary: 'Cancel an order',
     operationId: 'cancelOrder',
-    description: 'A payment that was authorised is voided. To cancel what is cancelled changes nothing.',
+    description: 'An authorised payment is voided. Cancelling a cancelled order again succeeds and changes nothing.',
   })
   @ApiBody({ type: CancelOrderDto, required: false })
-  @ApiHeader({ name: 'If-Match', required: false, description: 'An `ETag`; answers 412 when the order has changed.' })
+  @ApiHeader({
+    name: 'If-Match',
+    required: false,
+    description: 'An `ETag`: the answer is 412 when the order has changed.',
+  })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
   @ApiNotFoundResponse({ description: NO_SUCH_ORDER })
-  @ApiConflictResponse({ description: 'The order is rejected' })
-  @ApiPreconditionFailedResponse({ description: 'The order is no longer as `If-Match` says' })
+  @ApiConflictResponse({ description: 'The order is `REJECTED` and cannot be cancelled' })
+  @ApiPreconditionFailedResponse({ description: 'The order has changed since the `ETag` in `If-Match`' })
   async cancel(
     @CurrentPrincipal() principal: Principal,
     @Param('orderId') orderId: string,
@@ -114,7 +130,11 @@ export class OrdersController {
   @Get()
   @RequireScopes('orders:read')
   @Audited('order.list')
-  @ApiOperation({ summary: 'List orders, newest first', operationId: 'listOrders' })
+  @ApiOperation({
+    summary: 'List orders, newest first',
+    operationId: 'listOrders',
+    description: 'A page may have fewer orders than `limit`, even none: follow `links.next` until it is absent.',
+  })
   @ApiOkResponse({ type: OrderPage })
   list(
     @CurrentPrincipal() principal: Principal,

@@ -11,7 +11,10 @@ import { OrdersService } from './orders.service';
   providers: [
     OrdersService,
     makeCounterProvider({ name: 'orders_created_total', help: 'Orders accepted' }),
-    makeCounterProvider({ name: 'idempotent_replays_total', help: 'Creates answered with their first answer again' }),
+    makeCounterProvider({
+      name: 'idempotent_replays_total',
+      help: 'Create requests answered with the first answer to their key again',
+    }),
   ],
 })
 export class OrdersModule {}

@@ -7,11 +7,14 @@ export class ErasureView {
 
   @ApiProperty({
     example: 'erased_5b0cf4d28a1b43f684c2d7a99d0e0e47',
-    description: 'Stands in the place of the customer',
+    description: 'Replaces the customer id',
   })
   readonly pseudonym: string;
 
-  @ApiProperty({ type: 'integer', description: 'Orders that were still the customer’s' })
+  @ApiProperty({
+    type: 'integer',
+    description: 'Orders that this call has erased; an earlier one may have erased others',
+  })
   readonly ordersErased: number;
 
   @ApiProperty({ format: 'date-time' })

@@ -23,16 +23,19 @@ export class PrivacyController {
     summary: 'Erase a customer’s personal data, for good',
     operationId: 'eraseCustomer',
     description:
-      'A pseudonym takes the place of the customer in all orders; their metadata is dropped. May be repeated.',
+      'A pseudonym replaces the customer id in all orders of the customer; their metadata is deleted, and the reason why ' +
+      'they were rejected or cancelled. May be repeated.',
   })
   @ApiOkResponse({ type: ErasureView })
-  @ApiConflictResponse({ description: 'A payment of the customer is under way, or it is not known what became of it' })
+  @ApiConflictResponse({
+    description: 'A payment of the customer is under way, or its outcome is unknown; try again later',
+  })
   erase(
     @CurrentPrincipal() principal: Principal,
     @Param() { customerId }: ErasureParams,
     @Req() { query, body }: Request<unknown, unknown, object | undefined>,
   ): Promise<ErasureView> {
-    // Nobody is to find out afterwards that there is no `dryRun`.
+    // Refused, because an erasure is final: whoever sends `dryRun` must not find out afterwards that it does not exist.
     const details = Array.isArray(body)
       ? [{ field: '', message: 'must be a JSON object' }]
       : Object.keys({ ...query, ...body }).map((field) => ({ field, message: `property ${field} should not exist` }));
