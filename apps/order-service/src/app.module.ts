@@ -17,7 +17,7 @@ import { PrivacyModule } from './privacy/privacy.module';
 import { RetentionModule } from './privacy/retention.module';
 import { PaymentsModule } from './payments/payments.module';
 
-/** Each stands for a module below that cannot do without. */
+/** Settings without which a module of the role cannot work; `loadConfig` refuses a configuration that lacks one. */
 export const NEEDS: Needs = { api: ['PSEUDONYM_KEY'], worker: ['PAYMENT_API_URL', 'AUDIT_KEY'] };
 
 /** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
@@ -41,7 +41,7 @@ export class AppModule {
         ObservabilityModule,
         TracingModule,
         HealthModule,
-        AuditModule, // before the modules whose guards refuse
+        AuditModule, // its guard must run before those that refuse
         MtlsModule.forRoot(config),
         AuthModule,
         DatabaseModule.forRoot(schema),

@@ -9,7 +9,7 @@ const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as 
 
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Verifies the audit trail. Exit code 1 when anything was edited, removed or inserted. */
+/** Verifies the audit trail. Exit code 1 if anything was edited, removed or inserted, or the check itself failed. */
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig(SERVICE_NAME);
@@ -36,7 +36,7 @@ function parse(): string | undefined {
     const { values, positionals } = parseArgs({ allowPositionals: true, options: { head: { type: 'string' } } });
     if (positionals.join(' ') === 'verify') return values.head;
   } catch {
-    // An option that there is not is answered as what else is wrong.
+    // An unknown option gets the usage below, as any other mistake.
   }
   throw new Error(USAGE);
 }

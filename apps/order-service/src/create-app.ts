@@ -18,17 +18,17 @@ import { RequestValidationPipe } from '@platform/validation';
 import { AppModule } from './app.module';
 import { serveOpenApi } from './openapi';
 
-/** Above the 60 s after which load balancers drop idle connections, so that it is never us who close first. */
+/** Longer than the 60 s after which load balancers close idle connections, so that the service never does so first. */
 const KEEP_ALIVE_MS = 65_000;
-/** Headers have this long to arrive, and a request with its body the longer time. */
+/** Limits for receiving the headers of a request, and the whole request with its body. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
-/** A connection on which nothing goes, because nobody reads. Longer than the service takes for any answer. */
-const SILENCE_MS = 60_000;
+/** Closes connections without traffic, as those of clients that do not read. Longer than any answer takes. */
+const SOCKET_TIMEOUT_MS = 60_000;
 
 /**
- * The application, as `main.ts` and every end-to-end test have it, ready to listen.
- * @param root wraps the application's module where a test adds controllers of its own
+ * Creates the application, configured and ready to listen, for `main.ts` and for the end-to-end tests alike.
+ * @param root the root module; a test that adds controllers passes one that imports `AppModule`
  */
 export async function createApp(
   config: Config,
@@ -47,8 +47,8 @@ export async function createApp(
 /** Everything about the application that is not a module. */
 async function configure(app: NestExpressApplication, config: Config): Promise<void> {
   app.disable('x-powered-by');
-  // Else /Metrics gets past a proxy that keeps /metrics to itself. Nest has made the router by now, so the setting of
-  // Express comes too late; routes are added to it later.
+  // Otherwise /Metrics would get past a proxy that blocks /metrics. Nest has created the router by now, so Express's
+  // own setting would come too late; it applies to routes that are added after this.
   Object.assign(app.getHttpAdapter().getInstance().router, { caseSensitive: true });
   app.set('etag', false); // ETags are the versions of orders
   const proxies = app.get(TrustedProxies);
@@ -75,7 +75,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
   app.use('/docs', docsSurface);
 
   app.enableVersioning({ type: VersioningType.URI });
-  app.useGlobalGuards(new JsonBodyGuard()); // the modules' guards stand before it
+  app.useGlobalGuards(new JsonBodyGuard()); // runs after the guards of the modules
   app.useGlobalPipes(new RequestValidationPipe());
   app.useGlobalFilters(new ErrorFilter());
   if (config.roles.includes('api')) serveOpenApi(app, config);
@@ -84,9 +84,9 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
-  server.timeout = SILENCE_MS;
-  server.maxHeadersCount = 0; // counted by httpSurface
-  // An expectation that we do not know is no reason to refuse a request (RFC 9110 section 10.1.1).
+  server.timeout = SOCKET_TIMEOUT_MS;
+  server.maxHeadersCount = 0; // no limit: httpSurface counts them
+  // An unknown `Expect` header is no reason to refuse a request (RFC 9110 section 10.1.1).
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
   shedLoad(server, () => checks.isDraining);

@@ -16,7 +16,7 @@ import { SERVICE_NAME } from './service-name';
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)';
 
-/** Every line of JSON is indented by its depth: of a small value that is deep that makes hundreds of megabytes. */
+/** Limits for pretty-printing: the indentation of a small but deeply nested value would take hundreds of megabytes. */
 const MAX_INDENTED_BYTES = 64 * 1024;
 const MAX_INDENTED_DEPTH = 16;
 
@@ -30,7 +30,7 @@ type Command =
 type Resolution = Extract<Command, { ids: unknown }>;
 type Settings = NonNullable<Config['kafka']>;
 
-/** Shows and resolves what the consumers of the orders topic gave up on. `docs/runbooks/dead-letters.md` says how. */
+/** Lists, shows, replays and drops dead letters of the orders topic; see `docs/runbooks/dead-letters.md`. */
 async function main(): Promise<void> {
   const command = parse();
   const { kafka } = loadConfig(SERVICE_NAME);
@@ -71,7 +71,7 @@ async function withBox(
   }
 }
 
-/** In the order of the topic, whatever the order of the ids. @throws {Error} when one is not there */
+/** @returns the ids in the order of the topic. @throws {Error} when one of them is not open */
 function choose(open: readonly string[], ids: readonly string[] | 'all'): readonly string[] {
   if (ids === 'all') return open;
   const chosen = new Set(ids);
@@ -87,7 +87,7 @@ async function list(settings: Settings, json: boolean): Promise<void> {
   const look = (letter: Letter) =>
     lines.set(letter.id, { time: letter.time, text: json ? escaped(JSON.stringify(summary(letter))) : line(letter) });
   await withBox(settings, look, ({ ids }) => {
-    // With --json the output is for programs, and is empty then.
+    // With --json standard output is for programs, so it stays empty.
     if (ids.length === 0) return json ? console.error(NONE) : console.log(NONE);
     const open = ids.flatMap((id) => lines.get(id) ?? []);
     open.sort((a, b) => a.time.getTime() - b.time.getTime());
@@ -141,7 +141,7 @@ function print(letter: Letter): void {
   else console.log(value ? `\nvalue, ${value.length} bytes:\n${indented(value)}` : '\nno value');
 }
 
-/** Text as it is; as base64 what is none, and what holds characters that a terminal would obey. */
+/** UTF-8 text as it is; in base64 other bytes, and text with characters that would control a terminal. */
 function toText(bytes: Buffer): string {
   const text = bytes.toString();
   return isUtf8(bytes) && !/(?!\r?\n|\t)[\p{Cc}\p{Cf}]/u.test(text) ? text : `base64:${bytes.toString('base64')}`;
@@ -157,7 +157,7 @@ function indented(value: Buffer): string {
   }
 }
 
-/** JSON that says the same, without what a terminal would obey, such as another direction of writing. */
+/** Equivalent JSON with characters escaped that would control a terminal, such as changes of writing direction. */
 function escaped(json: string): string {
   return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
     character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),

@@ -1,4 +1,4 @@
-import { onSignal } from './signals'; // first: from here on the process can be told to end
+import { onSignal } from './signals'; // first: from here on signals end the process
 import 'reflect-metadata';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
@@ -12,13 +12,13 @@ import { NEEDS } from './app.module';
 import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
 import { SERVICE_NAME } from './service-name';
 
-/** Once the intake has stopped, a connection that has not sent the headers of a request by then is closed. */
+/** When the server stops listening, a connection has this long to send the headers of a request before it is closed. */
 const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(SERVICE_NAME, undefined, NEEDS);
   const app = await createApp(config);
-  // Node would print the error with all that hangs on it, personal data too, and not as JSON.
+  // Node itself would print the error with all its properties, which may hold personal data, and not as JSON.
   process.on('uncaughtException', (error) => {
     new Logger('main').fatal(error, 'an error that nobody caught ends the process');
     process.exit(1);
@@ -28,15 +28,15 @@ async function main(): Promise<void> {
       'AUDIT_KEY and PSEUDONYM_KEY are missing: publicly known keys are in use, which NODE_ENV=production refuses',
     );
   }
-  for (const name of inTheClear(config))
+  for (const name of settingsWithoutTls(config))
     new Logger('main').warn(`${name} is used without TLS: who is on the way can read and change what is said`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
 }
 
-/** Names of what production reaches, or sends a secret to, without TLS. A mesh may see to it, which is not known here. */
-function inTheClear({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): string[] {
+/** Names of settings by which production connects, or sends a secret, without TLS. A mesh may encrypt it unseen. */
+function settingsWithoutTls({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): string[] {
   const isHttp = (url: string | undefined) => url?.startsWith('http:') ?? false;
   const found = {
     OIDC_ISSUER: isHttp(oidc.issuer),
@@ -50,8 +50,8 @@ function inTheClear({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): 
 }
 
 /**
- * Not ready, so that no new requests are routed here; then, after the routers had time to notice, no intake; then what
- * is in flight is finished, and connections close (Nest's shutdown hooks).
+ * Shuts down gracefully: reports "not ready", waits until routers have noticed and send no new requests, stops
+ * listening, finishes what is in flight, and closes connections (Nest's shutdown hooks).
  */
 function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
   const logger = new Logger('main');
@@ -60,8 +60,8 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     logger.log(`${signal}: draining for ${config.shutdownDelayMs} ms`);
     app.get(HealthChecks).drain();
     await delay(config.shutdownDelayMs);
-    // Node closes idle connections when it stops listening, but not those that become idle later, and it forgets its
-    // own request timeout.
+    // When a server stops listening, Node closes idle connections, but not those that become idle later, and it no
+    // longer enforces its request timeout.
     const server = app.getHttpServer();
     server.keepAliveTimeout = 1;
     const timers = [
@@ -73,7 +73,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     logger.log('closed');
     if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');
   };
-  let shutdown: Promise<void> | undefined; // a signal that comes again does not cut it short
+  let shutdown: Promise<void> | undefined; // a second signal does not cut the shutdown short
   onSignal((signal) => {
     shutdown ??= shutDown(signal).then(
       () => process.exit(0),

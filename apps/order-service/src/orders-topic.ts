@@ -1,2 +1,2 @@
-/** Every event of the service goes to this topic, keyed by the thing that it is about. */
+/** Kafka topic of all events of the service. The message key is the event's aggregate id. */
 export const ORDERS_TOPIC = 'orders.events';

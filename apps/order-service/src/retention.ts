@@ -10,7 +10,7 @@ import { SERVICE_NAME } from './service-name';
 @Module({})
 class RetentionProgram {}
 
-/** Deletes once what retention would delete in its time, or says how much that is. */
+/** Deletes all expired rows once; with `--dry-run` it only counts them. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } });
   const imports = [ConfigModule.forRoot(loadConfig(SERVICE_NAME)), RetentionModule];

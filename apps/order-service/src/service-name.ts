@@ -1,2 +1,2 @@
-/** How the service is known to whom it connects to: PostgreSQL, Kafka, Redis and the collector of traces. */
+/** The name by which PostgreSQL, Kafka, Redis and the collector of traces know the service. */
 export const SERVICE_NAME = 'order-service';

@@ -6,7 +6,7 @@ import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 
-/** Creates the Kafka topics. The number of partitions is the caller's decision: it is for the life of the topic. */
+/** Creates the Kafka topics. The caller has to choose the number of partitions: it is for the life of the topics. */
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
@@ -25,7 +25,7 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  // kafkajs says of several topics only that there were errors.
+  // For several topics kafkajs throws one error, whose own message only says that there were errors.
   const faults = (error as { errors?: readonly unknown[] }).errors ?? [error];
   for (const fault of faults) console.error(fault instanceof Error ? fault.message : fault);
   process.exitCode = 1;

@@ -15,20 +15,20 @@ const LOOK_AGAIN_MS = 100;
  * Brings the database to this version. Safe when several processes start it at once: the first works, the others wait
  * and find nothing left to do. Afterwards the service's role has the privileges that this version needs,
  * and no others unless a later version has migrated here.
- * @returns names of the migrations that this run made
+ * @returns names of the migrations that this run applied
  */
 export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
   const lock = await directConnection(config, 'migrations', 0);
-  // Another may have it by now, and begin: nothing more must be done here.
+  // The connection is lost, and the lock with it: another process may migrate by now, so this one must stop.
   lock.on('error', (error) => {
     throw error;
   });
   try {
     await acquire(lock);
     await createServiceRole(lock);
-    await migrateJobs(config); // first: when ours are made, the service takes the database for ready
+    await migrateJobs(config); // first: the service is ready as soon as our own migrations are applied
     // eslint-disable-next-line no-restricted-syntax -- tables are changed for all tenants
     const dataSource = new DataSource({
       ...schema,
@@ -53,7 +53,10 @@ export async function migrate(given: Config): Promise<string[]> {
   }
 }
 
-/** A statement that waited for the lock would be in the way of an index that is made concurrently, for ever. */
+/**
+ * Polls, because a statement that waits for the lock would deadlock with the process that holds it: CREATE INDEX
+ * CONCURRENTLY there waits for all statements that began before.
+ */
 async function acquire(lock: DirectConnection): Promise<void> {
   for (;;) {
     const { rows } = await lock.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [MIGRATION_LOCK]);

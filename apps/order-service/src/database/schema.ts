@@ -9,8 +9,8 @@ import { FindJobsOfDeadRunners1764500000000 } from './migrations/1764500000000-f
 import { JudgeBlocksByTheTrail1764600000000 } from './migrations/1764600000000-judge-blocks-by-the-trail';
 
 /**
- * Every entity and every migration, in order. A migration is never edited after it landed. Tables with a column
- * `tenant_id` are named in `tenantTables`: no statement reaches them for a client without the client's tenant.
+ * All entities; all migrations, in order; and all tables with a column `tenant_id`, which a client's statements reach
+ * only with the client's tenant. Migrations are not changed once they are merged.
  */
 export const schema = {
   entities: [Order],

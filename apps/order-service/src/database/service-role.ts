@@ -1,12 +1,13 @@
 import type { DirectConnection } from '@platform/database';
 
-/** The group whose members run the service. It owns nothing and logs in nowhere: operators make logins its members. */
+/** Group role of the service. It owns nothing and cannot log in: operators make login roles its members. */
 const SERVICE_ROLE = 'order_service';
 
 /**
- * All that the service may do. What is not here it may not: a new table has its line, with the least that it needs.
- * The version before runs on this list while it is replaced: what goes is taken out one release after its last use.
- * What a table of old is given more comes with a migration, by which the version before sees that it is not the newest.
+ * All privileges of the service, per table; everything else is denied. A new table gets a line with the least it needs.
+ * While a release replaces the previous version, that one runs with this list too: so remove a privilege one release
+ * after its last use. Widen those of an existing table only together with a migration: it tells the previous version
+ * that it is not the newest, and must not revoke them.
  */
 const PRIVILEGES: Readonly<Record<string, string>> = {
   orders: 'SELECT, INSERT, UPDATE, DELETE',
@@ -15,7 +16,7 @@ const PRIVILEGES: Readonly<Record<string, string>> = {
   outbox: 'SELECT, INSERT, UPDATE, DELETE',
   outbox_parked: 'SELECT, INSERT',
   inbox: 'SELECT, INSERT, DELETE',
-  // Position and transaction are given by the database; it takes events away by prune_audit_events alone.
+  // The database sets position and transaction. The service deletes events through prune_audit_events only.
   audit_events: `SELECT, INSERT (id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code,
                                  request_id, address, certificate)`,
   audit_blocks: 'SELECT, INSERT',
@@ -33,10 +34,10 @@ const CREATE_ROLE = `
       CREATE ROLE ${SERVICE_ROLE} NOLOGIN;
     END IF;
   EXCEPTION WHEN duplicate_object OR unique_violation THEN
-    NULL; -- roles belong to the whole server, on which another database is being migrated
+    NULL; -- roles belong to the whole server: a migration of another database has just created it
   END $$`;
 
-/** On tables without a line above and on sequences too, but not on what is another owner's, as extensions may be. */
+/** Also on sequences and on tables without a line above, but not on those of other owners, such as extensions. */
 const REVOKE_ALL = `
   REVOKE ALL ON SCHEMA public, graphile_worker FROM ${SERVICE_ROLE};
   DO $$ DECLARE relation regclass; BEGIN
@@ -49,7 +50,7 @@ const REVOKE_ALL = `
     END LOOP;
   END $$`;
 
-/** Graphile Worker turns row-level security on, and only owners pass that without a policy. */
+/** Graphile Worker enables row-level security, with which only owners see rows without a policy. */
 const policyOn = (table: string) => `
   DO $$ BEGIN
     IF (SELECT relrowsecurity FROM pg_class WHERE oid = '${table}'::regclass)
@@ -58,7 +59,7 @@ const policyOn = (table: string) => `
     END IF;
   END $$`;
 
-/** @throws {Error} one line, when the role is missing and the user may not create it */
+/** Creates the role unless it exists. @throws {Error} one line, when the user may not create it */
 export async function createServiceRole(client: DirectConnection): Promise<void> {
   await client.query(CREATE_ROLE).catch((error: Error & { code?: string }) => {
     if (error.code !== '42501') throw error; // insufficient_privilege
@@ -70,16 +71,16 @@ export async function createServiceRole(client: DirectConnection): Promise<void>
 }
 
 /**
- * Gives the role what the list above says, no more and no less. After each run of migrations and not in one of them,
- * because the tables of Graphile Worker come and go with its versions.
- * @param isNewest whether no later version has migrated here; else nothing is taken away, which that one may need
+ * Gives the role exactly the privileges listed above. Called after the migrations and not in one of them, because the
+ * tables of Graphile Worker come and go with its versions.
+ * @param isNewest whether no later version has migrated this database; if one has, nothing is revoked: it may need that
  */
 export async function grantToServiceRole(client: DirectConnection, isNewest: boolean): Promise<void> {
   const grants = Object.entries(PRIVILEGES).flatMap(([table, privileges]) => [
     `GRANT ${privileges} ON ${table} TO ${SERVICE_ROLE}`,
     policyOn(table),
   ]);
-  // Several statements in one text are one transaction: nobody sees the role without its privileges.
+  // Several statements in one query are one transaction: nobody sees the role without its privileges.
   await client.query(
     [
       ...(isNewest ? [REVOKE_ALL] : []),

@@ -1,7 +1,7 @@
 /**
  * Codes of ISO 4217 (list one, as of 2026-01-01) by the digits of their minor unit. Those without one (metals, bond
- * market units, XDR, XTS, XXX) are left out: no amount can be written in them. CLDR, and so `Intl`, differs from ISO
- * for some, such as IQD.
+ * market units, XDR, XTS, XXX) are left out: no amount can be written in them. `Intl` cannot replace this list: its
+ * source, CLDR, differs from ISO for some currencies, such as IQD.
  */
 const CODES_BY_DIGITS: Record<number, string> = {
   0: 'BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF',
@@ -22,7 +22,7 @@ const DIGITS = new Map(
   ),
 );
 
-/** Decimals of the currency's minor unit; undefined when ISO 4217 has no such currency. */
+/** Decimals of the currency's minor unit; undefined for an unknown code, and for one without a minor unit. */
 export function minorDigits(currency: string): number | undefined {
   return DIGITS.get(currency);
 }

@@ -2,9 +2,9 @@
 export const etagOf = (version: number) => `"${version}"`;
 
 /**
- * Whether the order is to be sent, because `If-None-Match` does not name this ETag; compared weakly as RFC 9110 section
- * 13.1.2 says. Express' own check does not serve: it takes the `Cache-Control: no-cache` that fetch sends along as a wish
- * to have the body.
+ * Whether the order is to be sent, because `If-None-Match` is absent or does not name this ETag (weak comparison, RFC
+ * 9110 section 13.1.2). Express's own check does not serve: it always sends the body when the request has
+ * `Cache-Control: no-cache`, which fetch adds to conditional requests.
  */
 export function matchesNone(header: string | undefined, etag: string): boolean {
   if (header === undefined) return true;
@@ -13,8 +13,8 @@ export function matchesNone(header: string | undefined, etag: string): boolean {
 }
 
 /**
- * Whether the order may be changed, because `If-Match` is absent or names this ETag; compared strongly as RFC 9110
- * section 13.1.1 says, so that a weak tag never matches.
+ * Whether the order may be changed, because `If-Match` is absent or names this ETag (strong comparison, RFC 9110
+ * section 13.1.1: a weak tag never matches).
  */
 export function matchesAny(header: string | undefined, etag: string): boolean {
   return header === undefined || header.trim() === '*' || tagsIn(header).includes(etag);

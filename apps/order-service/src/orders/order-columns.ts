@@ -1,12 +1,12 @@
 import type { Order } from './order.entity';
 
-/** The columns of an order, named as its entity names them. */
+/** The columns of an order, under the property names of the entity. */
 export const ORDER_COLUMNS = `
   id, tenant_id AS "tenantId", client_id AS "clientId", customer_id AS "customerId", status, currency,
   total_value AS "totalValue", items, metadata, version, event_sequence AS "eventSequence", created_at AS "createdAt",
   updated_at AS "updatedAt", payment_id AS "paymentId", payment_status AS "paymentStatus", reason`;
 
-/** What clients are shown of an order, as PostgreSQL writes it: what is JSON there is not parsed to be written again. */
+/** What clients see of an order, as text from PostgreSQL: its JSON is passed on without being parsed and serialised. */
 export interface ShownOrder extends Pick<
   Order,
   'id' | 'customerId' | 'status' | 'currency' | 'totalValue' | 'version' | 'paymentId' | 'paymentStatus'

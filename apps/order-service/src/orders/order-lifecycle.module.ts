@@ -4,7 +4,7 @@ import { makeCounterProvider } from '@willsoto/nestjs-prometheus';
 import { OrderLifecycleService } from './order-lifecycle.service';
 import { OrderStore } from './order-store';
 
-/** Orders without their routes: for whatever moves them on, in any role. */
+/** Orders without HTTP routes: for features that change them, in either role. */
 @Module({
   imports: [IdempotencyModule],
   providers: [

@@ -24,13 +24,13 @@ export interface PaymentAnswer {
 
 type Change = Partial<Pick<Order, 'status' | 'paymentId' | 'paymentStatus' | 'reason'>>;
 
-/** How often a change is tried anew because another came first. */
-const ROUNDS = 20;
+/** How often a change is decided anew because a concurrent one came first. */
+const MAX_ROUNDS = 20;
 
 /**
- * Everything that happens to an order after it was accepted. Each change raises its version and, where the status moves,
- * appends the event that tells of it: in one statement, which changes the version that was read or nothing, so that of two
- * who race the second sees what the first did. All are idempotent.
+ * Changes orders after they were accepted. Each change raises the order's version and, if the status moves, appends an
+ * event, both in one statement with optimistic locking: it applies to the version that was read, or not at all. The
+ * loser of a race reads the order again and decides anew. All changes are idempotent.
  */
 @Injectable()
 export class OrderLifecycleService {
@@ -42,8 +42,8 @@ export class OrderLifecycleService {
   ) {}
 
   /**
-   * An order of the tenant, as it stays until `tx` ends: what another feature asks before it does something for a client
-   * that names an order.
+   * Reads an order of the tenant and keeps it from being changed until `tx` ends. For features that do something for a
+   * client which names an order.
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
   async hold(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
@@ -53,9 +53,9 @@ export class OrderLifecycleService {
   }
 
   /**
-   * The order, and what another feature keeps of it, as they were at one moment. For the service's own work, whoever the
-   * order belongs to; never for an id that a client gave.
-   * @throws {ServiceError} ORDER_NOT_FOUND, also when nothing is kept of it
+   * The order together with another feature's row about it, as they were at one moment. For the service's own work on
+   * orders of any tenant; never for an id that a client gave.
+   * @throws {ServiceError} ORDER_NOT_FOUND, also when there is no such row
    */
   async findWith<Row extends object>(orderId: string, companion: Companion): Promise<Order & Row> {
     const found = await this.store.findWith<Row>(toOrderUuid(orderId), companion);
@@ -65,7 +65,7 @@ export class OrderLifecycleService {
 
   /**
    * Cancels an order of the tenant.
-   * @param ifMatch the header, where the client sent one
+   * @param ifMatch the header `If-Match`, if the client sent it
    * @throws {ServiceError} ORDER_NOT_FOUND, PRECONDITION_FAILED, ORDER_STATUS_CONFLICT
    */
   cancel(tenantId: string, orderId: string, reason: string, ifMatch: string | undefined): Promise<Order> {
@@ -73,8 +73,8 @@ export class OrderLifecycleService {
     return this.change(
       () => this.store.find(tenantId, uuid),
       (order) => {
-        // A client whose first answer was lost asks again with the ETag that it knew. What it wants is so: RFC 9110
-        // section 13.1.1 lets us say yes.
+        // A client that lost the first answer retries with the old ETag. RFC 9110 section 13.1.1 allows success when
+        // the requested change has been made already.
         if (order.status === 'CANCELLED') return undefined;
         if (!matchesAny(ifMatch, etagOf(order.version))) {
           throw new ServiceError('PRECONDITION_FAILED', 'The order has changed; If-Match names another version');
@@ -88,13 +88,14 @@ export class OrderLifecycleService {
   }
 
   /**
-   * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status and learns of the payment,
-   * which is then to be voided if it was authorised.
+   * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status, and only the payment is
+   * recorded; if it was authorised, it has to be voided then.
    */
   applyPayment(known: Order, { paymentId, status, reason }: PaymentAnswer): Promise<Order> {
     return this.changeKnown(known, (order) => {
       if (order.paymentId !== null) {
-        // Its key was forgotten, or never honoured. Somebody has to look: we can void one payment only.
+        // The payment API forgot the idempotency key or ignored it. An operator has to look: only one payment is
+        // recorded here and can be voided.
         if (order.paymentId !== paymentId)
           this.logger.error({ orderId: toOrderId(order.id) }, 'The payment API holds two payments of an order');
         return undefined;
@@ -109,8 +110,8 @@ export class OrderLifecycleService {
 
   /**
    * Runs another feature's statement while the order is locked as `PENDING`.
-   * @param effect of all orders for which it is asked together
-   * @returns the order; undefined when it is not pending, and there was no effect
+   * @param effect one statement for all orders that are requested together
+   * @returns the order; undefined when it is not pending, and the statement did nothing for it
    */
   whilePending(orderId: string, effect: Effect): Promise<Order | undefined> {
     return this.store.whilePending(toOrderUuid(orderId), effect);
@@ -127,7 +128,7 @@ export class OrderLifecycleService {
     );
   }
 
-  /** Reads the order only where it is another by now than the one that is known. */
+  /** Decides by the order as it is known, and reads it again only if it has changed since. */
   private changeKnown(known: Order, decide: (order: Order) => Change | undefined): Promise<Order> {
     return this.change(() => this.store.findForAnyTenant(known.id), decide, known);
   }
@@ -138,7 +139,7 @@ export class OrderLifecycleService {
     decide: (order: Order) => Change | undefined,
     known?: Order,
   ): Promise<Order> {
-    for (let round = 1; round <= ROUNDS; round += 1) {
+    for (let round = 1; round <= MAX_ROUNDS; round += 1) {
       const order = (round === 1 && known) || (await read());
       if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
       const change = decide(order);
@@ -168,14 +169,14 @@ const ACTIONS: Partial<Record<OrderStatus, string>> = {
   CANCELLED: 'order.cancel',
 };
 
-/** @param movedTo undefined when only what is known of the payment has changed */
+/** @param movedTo undefined when only the payment has changed */
 function auditOf({ tenantId, id }: Order, movedTo: OrderStatus | undefined): AuditRow {
   return auditRow({
     action: (movedTo && ACTIONS[movedTo]) ?? 'order.payment',
     tenantId,
     object: toOrderId(id),
     outcome: 'succeeded',
-    // Only a client cancels; all else the service does by itself, and answers nobody.
+    // Only cancelling answers a request; the service makes all other changes on its own.
     statusCode: movedTo === 'CANCELLED' ? 200 : undefined,
   });
 }

@@ -11,41 +11,43 @@ export interface OrderFilter {
   readonly beforeId?: string;
 }
 
-/** A page ends with the order that brings items and metadata to this size. Few large orders would else be 50 MB. */
+/** A page ends with the order whose items and metadata bring it to this size. Otherwise it could have 50 MB. */
 const PAGE_BYTES = 1_048_576;
 
-/** One more than the longest page. A constant, so that a plan made for any tenant and any page knows that few are read. */
+/** One more than the longest page. A constant, so that the planner expects few rows for any tenant and any page. */
 const MAX_ROWS = 201;
 
-/** `NULLS LAST`, though there are none: only the indexes for lists have this order. In the primary key's a plan would
- * step through the orders of all other tenants. */
+/**
+ * `NULLS LAST`, though there are none: only the indexes for lists have this order. With that of the primary key, a plan
+ * could walk through the orders of all other tenants.
+ */
 const NEWEST = 'ORDER BY id DESC NULLS LAST';
 
-/** The same order within one status, which only an index with the status has. */
+/** The same order within one status: only indexes that contain the status have it. */
 const NEWEST_OF_STATUS = 'ORDER BY status DESC, id DESC NULLS LAST';
 
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /**
- * There is no lower bound: between two bounds PostgreSQL's plan for any values expects few orders, and reads those of all
- * tenants by the primary key. What is too old is left out behind the LIMIT.
- * @param condition on columns that stand together in one index, the id last, so that no row is read in vain
+ * There is no lower bound: between two bounds PostgreSQL's generic plan expects few orders, and reads those of all
+ * tenants by the primary key. Orders that are too old are removed after the LIMIT.
+ * @param condition on the columns of one index, the id last, so that every row that is read matches
  */
 const newest = (condition: string, order = NEWEST) =>
   `SELECT * FROM orders WHERE tenant_id = $1 AND ${condition} ${order} LIMIT ${MAX_ROWS}`;
 
 /**
- * The order of one status, put so that an index without it cannot serve: with `status = $5` a plan for a status that most
- * orders have walks all of a tenant's, past each that is something else.
+ * Orders of one status, written so that only an index that contains the status can serve. With `status = $5` a plan for
+ * a status that most orders have walks through all orders of the tenant and skips the others.
  */
 const ofStatus = '(status, id) < ($5, $2) AND status >= $5';
 
 const isSmall = `bytes <= ${PAGE_BYTES} / $4::integer`;
 
 /**
- * The limit is before the lower bound, so that nothing is read behind the bound either.
- * @param found orders, newest first, of which `$4` and one more are wanted, from id `$3` on
+ * The limit applies before the lower bound, so that no more rows are read where the bound cuts the page short.
+ * @param found orders, newest first; the page takes `$4` and one more, from id `$3` on
  */
 const page = (found: string, order = NEWEST) => `
   SELECT ${SHOWN_BUT_ITEMS}, bytes,
@@ -77,15 +79,15 @@ interface Statement {
 
 /** An order of a list. */
 export interface ListedOrder extends Omit<ShownOrder, 'items'> {
-  /** Of items and metadata. */
+  /** Size of items and metadata. */
   readonly bytes: number;
-  /** JSON; null where the order is so large that a page of such orders would be larger than a page may be. */
+  /** JSON; null when a page of orders of this size would exceed `PAGE_BYTES`: such an order is read separately. */
   readonly items: string | null;
 }
 
 /**
- * The statement that reads a page, newest first: ids are in the order of creation. Its rows are {@link ListedOrder}s, one
- * more than the limit where the list goes on. It looks at no more orders than that, wherever the page stands and however
+ * The statement that reads a page, newest first (ids are in the order of creation). Its rows are {@link ListedOrder}s,
+ * one more than the limit if there is a next page. It reads no more orders than that, wherever the page is and however
  * many orders there are.
  * @param limit 1 to 200
  */
@@ -97,7 +99,7 @@ export function listStatement(tenantId: string, filter: OrderFilter, limit: numb
   return { name, text: LISTS[name], values: [tenantId, beforeId, fromId, limit, ...values] };
 }
 
-/** The part of what {@link listStatement} found that is the page. */
+/** Cuts what {@link listStatement} found to a page: at most `limit` orders, fewer when they reach `PAGE_BYTES`. */
 export function pageOf(found: readonly ListedOrder[], limit: number): Slice<ListedOrder> {
   let bytes = 0;
   const items = found.slice(0, limit).filter((order) => {

@@ -1,4 +1,4 @@
-/** States of an order and where each may go from there. Nothing else moves. */
+/** The statuses of an order, each with those that it may change to. No other change is allowed. */
 export const ORDER_TRANSITIONS = {
   PENDING: ['CONFIRMED', 'REJECTED', 'CANCELLED'],
   CONFIRMED: ['CANCELLED'],

@@ -18,7 +18,7 @@ export const NEW = {
   route: 'POST /v1/orders',
 } as const;
 
-/** An order to be kept, what tells of it and shows it, and the answer to remember for its key: all or nothing. */
+/** A new order with its event, its audit row and the answer to remember for its idempotency key: all or nothing. */
 export interface NewOrder extends KeyedRequest {
   /** Made with {@link NEW}, as event, audit and route are. */
   readonly order: Order;
@@ -31,7 +31,7 @@ interface Wanted {
   readonly uuid: string;
 }
 
-/** What becomes of an order, unless it is another than when that was decided. */
+/** The changed order, to be written only if the stored one still has the version that was read. */
 interface Change {
   readonly order: Order;
   readonly readVersion: number;
@@ -46,10 +46,10 @@ export interface Effect {
   readonly statement: string;
 }
 
-/** A row that another feature keeps of an order, in a table of its own with a column `order_id`. */
+/** A row that another feature keeps about an order, in a table of its own with a column `order_id`. */
 export interface Companion {
   readonly table: string;
-  /** SQL, as after `SELECT`. */
+  /** SQL: a select list. */
   readonly columns: string;
 }
 
@@ -78,9 +78,10 @@ const NEW_ORDERS = new RowArrays({
 });
 
 /**
- * One statement is one transaction and one round trip, for all orders that arrive together. The unique key judges who was
- * first, also among orders of one batch: an answer names its order, so it tells the one that was remembered. Keys are
- * taken in their order, so that two batches with the same ones wait for each other and never in a circle.
+ * One statement, so one transaction and one round trip, for all orders that arrive together. The unique key decides
+ * which request was first, also within a batch: each answer names its own order, so the remembered answer shows which
+ * one won. Keys are inserted in sorted order, so that two batches with the same keys wait for each other but never
+ * deadlock.
  */
 const INSERT_ALL = `
   WITH input AS (
@@ -99,7 +100,7 @@ const INSERT_ALL = `
     SELECT id, tenant_id, client_id, customer_id, '${NEW.order.status}', currency, total_value, items, metadata,
            ${NEW.order.version}, ${NEW.order.eventSequence}, created_at, created_at
     FROM fresh
-  ), told AS (
+  ), events AS (
     ${OUTBOX.insertSelect({
       id: 'event_id',
       aggregatetype: `'${NEW.event.aggregateType}'`,
@@ -110,7 +111,7 @@ const INSERT_ALL = `
       traceparent: 'traceparent',
       request_id: 'request_id',
     })} FROM fresh
-  ), shown AS (
+  ), audited AS (
     ${AUDIT_EVENTS.insertSelect({
       id: 'audit_id',
       occurred_at: 'occurred_at',
@@ -129,8 +130,8 @@ const INSERT_ALL = `
   SELECT id FROM fresh`;
 
 /**
- * The order with the id `wanted.id`, to join `LATERAL`. The limit keeps the plan what it is here, a step through the primary
- * key for each: made while the table was small, a plan would read all of it, and go on doing so when it is large.
+ * The order with the id `wanted.id`, to be joined `LATERAL`. The LIMIT enforces one lookup by primary key for each
+ * order. Without it, a plan that was made while the table was small would scan it, also when it has become large.
  */
 const theOrder = (columns: string, lock = '') =>
   `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
@@ -139,18 +140,18 @@ const theOrder = (columns: string, lock = '') =>
 type Locking = '' | 'SKIP LOCKED';
 
 /**
- * Runs a batch of writes. If an order of it stays locked for longer than `lock_timeout`, as an erasure may lock it, the
- * batch runs again past the locked orders, so that only those who asked for these get 503.
- * @param write gives for each order what came of it; false or undefined where there was no effect
+ * Runs a batch of writes. If one of its orders stays locked for longer than `lock_timeout`, for example by an erasure,
+ * the batch runs again without the locked orders, so that only the callers of those get 503.
+ * @param write returns a result for each order; false or undefined where nothing was written
  */
 async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>): Promise<(Result | ServiceError)[]> {
   try {
     return await write('');
   } catch (error) {
     if (!isLocked(error)) throw error;
-    // An order without an effect was locked, or it has changed; which is not known, so its caller has to try again.
+    // An order for which nothing was written is locked or has changed. It is unknown which, so its caller has to retry.
     const results = await write('SKIP LOCKED').catch((again: unknown) => {
-      // It is the table that is locked, and for no order there is a way past.
+      // The table itself is locked, so no order can be written.
       throw isLocked(again) ? ServiceError.unavailable(new Error('The table is locked', { cause: again })) : again;
     });
     return results.map((result) => result || ServiceError.unavailable(error));
@@ -158,12 +159,12 @@ async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>)
 }
 
 /**
- * An array whose length the planner does not see. A statement for a short one would seem so much cheaper than one for any
- * that it would be planned anew at each execution, which takes longer than to read an order.
+ * Hides the length of an array from the planner. Otherwise a custom plan for a short array would seem so much cheaper
+ * than the generic one that each execution would be planned anew, which takes longer than reading an order.
  */
 const array = (parameter: string) => `(SELECT ${parameter})`;
 
-/** Orders that are asked for together, by one or several tenants: each id only beside the tenant that asked for it. */
+/** Orders that are requested together, by one or several tenants. An id finds only an order of the tenant beside it. */
 const ordersOfTenants = (columns: string) => `
   SELECT found.* FROM unnest(${array('$1::uuid[]')}, ${array('$2::text[]')}) AS wanted (id, tenant_id)
   CROSS JOIN LATERAL ${theOrder(`${columns}, tenant_id`)}
@@ -186,9 +187,9 @@ const CHANGES = new RowArrays({
 });
 
 /**
- * Changes the versions that were read, or nothing. Orders are locked in their order, so that two batches with the same ones
- * wait for each other and never in a circle. Its parameters are the changes, their events, and what the audit trail is to
- * show.
+ * Changes each order only if it still has the version that was read. Orders are locked in the order of their ids, so
+ * that two batches with the same orders wait for each other but never deadlock. Parameters: the changes, their outbox
+ * rows, and their audit rows.
  */
 const updateAll = (locking: Locking) => `
   WITH wanted AS (
@@ -203,16 +204,16 @@ const updateAll = (locking: Locking) => `
         reason = locked.reason
     FROM locked WHERE orders.id = locked.id
     RETURNING event_id, audit_id
-  ), told AS (
+  ), events AS (
     ${OUTBOX.insertAll(1 + CHANGES.width)} WHERE id IN (SELECT event_id FROM changed)
-  ), shown AS (
+  ), audited AS (
     ${AUDIT_EVENTS.insertAll(1 + CHANGES.width + OUTBOX.width)} WHERE id IN (SELECT audit_id FROM changed)
   )
   SELECT audit_id FROM changed`;
 
 const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
 
-/** The table `orders`; only erasure and retention reach it too. The tenant is an argument of every read for a client. */
+/** The table `orders`; besides, only erasure and retention access it. Every read for a client takes the tenant. */
 @Injectable()
 export class OrderStore {
   private readonly inserts = new Batcher(
@@ -224,7 +225,7 @@ export class OrderStore {
   private readonly updates = new Batcher<Change, boolean>((changes) =>
     pastLocks((locking) => this.updateAll(changes, locking)),
   );
-  /** By the name of their statement. */
+  /** By statement name; `own` is as in {@link inBatch}. */
   private readonly batchers = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
 
   constructor(
@@ -233,15 +234,16 @@ export class OrderStore {
   ) {}
 
   /**
-   * Keeps the order, unless its key was used before.
-   * @returns the answer that the key was given first, or undefined when this order was kept
-   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED, or SERVICE_UNAVAILABLE when too many orders wait already
+   * Stores the order, unless its idempotency key was used before.
+   * @returns the first answer to the key, or undefined when this order was stored
+   * @throws {ServiceError} IDEMPOTENCY_KEY_REUSED when the key came with another request; SERVICE_UNAVAILABLE when too
+   *   many orders wait already
    */
   insert(newOrder: NewOrder): Promise<string | undefined> {
     return this.idempotency.unlessTaken(newOrder, () => this.inserts.add(newOrder));
   }
 
-  /** @returns for each order whether it was kept: its key was free */
+  /** @returns for each order whether it was stored, because its key was free */
   private async insertAll(orders: readonly NewOrder[]): Promise<boolean[]> {
     const rows = orders.map(({ order, event, audit, scope, key, fingerprint, answer }) => ({
       tenant_id: scope.tenantId,
@@ -276,14 +278,14 @@ export class OrderStore {
     return this.finds.add({ tenantId, uuid });
   }
 
-  /** As {@link find}; others can read it meanwhile, and not change it. */
+  /** As {@link find}, with a lock until `tx` ends: others can read the order but not change it. */
   async hold(tx: Transaction, tenantId: string, uuid: string): Promise<Order | undefined> {
     const text = `SELECT ${ORDER_COLUMNS} FROM orders WHERE tenant_id = $1 AND id = $2 FOR SHARE`;
     const [order] = await tx.query<Order[]>(text, [tenantId, uuid]);
     return order;
   }
 
-  /** As {@link find}, to be shown. */
+  /** As {@link find}, in the form for clients. */
   show(tenantId: string, uuid: string): Promise<ShownOrder | undefined> {
     return this.shows.add({ tenantId, uuid });
   }
@@ -304,9 +306,7 @@ export class OrderStore {
     });
   }
 
-  /**
-   * For the service's own work, whoever the order belongs to; never for an id that a client gave.
-   */
+  /** For the service's own work on orders of any tenant; never for an id that a client gave. */
   async findForAnyTenant(uuid: string): Promise<Order | undefined> {
     const [order] = await this.database.prepared<Order>('find-for-any-tenant', FIND_FOR_ANY_TENANT, [uuid]);
     return order;
@@ -333,7 +333,7 @@ export class OrderStore {
    * @returns the order; undefined when it is not pending
    */
   whilePending(uuid: string, { name, statement }: Effect): Promise<Order | undefined> {
-    // A limit of as many as there are has PostgreSQL expect few, so that the effect finds its rows by their keys too.
+    // The LIMIT removes nothing. It makes PostgreSQL expect few orders, so that the effect finds its rows by key too.
     return this.inBatch<Order>(
       uuid,
       `${name}-of-pending-orders`,
@@ -350,8 +350,9 @@ export class OrderStore {
   }
 
   /**
-   * Runs a statement for the orders that are asked for together. The tenant wall does not see it: it is nobody's.
-   * @param own what differs between statements of one name, of which there may be but one
+   * Runs one statement for all orders that are requested together. It belongs to no client, so the tenant wall does not
+   * check it; hence it is refused while working for a client.
+   * @param own the caller's part of the SQL: under one name it must always be the same
    */
   private inBatch<Row extends Order>(
     uuid: string,
@@ -376,9 +377,10 @@ export class OrderStore {
   }
 
   /**
-   * Writes what changes in the life of an order, and the event that tells of it, if any does.
-   * @param readVersion which it had when the change was decided
-   * @returns false when it has another one by now: nothing was written
+   * Writes a changed order with its audit row and its event, if it has one.
+   * @param readVersion the order's version when the change was decided
+   * @returns false when the order has another version by now: nothing was written
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when the order stays locked
    */
   update(order: Order, readVersion: number, event: OutboxRow | undefined, audit: AuditRow): Promise<boolean> {
     return this.updates.add({ order, readVersion, event, audit });
@@ -410,13 +412,13 @@ export class OrderStore {
   }
 
   /**
-   * Newest first, and fewer than the limit, or none, where the orders are large.
+   * A page, newest first. It has fewer orders than the limit where they are large, or are deleted while it is read.
    * @param limit 1 to 200
    */
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
     const { items, nextBeforeId } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
-    // What is large is read by itself, so that no more is read of it than the page shows.
+    // Large orders are read one by one, so that only those on the page are read whole.
     const shown = await Promise.all(
       items.map(async (order) => (hasItems(order) ? order : await this.withItems(tenantId, order))),
     );

@@ -23,7 +23,7 @@ export function calculateTotal(items: readonly { quantity: number; unitPrice: st
     .toFixed(minorDigits(currency));
 }
 
-/** What is wrong with the prices of an order whose fields are each well-formed. */
+/** What is wrong with the prices of an order whose single fields are valid; empty if nothing is. */
 export function priceFaults({ items, totalAmount: { currency, value } }: Priced): ErrorDetail[] {
   const priced = items.filter((item): item is typeof item & { unitPrice: string } => item.unitPrice !== undefined);
   if (priced.length === 0) return [];

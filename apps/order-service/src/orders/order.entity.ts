@@ -1,7 +1,7 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { OrderStatus } from './order-status';
 
-/** As the payment API says it. */
+/** As the payment API answered; `VOIDED` once it has voided the payment. */
 export type PaymentStatus = 'AUTHORIZED' | 'DECLINED' | 'VOIDED';
 
 export interface OrderItem {
@@ -11,7 +11,7 @@ export interface OrderItem {
   readonly unitPrice?: string;
 }
 
-/** An order as it is kept. It is read and written whole; its items have no life of their own. */
+/** An order as it is stored: a whole, with its items in one column. */
 @Entity('orders')
 export class Order {
   @PrimaryColumn('uuid')

@@ -18,8 +18,9 @@ import { priceFaults } from './order-total';
 import type { Order } from './order.entity';
 import { orderJson, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
 
-/** The answer to a create: the first one, or the same bytes again. */
+/** The answer to a create request; a replay has the same bytes as the first answer. */
 interface CreateAnswer {
+  /** JSON of an `OrderReceipt`. */
   readonly body: string;
   /** Path of the order. */
   readonly location: string;
@@ -39,8 +40,8 @@ export class OrdersService {
   ) {}
 
   /**
-   * Accepts the order once, however often the request comes.
-   * @throws {ServiceError} ORDER_VALIDATION_FAILED for prices that do not add up; IDEMPOTENCY_KEY_REUSED
+   * Accepts the order once, however often the request is repeated.
+   * @throws {ServiceError} ORDER_VALIDATION_FAILED for prices that are wrong or do not add up; IDEMPOTENCY_KEY_REUSED
    */
   async create({ tenantId, clientId }: Principal, key: string, request: CreateOrderDto): Promise<CreateAnswer> {
     const details = priceFaults(request);
@@ -82,7 +83,7 @@ export class OrdersService {
   }
 
   /**
-   * @param ifMatch the header, where the client sent one
+   * @param ifMatch the header `If-Match`, if the client sent it
    * @throws {ServiceError} ORDER_NOT_FOUND, PRECONDITION_FAILED, ORDER_STATUS_CONFLICT
    */
   async cancel(
@@ -103,7 +104,7 @@ export class OrdersService {
 
   private async readList(tenantId: string, query: ListOrdersQuery): Promise<string> {
     const { status, customerId, createdAfter, createdBefore } = query;
-    // Ranges of time are ranges of ids, because an id carries the millisecond of its creation.
+    // A range of time is a range of ids, because an id contains the millisecond of its creation.
     const filter = { status, customerId, fromId: createdAfter && idsAfter(createdAfter) };
     const end = createdBefore && idsFrom(createdBefore);
     const { items, links } = await this.pages.page('/v1/orders', tenantId, query, (limit, beforeId = end) =>

@@ -11,7 +11,7 @@ export const IsCurrency = validator(
   (value) => typeof value === 'string' && minorDigits(value) !== undefined,
 );
 
-/** On a decimal string beside a `currency`. Says nothing where the currency is unknown: that is a fault of its own. */
+/** For a decimal string next to a `currency`. Accepts any when the currency is unknown, which is a fault of its own. */
 export const FitsCurrency = validator(
   'fitsCurrency',
   'must have no decimals or exactly as many as ISO 4217 gives the currency',
@@ -22,7 +22,7 @@ export const FitsCurrency = validator(
     fitsCurrency(value, currency),
 );
 
-/** A JSON object of at most 16 KiB and 5 levels, itself included, that the database keeps as it is. */
+/** A JSON object of at most 16 KiB and 5 levels, itself included, whose values the database stores unchanged. */
 export const METADATA_RULE: FreeFormRule = {
   message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL, lone surrogates or integers from 2^53`,
   isValid: (value) =>
@@ -33,13 +33,13 @@ export const METADATA_RULE: FreeFormRule = {
     bytesOf(value) <= METADATA_BYTES,
 };
 
-/** As the database writes it: there no number has an exponent, and `5e-324` takes 326 bytes. */
+/** Size of the JSON as PostgreSQL writes it: without exponents, so that `5e-324` takes 326 bytes. */
 function bytesOf(value: object): number {
   const json = JSON.stringify(value);
   return Buffer.byteLength(/\de-\d/.test(json) ? JSON.stringify(value, writtenOut) : json);
 }
 
-/** In place of a number with a negative exponent, a string that is as long as JSON as the number without it. */
+/** Replaces a number with a negative exponent by a string whose JSON is as long as the number without the exponent. */
 function writtenOut(_key: string, value: unknown): unknown {
   if (typeof value !== 'number') return value;
   const [mantissa = '', exponent] = String(value).split('e-');
@@ -47,7 +47,7 @@ function writtenOut(_key: string, value: unknown): unknown {
   return exponent === undefined ? value : digits.padStart(digits.length + Number(exponent) - 1, '0');
 }
 
-/** @param budget no more is looked at than fits in this many bytes: each value takes one at least, and each character */
+/** @param budget bytes; each value and each character takes at least one, and the check stops when none are left */
 function isStorableJson(value: unknown, levels: number, budget: { left: number }): boolean {
   budget.left -= typeof value === 'string' ? value.length + 1 : 1;
   if (budget.left < 0) return false;

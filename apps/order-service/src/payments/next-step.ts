@@ -5,18 +5,18 @@ export interface PaymentState {
   readonly paymentStatus: 'AUTHORIZED' | 'DECLINED' | 'VOIDED' | null;
   /** Whether the payment API may hold a payment, because it was asked for one. */
   readonly wasAsked: boolean;
-  /** Since when the payment is due. */
+  /** Time since the payment became due, in milliseconds. */
   readonly ageMs: number;
 }
 
 export type Step = 'ask' | 'void' | 'give-up' | 'nothing';
 
 /**
- * What is to be done next to carry a payment on. It depends on what is written down alone, so it does not matter who did
- * the last step, and whether they knew that they did.
+ * Decides the next step of a payment. It depends on stored state alone, so it does not matter which process did the
+ * last step, or whether that process learned the outcome.
  *
- * An order that ended while its payment was unknown is still asked for, with the same key: that is the only way to learn
- * of an authorisation, and it must be learnt of to be voided.
+ * If an order ends while its payment is unknown, the payment API is still asked, with the same key: only its answer
+ * shows whether there is an authorised payment that has to be voided.
  */
 export function nextStep({ status, paymentStatus, wasAsked, ageMs }: PaymentState, giveUpMs: number): Step {
   const hasEnded = status === 'CANCELLED' || status === 'REJECTED';

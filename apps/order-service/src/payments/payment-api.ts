@@ -4,10 +4,10 @@ import { InjectOutbound, type OutboundAnswer, OutboundClient } from '@platform/r
 import { z } from 'zod';
 
 const answer = z.object({
-  // As a segment of a path, `.` and `..` would lead elsewhere.
+  // It becomes a path segment, where `.` and `..` would lead elsewhere.
   paymentId: z.string().regex(/^(?!\.{1,2}$)[\x21-\x7e]{1,255}$/),
   status: z.enum(['AUTHORIZED', 'DECLINED']),
-  // Nobody's payment shall stay unknown for what is wrong with a reason.
+  // A bad reason is mended or dropped, so that it does not leave the payment unknown.
   reason: z
     .string()
     .transform((text) => text.slice(0, 255).replaceAll('\0', '').toWellFormed())
@@ -25,16 +25,16 @@ interface Charge {
 }
 
 export interface CallOptions {
-  /** How long one attempt may take. */
+  /** How long one attempt may take, in milliseconds. */
   readonly attemptTimeoutMs?: number;
   readonly signal: AbortSignal;
 }
 
-/** The payment API answered, and not in a way that it should. Whether there is a payment is not known. */
+/** The payment API's answer does not follow its contract: it is unknown whether there is a payment. */
 export class UnexpectedAnswer extends Error {
   override readonly name = 'UnexpectedAnswer';
 
-  /** Tells of the answer what is not a value of it. */
+  /** The message has the answer's status, content type and the names of wrong fields, but no values. */
   constructor({ status, headers, body }: OutboundAnswer) {
     const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
     const wrong = answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object');
@@ -46,10 +46,10 @@ const resultOf = ({ status, body }: OutboundAnswer) => (status === 201 ? answer.
 
 const isVoided = ({ status }: OutboundAnswer) => status === 200;
 
-/** The payment API as we call it. Both calls may be repeated: their keys depend on the order alone. */
+/** Calls the payment API. Both calls may be repeated: their idempotency keys depend on the order alone. */
 @Injectable()
 export class PaymentApi {
-  /** How long one attempt may take, unless the caller has more patience. */
+  /** How long one attempt may take by default, in milliseconds. */
   readonly attemptTimeoutMs: number;
 
   constructor(
@@ -60,12 +60,12 @@ export class PaymentApi {
     this.attemptTimeoutMs = paymentApi.attemptTimeoutMs;
   }
 
-  /** Resolves when a call would be let through. Rejects when the signal fires first. */
+  /** Resolves when the circuit would let a call through. See {@link OutboundClient.ready}. */
   ready(signal: AbortSignal, failures: number): Promise<void> {
     return this.client.ready(signal, failures);
   }
 
-  /** @throws {OutboundFailure | UnexpectedAnswer} whether there is a payment is then not known */
+  /** Asks for a payment. @throws {OutboundFailure | UnexpectedAnswer} it is then unknown whether there is one */
   async authorize(charge: Charge, options: CallOptions): Promise<PaymentApiAnswer> {
     const { orderId, customerId, amount } = charge;
     const answered = await this.client.request({
@@ -81,7 +81,7 @@ export class PaymentApi {
     return result;
   }
 
-  /** @throws {OutboundFailure | UnexpectedAnswer} the payment may or may not be voided */
+  /** Voids a payment. @throws {OutboundFailure | UnexpectedAnswer} it is then unknown whether it is voided */
   async void(orderId: string, paymentId: string, options: CallOptions): Promise<void> {
     const answered = await this.client.request({
       method: 'POST',

@@ -4,17 +4,19 @@ import { jobInsertAll, jobValues, type NewJob } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
 import { toOrderUuid } from '../orders/order-lifecycle.service';
 
-/** A payment that is being carried on. */
+/** What is stored about an order's payment apart from the order. */
 export interface DuePayment {
   readonly wasAsked: boolean;
   /** Runs that ended without an answer. */
   readonly attempts: number;
+  /** Time since the payment became due, in milliseconds. */
   readonly ageMs: number;
 }
 
 /**
- * What `OrderLifecycleService.findWith` reads as a {@link DuePayment}, at one moment with the order: where a payment is known
- * to have been asked for, its customer is the one it was asked with, whom nobody can erase before there is an answer.
+ * Has `OrderLifecycleService.findWith` read a {@link DuePayment} at the same moment as its order. If `wasAsked` is
+ * true, the customer is therefore the one that the payment API was asked with, who cannot be erased until it has
+ * answered.
  */
 export const DUE_PAYMENT = {
   table: 'payments',
@@ -23,8 +25,8 @@ export const DUE_PAYMENT = {
 };
 
 /**
- * For `OrderLifecycleService.whilePending`, before the payment API is asked: from here on it may hold a payment. Never
- * taken back, not even when nothing was sent: another run may have sent something meanwhile.
+ * For `OrderLifecycleService.whilePending`, before the payment API is asked: from then on it may hold a payment. The
+ * mark is never removed, not even if nothing was sent: another run may have sent something meanwhile.
  */
 export const MARK_ASKED = {
   name: 'mark-asked',
@@ -39,16 +41,17 @@ function toUuid(orderId: string): string {
   }
 }
 
-/** The table `payments`; only erasure and retention reach it too. */
+/** The table `payments`; besides, only erasure and retention access it. */
 @Injectable()
 export class PaymentStore {
   /**
-   * Adds payments, unless they are there, and has them carried on by jobs.
-   * @throws {MalformedEvent | Error} the latter with SQLSTATE 23503: no such order
+   * Adds those payments that do not exist yet, and enqueues the jobs.
+   * @throws {MalformedEvent} for what is no order id
+   * @throws {Error} with SQLSTATE 23503 when an order does not exist
    */
   async add(tx: Transaction, orderIds: readonly string[], task: string, jobs: readonly NewJob[]): Promise<void> {
     await tx.query(
-      // In one order: two processes that add the same ones would else lock each other out.
+      // Sorted, so that two processes that add the same payments do not deadlock.
       `WITH added AS (
          INSERT INTO payments (order_id) SELECT unnest($1::uuid[]) ORDER BY 1 ON CONFLICT DO NOTHING
        ) ${jobInsertAll(2)}`,

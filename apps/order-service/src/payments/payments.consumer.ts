@@ -4,7 +4,7 @@ import { EventConsumer, OnEvents } from '@platform/messaging';
 import { ORDERS_TOPIC } from '../orders-topic';
 import { PaymentsService } from './payments.service';
 
-/** Hears of orders, and has them looked at. The payment itself is a job, so that nobody behind it waits. */
+/** Enqueues a payment job for each order that is new or cancelled, so that later events do not wait for payments. */
 @Controller()
 export class PaymentsConsumer {
   constructor(
@@ -15,8 +15,8 @@ export class PaymentsConsumer {
   @OnEvents(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
     return this.events.consume('payments', context, {
-      'order.created': (tx, events) => this.payments.lookAt(tx, events),
-      'order.cancelled': (tx, events) => this.payments.lookAt(tx, events),
+      'order.created': (tx, events) => this.payments.enqueue(tx, events),
+      'order.cancelled': (tx, events) => this.payments.enqueue(tx, events),
     });
   }
 }

@@ -21,7 +21,7 @@ import { PaymentsService } from './payments.service';
     PaymentApi,
     makeCounterProvider({
       name: 'payment_stuck_attempts_total',
-      help: 'Attempts at the payment API without an answer that settles the payment, from the tenth of an order on',
+      help: 'Attempts that did not settle a payment, from the tenth attempt of an order on',
     }),
   ],
 })

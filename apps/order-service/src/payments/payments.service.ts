@@ -15,29 +15,29 @@ import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './paymen
 
 const TASK = 'process-payment';
 
-/** How long a job waits for the payment API to come back; then it looks again whether the order is still to be paid. */
-const LOOK_AGAIN_MS = 10_000;
-/** How long a job stands back when all connections to the payment API are in use. */
+/** How long a job waits for the circuit to close. Then it ends, and another run first reads the order again. */
+const MAX_READY_WAIT_MS = 10_000;
+/** Pause of a job when the limit of concurrent calls is reached, or the circuit has opened meanwhile. */
 const BUSY_MS = 500;
 const FIRST_BACKOFF_MS = 1_000;
 const MAX_BACKOFF_MS = 300_000;
-/** The most that the payment API can ask for with `Retry-After`. */
+/** The longest `Retry-After` of the payment API that is followed. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /**
- * From here on, after about 13 minutes of attempts, somebody has to look: a void, and the question about a payment of an
- * order that has ended, have no end by themselves.
+ * From this attempt on, after about 13 minutes, an operator has to look: a void, and the question about the payment of
+ * an order that has ended, are repeated without an end.
  */
 const STUCK_ATTEMPTS = 10;
-/** An API that is merely slow is given more time from run to run, up to this. */
-const MAX_PATIENCE_MS = 30_000;
+/** For an API that is merely slow, the time limit of an attempt doubles from run to run, up to this. */
+const MAX_ATTEMPT_TIMEOUT_MS = 30_000;
 
 interface Job {
   readonly orderId: string;
 }
 
 /**
- * Carries payments on, each until it is known how it ended. A run does whatever {@link nextStep} says until there is
- * nothing left to do, or until there is no answer: then another run follows later.
+ * Processes payments, each until its outcome is known. A run of the job does what {@link nextStep} says until nothing
+ * is left to do. When the payment API gives no answer, the run ends and another one is enqueued for later.
  */
 @Injectable()
 export class PaymentsService {
@@ -57,11 +57,10 @@ export class PaymentsService {
   }
 
   /**
-   * The orders are new or have changed, and with them what is to be done for their payments: in the transaction in which
-   * that is learnt.
-   * @throws {Error} when there is no such order
+   * Enqueues a job for each order that is new or has changed, in the transaction that notes the events.
+   * @throws as {@link PaymentStore.add}
    */
-  async lookAt(tx: Transaction, events: readonly ConsumedEvent[]): Promise<void> {
+  async enqueue(tx: Transaction, events: readonly ConsumedEvent[]): Promise<void> {
     const jobs = events.map(({ subject, context }) => ({ payload: { orderId: subject } satisfies Job, context }));
     await this.payments.add(
       tx,
@@ -84,26 +83,26 @@ export class PaymentsService {
         continue;
       }
       if (!(await this.isReady(signals, payment))) {
-        // Others must have their turn too, above all those whose time is up.
-        return this.later(orderId, signals.stopping.aborted ? 0 : LOOK_AGAIN_MS * Math.random());
+        // Other jobs must have their turn too, above all those that are to give up, which need no call.
+        return this.runAgain(orderId, signals.stopping.aborted ? 0 : MAX_READY_WAIT_MS * Math.random());
       }
-      // From here on its customer cannot be erased, so that the payment API hears the same with every attempt. It may have
-      // ended while we waited; then there is nothing to be asked for.
+      // Once marked, its customer cannot be erased, so that every attempt names the same one. If the order ended during
+      // the wait, it is not marked and there is nothing to ask for.
       const asked = step === 'ask' && !payment.wasAsked ? await this.orders.whilePending(orderId, MARK_ASKED) : payment;
       if (asked && !(await this.attempt(orderId, step, asked, payment, signals.abort))) return;
     }
   }
 
-  /** @returns false when the circuit is open for long, or when the process stops */
+  /** @returns false when the circuit stays open for too long, or when the process stops */
   private async isReady({ stopping, abort }: JobSignals, { attempts }: DuePayment): Promise<boolean> {
-    const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(LOOK_AGAIN_MS)]);
+    const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(MAX_READY_WAIT_MS)]);
     return this.api.ready(signal, attempts).then(
       () => true,
       () => false,
     );
   }
 
-  /** @returns whether the run goes on; else another will */
+  /** @returns whether this run has more to do; if not, the payment is settled or another run is enqueued */
   private async attempt(
     orderId: string,
     step: 'ask' | 'void',
@@ -111,12 +110,13 @@ export class PaymentsService {
     payment: DuePayment,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const answer = await this.call(orderId, step, order, { attemptTimeoutMs: this.patience(payment), signal }).catch(
-      (error: unknown) => {
-        if (error instanceof OutboundFailure || error instanceof UnexpectedAnswer) return error;
-        throw error;
-      },
-    );
+    const answer = await this.call(orderId, step, order, {
+      attemptTimeoutMs: this.attemptTimeoutFor(payment),
+      signal,
+    }).catch((error: unknown) => {
+      if (error instanceof OutboundFailure || error instanceof UnexpectedAnswer) return error;
+      throw error;
+    });
     if (!(answer instanceof Error)) {
       const changed = await (answer === 'voided'
         ? this.orders.markVoided(order)
@@ -127,10 +127,10 @@ export class PaymentsService {
     const { kind, wasSent } = answer instanceof OutboundFailure ? answer : { kind: undefined, wasSent: true };
     if (!wasSent && (kind === 'circuit_open' || kind === 'bulkhead_full')) {
       await delay(BUSY_MS * (0.5 + Math.random()));
-      return true; // it was not an attempt
+      return true; // nothing was sent, so it is not counted
     }
     if (kind === 'aborted') {
-      await this.later(orderId, 0);
+      await this.runAgain(orderId, 0);
       return false;
     }
     const { attempts } = payment;
@@ -141,7 +141,7 @@ export class PaymentsService {
     this.logger[isStuck ? 'error' : 'warn'](details, `${message}; it is asked for again`);
     const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
-    await this.later(orderId, Math.max(backoffMs, Math.min(askedMs, MAX_RETRY_AFTER_MS)), (tx) =>
+    await this.runAgain(orderId, Math.max(backoffMs, Math.min(askedMs, MAX_RETRY_AFTER_MS)), (tx) =>
       this.payments.countAttempt(tx, orderId),
     );
     return false;
@@ -157,12 +157,12 @@ export class PaymentsService {
     return 'voided' as const;
   }
 
-  private patience({ attempts }: DuePayment): number {
+  private attemptTimeoutFor({ attempts }: DuePayment): number {
     const { attemptTimeoutMs } = this.api;
-    return Math.max(attemptTimeoutMs, Math.min(MAX_PATIENCE_MS, attemptTimeoutMs * 2 ** attempts));
+    return Math.max(attemptTimeoutMs, Math.min(MAX_ATTEMPT_TIMEOUT_MS, attemptTimeoutMs * 2 ** attempts));
   }
 
-  private async later(orderId: string, delayMs: number, also?: (tx: Transaction) => Promise<void>): Promise<void> {
+  private async runAgain(orderId: string, delayMs: number, also?: (tx: Transaction) => Promise<void>): Promise<void> {
     await this.database.inTransaction(async (tx) => {
       await also?.(tx);
       await this.jobs.enqueueAgain(tx, TASK, { orderId } satisfies Job, delayMs);

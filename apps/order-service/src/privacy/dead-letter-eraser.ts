@@ -6,12 +6,12 @@ import { DeadLetterBox, deadLetterTopicOf, type Letter } from '@platform/kafka';
 import { ORDERS_TOPIC } from '../orders-topic';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
-/** Held by the one that rewrites dead letters. Chosen at random, and never changed. */
+/** Advisory lock of the one process that rewrites dead letters. Chosen at random, and never changed. */
 const LOCK = 6_021_774_390_518;
 const ANSWER_TIMEOUT_MS = 10_000;
 const TRY_AGAIN_MS = 5_000;
 
-/** Takes erased customers out of the dead letters: the one topic of ours in which records can be replaced. */
+/** Erases customers in the dead letter topic, the only one whose records the service can replace. */
 @Injectable()
 export class DeadLetterEraser {
   private readonly logger = new Logger(DeadLetterEraser.name);
@@ -28,12 +28,12 @@ export class DeadLetterEraser {
   /** Rejects while Kafka is away: the job is then run again. */
   private async eraseAlone(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
-    if (!kafka) return; // then what is parked stands in the outbox
+    if (!kafka) return; // without Kafka, failed events stay parked in the outbox
     const client = await directConnection(this.config, 'dead letter eraser', ANSWER_TIMEOUT_MS);
     try {
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       if (rows[0]?.alone) await this.erase(kafka, job, await ordersErased(client, job));
-      // Not waited for here: jobs that wait would be in the way of payments.
+      // Tried again later instead of waiting here: a waiting job would take a slot from payments.
       else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
     } finally {
       await endConnection(client);
@@ -61,7 +61,7 @@ export class DeadLetterEraser {
   }
 }
 
-/** @returns undefined where the pseudonym stands already, null for a value that cannot be read */
+/** @returns the erased value; undefined when there is nothing to erase; null, which deletes it, when it is not JSON */
 function withPseudonym({ value }: Letter, pseudonym: string): Buffer | null | undefined {
   if (value === null) return undefined;
   try {

@@ -12,24 +12,24 @@ import { toOrderId } from '../orders/order-lifecycle.service';
 /** An erasure changes many rows: it may take longer than a request's statements, and is rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
-/** At once, in one process: each has a connection of its own. */
+/** Erasures at once, in one process; each has a connection of its own. */
 const MAX_CONCURRENT = 2;
-/** For their turn. More are refused. */
+/** Erasures that wait for their turn; more are refused. */
 const MAX_WAITING = 8;
 const MAX_TURN_MS = 10_000;
 const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
 /**
- * In one transaction: less than a second's work, so that others wait for a moment only, and the ids fit into one event
- * (about 330 KB, of 1 MiB that Kafka takes by default).
+ * Orders in one transaction. It takes less than a second, so that others wait for a moment only, and the order ids fit
+ * into one event (about 330 KB, of 1 MiB that Kafka accepts by default).
  */
 const MAX_ORDERS_AT_ONCE = 10_000;
-/** Events from before the erasure may still be on their way to a consumer that gives them up. */
+/** When the dead letters are erased again: older events may still be on their way to a consumer that fails on them. */
 const SECOND_LOOK_MS = 24 * 3_600_000;
 
 export const ERASE_DEAD_LETTERS = 'erase-dead-letters';
 
-/** The job that follows an erasure. */
+/** Payload of the job that erases a customer in the dead letters. */
 export type EraseDeadLetters = {
   readonly tenantId: string;
   readonly pseudonym: string;
@@ -40,14 +40,14 @@ interface Erasure extends EraseDeadLetters {
   readonly erasedAt: Date;
 }
 
-/** An order of the customer is being paid, and the payment API must hear the same customer until it has answered. */
+/** The payment API has not answered for an order of the customer, and must be asked with the same customer again. */
 export class PaymentUnderWay extends Error {
   override readonly name = 'PaymentUnderWay';
 }
 
 /**
- * Puts a pseudonym in the place of a customer wherever the service keeps one. The one place beside the stores that
- * writes orders and outbox rows of its own accord: what is erased of an order is all of it, and is shown.
+ * Replaces a customer by a pseudonym wherever the database has one, and records that in the audit trail. Besides the
+ * stores, nothing else writes orders and outbox rows itself.
  */
 @Injectable()
 export class ErasureStore {
@@ -60,20 +60,22 @@ export class ErasureStore {
   ) {}
 
   /**
-   * Many orders are erased part by part, each in a transaction of its own. What fails later is gone on with when it is
-   * called again.
-   * @returns how many orders were the customer's
-   * @throws {PaymentUnderWay} nothing was erased of the part in which it is
+   * Erases a customer's orders in parts, each in a transaction of its own. After a failure, another call continues with
+   * the parts that are left.
+   * @returns how many orders were erased
+   * @throws {PaymentUnderWay} nothing was erased of the part that contains the order
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when the database is away or other erasures take too long
    */
   async erase(erasure: Erasure): Promise<number> {
     const context = currentContext();
     if (!context) throw new Error('An erasure is asked for by a request');
-    // A connection of its own, without the short time limits of the pool. Such connections are not for clients, so the
-    // work continues as the service's: that each statement keeps to the tenant is for this file alone to see to.
+    // The work uses a connection of its own, without the short time limits of the pool. Clients do not get one, so it
+    // runs without the principal, and the tenant wall does not check it: each statement in this file must name the
+    // tenant.
     return runInContext({ ...context, principal: undefined }, async () => {
       await this.takeTurn();
       try {
-        return await this.erasePartByPart(erasure, () => runInContext(context, () => shown(erasure)));
+        return await this.erasePartByPart(erasure, () => runInContext(context, () => auditRowOf(erasure)));
       } catch (error) {
         throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
       } finally {
@@ -83,8 +85,8 @@ export class ErasureStore {
   }
 
   /**
-   * @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait, or it takes too long: each keeps others' requests from
-   * their place
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait, or it takes too long: each that waits takes a
+   *   place from other requests
    */
   private async takeTurn(): Promise<void> {
     if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
@@ -96,7 +98,7 @@ export class ErasureStore {
     this.running += 1;
   }
 
-  /** @param audit makes the row that shows a part, as the client's */
+  /** @param audit makes the audit row of a part, in the client's context */
   private async erasePartByPart(erasure: Erasure, audit: () => AuditRow): Promise<number> {
     const client = await directConnection(this.config, 'erasure', ANSWER_TIMEOUT_MS);
     try {
@@ -111,11 +113,11 @@ export class ErasureStore {
       }
       return orders;
     } finally {
-      await endConnection(client); // what was not committed is undone
+      await endConnection(client); // rolls back what was not committed
     }
   }
 
-  /** @param isFirst it is told of then, also if there are no orders: consumers may know some */
+  /** @param isFirst the first part is recorded and published even without orders: consumers may know of some */
   private async erasePart(
     client: DirectConnection,
     erasure: Erasure,
@@ -125,18 +127,18 @@ export class ErasureStore {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await client.query('BEGIN');
-        // The server gives up before we do, and when it hears nothing of us, so that it does not hold on to orders and
-        // events that others wait for.
+        // The server gives up before this process does, or when this process is silent: so that it never keeps locks on
+        // orders and events for which others wait.
         await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s';
                             SET LOCAL idle_in_transaction_session_timeout = '5s'`);
         const sequence = await countErasure(client, erasure);
         const orderIds = await eraseOrders(client, erasure);
-        const isToBeTold = isFirst || orderIds.length > 0;
-        if (isToBeTold) {
-          await this.tell(client, erasure, sequence, orderIds);
+        const isRecorded = isFirst || orderIds.length > 0;
+        if (isRecorded) {
+          await this.publish(client, erasure, sequence, orderIds);
           await client.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(audit));
         }
-        await client.query(isToBeTold ? 'COMMIT' : 'ROLLBACK');
+        await client.query(isRecorded ? 'COMMIT' : 'ROLLBACK');
         return orderIds.length;
       } catch (error) {
         if (attempt === ATTEMPTS || !isRetryable(error)) throw error;
@@ -145,15 +147,15 @@ export class ErasureStore {
     }
   }
 
-  private async tell(
+  private async publish(
     client: DirectConnection,
     { tenantId, pseudonym, erasedAt }: Erasure,
     sequence: number,
     orderIds: readonly string[],
   ): Promise<void> {
-    const told = outboxRow({
+    const event = outboxRow({
       type: 'customer.erased',
-      // Of the same kind as orders, so that it goes where their events go, with change data capture too.
+      // The aggregate type of orders, so that it goes to the same topic as their events, with change data capture too.
       aggregateType: 'order',
       aggregateId: pseudonym,
       sequence,
@@ -164,16 +166,20 @@ export class ErasureStore {
         erasedAt: erasedAt.toISOString(),
       },
     });
-    await client.query(OUTBOX.insert(), OUTBOX.values(told));
+    await client.query(OUTBOX.insert(), OUTBOX.values(event));
     for (const delayMs of [0, SECOND_LOOK_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
     }
   }
 }
 
-const shown = ({ pseudonym }: Erasure) => auditRow({ object: pseudonym, outcome: 'succeeded', statusCode: 200 });
+const auditRowOf = ({ pseudonym }: Erasure) => auditRow({ object: pseudonym, outcome: 'succeeded', statusCode: 200 });
 
-/** Before all else, because it lets no other erasure of the same customer go on until this part of it is committed. */
+/**
+ * The first statement of a part: its row lock makes other erasures of the same customer wait until the part is
+ * committed.
+ * @returns the sequence of the part's event
+ */
 async function countErasure(client: DirectConnection, { tenantId, pseudonym }: Erasure): Promise<number> {
   const { rows } = await client.query<{ times: number }>(
     `INSERT INTO erasures (tenant_id, pseudonym, times) VALUES ($1, $2, 1)
@@ -192,12 +198,13 @@ async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<
        SELECT id FROM orders WHERE tenant_id = $1 AND customer_id = $2 LIMIT ${MAX_ORDERS_AT_ONCE})) RETURNING id`,
     [tenantId, customerId, pseudonym, erasedAt],
   );
-  // The orders are locked now, so none begins behind this.
+  // The orders are locked now, so no payment can begin after this check.
   await assertNoPaymentUnderWay(client, 'id = ANY($1::uuid[])', [rows.map(({ id }) => id)]);
   const orderIds = rows.map(({ id }) => toOrderId(id));
 
-  // Locked in the order in which the relay locks. It may mark some meanwhile; a condition of its own row alone still finds
-  // those then, which a join need not.
+  // Locked in the order in which the relay locks, against deadlocks. The relay may mark some rows as published during
+  // the wait. PostgreSQL then checks the condition again on the new row: one on the row alone still holds, a join may
+  // not.
   await client.query(
     `WITH theirs AS (
        SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE
@@ -210,7 +217,7 @@ async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<
   return orderIds;
 }
 
-/** Ids of the orders that were the customer's. */
+/** @returns ids of the orders whose customer the pseudonym has replaced */
 export async function ordersErased(
   client: DirectConnection,
   { tenantId, pseudonym }: EraseDeadLetters,

@@ -2,6 +2,6 @@ import { Module } from '@nestjs/common';
 import { JobsModule } from '@platform/jobs';
 import { DeadLetterEraser } from './dead-letter-eraser';
 
-/** What of an erasure is left to workers. */
+/** The part of an erasure that workers do. */
 @Module({ imports: [JobsModule], providers: [DeadLetterEraser] })
 export class ErasureWorkerModule {}

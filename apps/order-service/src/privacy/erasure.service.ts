@@ -7,9 +7,9 @@ import { ErasureStore, PaymentUnderWay } from './erasure-store';
 import type { ErasureView } from './erasure.view';
 import { pseudonymOf } from './pseudonym';
 
-/** How long a payment under way is waited for: most are answered sooner. */
+/** How long to wait for a payment under way; most are answered sooner. */
 const PATIENCE_MS = 3_000;
-/** Twice as long each time: to look takes a connection of its own. */
+/** Doubled each time, because every attempt takes a connection of its own. */
 const FIRST_PAUSE_MS = 50;
 
 @Injectable()
@@ -25,8 +25,9 @@ export class ErasureService {
   }
 
   /**
-   * Erases a customer of the tenant. May be repeated, and goes on then where it had come to.
-   * @throws {ServiceError} ORDER_STATUS_CONFLICT while the payment API has not answered for one of the customer's orders
+   * Erases a customer of the tenant. May be repeated, and then continues where it stopped.
+   * @throws {ServiceError} ORDER_STATUS_CONFLICT while the payment API has not answered for one of the customer's
+   *   orders
    */
   async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
     const pseudonym = pseudonymOf(this.key, tenantId, customerId);

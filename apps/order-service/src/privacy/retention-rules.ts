@@ -8,29 +8,29 @@ export interface Queryable {
 
 interface Batch {
   readonly deleted: number;
-  /** Where the next batch goes on; undefined after the last. */
+  /** Position at which the next batch begins; undefined after the last. */
   readonly next?: string;
 }
 
-/** What of a table is deleted, and when. */
+/** What is deleted from a table, and when. */
 export interface RetentionRule {
   readonly table: string;
   readonly keepHours: number;
-  /** Where the first batch begins. */
+  /** Position at which the first batch begins. */
   readonly start: string;
-  /** Deletes among the next `limit` rows those whose time is up. */
+  /** Deletes the expired ones of the next `limit` rows behind the position `after`. */
   readonly deleteBatch: (db: Queryable, after: string, limit: number) => Promise<Batch>;
-  /** How many rows' time is up. */
+  /** How many rows have expired. */
   readonly count: (db: Queryable) => Promise<number>;
 }
 
 const CUTOFF = "now() - $1::float * interval '1 hour'";
 
-/** The rules of those tables that are not kept for ever. */
+/** The rules of the tables whose rows are not kept for ever. */
 export function retentionRules({ idempotencyTtlHours, retention, outboxRelay }: Config): RetentionRule[] {
   return [
     rowsByAge('idempotency_keys', 'created_at', idempotencyTtlHours),
-    // Without our relay nobody says what was published: what reads the log has read it by then.
+    // Without the relay nothing sets `published_at`: change data capture is taken to have read the rows by then.
     outboxRows(retention.outboxHours, outboxRelay ? 'published_at' : 'created_at'),
     rowsByAge('inbox', 'consumed_at', retention.inboxDays * 24),
     settledOrders(retention.orderDays * 24, outboxRelay),
@@ -45,7 +45,7 @@ async function countRows(db: Queryable, table: string, due: string, keepHours: n
   return row?.rows ?? 0;
 }
 
-/** Rows that go by their age alone; `column` has an index. */
+/** Rows that expire by age alone; `column` has an index. */
 function rowsByAge(table: string, column: string, keepHours: number): RetentionRule {
   const due = `${column} < ${CUTOFF}`;
   return {
@@ -67,8 +67,8 @@ function rowsByAge(table: string, column: string, keepHours: number): RetentionR
 }
 
 /**
- * Published events have no index of their own, which each order would pay for. Positions are nearly in the order of time:
- * once a whole batch is younger than the period, so is the rest.
+ * Published events have no index, because each order would pay for it. Positions are nearly in the order of time: once
+ * a whole batch is younger than the period, so is the rest.
  */
 function outboxRows(keepHours: number, column: 'published_at' | 'created_at'): RetentionRule {
   return {
@@ -93,7 +93,7 @@ function outboxRows(keepHours: number, column: 'published_at' | 'created_at'): R
   };
 }
 
-/** The trail goes by whole blocks, which stay, so that the rest can still be verified; the database spares 30 days. */
+/** Events are deleted by whole blocks. The blocks stay, to verify the rest; the database always keeps 30 days. */
 function auditEvents(keepHours: number): RetentionRule {
   return {
     table: 'audit_events',
@@ -118,8 +118,8 @@ function auditEvents(keepHours: number): RetentionRule {
 }
 
 /**
- * Of orders that long ago came to an end, those of which neither the payment API nor we have anything left to say. A cutoff
- * before 1970 finds none: the digits of a negative number are those of an id beyond all.
+ * Expired orders with nothing left to do, here or at the payment API. A cutoff before 1970 counts as 1970 and finds
+ * none: a negative number would have the digits of an id that is greater than all others.
  */
 const SETTLED = `
   id < (lpad(to_hex(greatest(0, extract(epoch FROM ${CUTOFF}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
@@ -136,21 +136,21 @@ function settledOrders(keepHours: number, outboxRelay: boolean): RetentionRule {
     keepHours,
     start: '00000000-0000-0000-0000-000000000000',
     async deleteBatch(tx, after, limit) {
-      // Locked first: an event that somebody is about to append is then seen below, or its order is gone.
+      // Locked first: whoever appends an event has either committed, and it is seen below, or finds the order deleted.
       const orders = await tx.query<{ id: string }[]>(
         `SELECT id FROM orders WHERE ${SETTLED} AND id > $3::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED`,
         [keepHours, limit, after],
       );
-      const names = new Map<string, string>(orders.map(({ id }) => [fromUUID(id, 'ord'), id]));
-      const untold = outboxRelay
+      const uuids = new Map<string, string>(orders.map(({ id }) => [fromUUID(id, 'ord'), id]));
+      const unpublished = outboxRelay
         ? await tx.query<{ aggregateid: string }[]>(
             'SELECT aggregateid FROM outbox WHERE published_at IS NULL AND aggregateid = ANY($1)',
-            [[...names.keys()]],
+            [[...uuids.keys()]],
           )
         : [];
-      for (const { aggregateid } of untold) names.delete(aggregateid);
-      await tx.query('DELETE FROM orders WHERE id = ANY($1::uuid[])', [[...names.values()]]);
-      return { deleted: names.size, next: orders.length === limit ? orders.at(-1)?.id : undefined };
+      for (const { aggregateid } of unpublished) uuids.delete(aggregateid);
+      await tx.query('DELETE FROM orders WHERE id = ANY($1::uuid[])', [[...uuids.values()]]);
+      return { deleted: uuids.size, next: orders.length === limit ? orders.at(-1)?.id : undefined };
     },
     count: (db) => countRows(db, 'orders', SETTLED, keepHours),
   };

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Orders, the answers remembered for their idempotency keys, and the outbox. */
+/** Orders, the answers that are remembered for idempotency keys, and the outbox. */
 export class CreateOrders1763800000000 implements MigrationInterface {
   readonly name = 'CreateOrders1763800000000';
 
@@ -13,18 +13,18 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         customer_id    text NOT NULL,
         status         text NOT NULL CHECK (status IN ('PENDING', 'CONFIRMED', 'REJECTED', 'CANCELLED')),
         currency       text NOT NULL,
-        total_value    numeric NOT NULL,          -- without a scale it keeps the decimals that it was given
+        total_value    numeric NOT NULL,          -- no scale: keeps the decimals as given
         items          jsonb NOT NULL,
         metadata       jsonb,
-        version        integer NOT NULL,          -- of the order: the ETag
-        event_sequence integer NOT NULL,          -- of its latest event
+        version        integer NOT NULL,          -- raised by every change: the ETag
+        event_sequence integer NOT NULL,          -- ce_sequence of its latest event
         created_at     timestamptz NOT NULL,
         updated_at     timestamptz NOT NULL,
-        -- What a page of a list has of it, known without reading it.
+        -- Size of items and metadata: limits the pages of lists without reading them.
         bytes          integer NOT NULL GENERATED ALWAYS AS
                          (octet_length(items::text) + coalesce(octet_length(metadata::text), 0)) STORED
       );
-      -- For each way that lists are filtered one that is read in the order of the list: see order-list.ts.
+      -- One index for each way to filter lists, in the order of the list: see order-list.ts.
       CREATE INDEX orders_by_tenant ON orders (tenant_id, id NULLS FIRST);
       CREATE INDEX orders_by_status ON orders (tenant_id, status, id NULLS FIRST);
       CREATE INDEX orders_by_customer ON orders (tenant_id, customer_id, status, id NULLS FIRST);
@@ -33,7 +33,7 @@ export class CreateOrders1763800000000 implements MigrationInterface {
         tenant_id       text NOT NULL,
         client_id       text NOT NULL,
         route           text NOT NULL,
-        key             bytea NOT NULL,           -- SHA-256 of it: clients make keys of what they like
+        key             bytea NOT NULL,           -- SHA-256: clients put anything into keys
         fingerprint     bytea NOT NULL,
         response_body   text NOT NULL,            -- text, not jsonb: a replay gives the same bytes
         created_at      timestamptz NOT NULL DEFAULT now(),

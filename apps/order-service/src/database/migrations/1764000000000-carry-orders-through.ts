@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** What consumers have dealt with, what payments are under way, and how orders ended. */
+/** Events that consumers have processed, payments, and the outcome of orders. */
 export class CarryOrdersThrough1764000000000 implements MigrationInterface {
   readonly name = 'CarryOrdersThrough1764000000000';
 
@@ -17,7 +17,7 @@ export class CarryOrdersThrough1764000000000 implements MigrationInterface {
         ADD COLUMN payment_id     text,
         ADD COLUMN payment_status text,
         ADD COLUMN reason         text,           -- why it was rejected or cancelled
-        -- The columns are empty, and a table of millions must not be locked while that is found out.
+        -- NOT VALID: the column is new and empty, and the check would scan a table of millions under a lock.
         ADD CONSTRAINT orders_payment_status CHECK (payment_status IN ('AUTHORIZED', 'DECLINED', 'VOIDED')) NOT VALID;
 
       CREATE TABLE payments (

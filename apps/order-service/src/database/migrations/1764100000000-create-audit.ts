@@ -1,19 +1,19 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** The audit trail, the blocks that chain it, and what is known of erased customers. */
+/** The audit trail, the blocks that chain it, and a counter of erasures per pseudonym. */
 export class CreateAudit1764100000000 implements MigrationInterface {
   readonly name = 'CreateAudit1764100000000';
 
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       CREATE TABLE audit_events (
-        -- Stands before the position, so that a row's transaction has its number first: what the sealer relies on.
+        -- Before position, so that a transaction has its id before its rows get positions. The sealer relies on that.
         transaction  xid8 NOT NULL DEFAULT pg_current_xact_id(),
         position     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         id           uuid NOT NULL,               -- UUIDv7
         occurred_at  timestamptz NOT NULL,
         tenant_id    text,                        -- null for calls that were not authenticated
-        client_id    text,                        -- null for those, and for what the service did by itself
+        client_id    text,                        -- null for those, and where the service acted on its own
         action       text NOT NULL,
         object       text,                        -- an order id or a customer's pseudonym, never personal data
         outcome      text NOT NULL CHECK (outcome IN ('succeeded', 'refused')),
@@ -23,11 +23,11 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         address      text,
         certificate  text
       );
-      -- Unique, so that a batch whose commit got lost on its way back can be written again.
+      -- Unique, so that a batch can be written again when the answer to its commit was lost.
       CREATE UNIQUE INDEX audit_events_by_tenant ON audit_events (tenant_id, id) NULLS NOT DISTINCT;
       CREATE INDEX audit_events_by_object ON audit_events (object, id) WHERE object IS NOT NULL;
 
-      -- What nearly all events are needs no index: lists of them find enough wherever they look.
+      -- Nearly all events have one of these two actions: lists of them find enough rows without an index.
       CREATE INDEX audit_events_by_action ON audit_events (tenant_id, action, id)
         WHERE action NOT IN ('order.create', 'order.confirm');
 
@@ -41,7 +41,7 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         mac           bytea NOT NULL
       );
 
-      -- The service may add blocks, and what may be pruned is judged by them: so none can be made up.
+      -- The service may insert blocks, and blocks decide what may be pruned: so made-up ones are refused.
       CREATE FUNCTION check_audit_block() RETURNS trigger LANGUAGE plpgsql AS $$
         DECLARE
           head audit_blocks;
@@ -59,7 +59,7 @@ export class CreateAudit1764100000000 implements MigrationInterface {
       CREATE TRIGGER check_audit_block BEFORE INSERT ON audit_blocks
         FOR EACH ROW EXECUTE FUNCTION check_audit_block();
 
-      -- How often each pseudonym was told to have been erased: the sequence of its events.
+      -- Number of customer.erased events of each pseudonym: the sequence of its latest one.
       CREATE TABLE erasures (
         tenant_id text NOT NULL,
         pseudonym text NOT NULL,
@@ -67,8 +67,8 @@ export class CreateAudit1764100000000 implements MigrationInterface {
         PRIMARY KEY (tenant_id, pseudonym)
       );
 
-      -- The one way in which the service may take audit events away: whole blocks, the oldest first, and none that
-      -- was sealed less than 30 days ago, whatever it is asked. The blocks stay, so that the chain can be verified.
+      -- The only way for the service to delete audit events: whole blocks, oldest first, and none that was sealed less
+      -- than 30 days ago, whatever the caller asks for. The blocks stay, so that the chain can be verified.
       CREATE FUNCTION prune_audit_events(before timestamptz, most_blocks integer) RETURNS bigint
       LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
       AS $$

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Where retention looks. Outbox and orders are found by their primary keys, which are in the order of time. */
+/** Indexes for retention. It needs none on outbox and orders, whose primary keys are in the order of time. */
 export class FindWhatIsToBeDeleted1764200000000 implements MigrationInterface {
   readonly name = 'FindWhatIsToBeDeleted1764200000000';
 

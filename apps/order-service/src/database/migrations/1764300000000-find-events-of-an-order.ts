@@ -1,13 +1,13 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Where an erasure looks: without it PostgreSQL reads all of the outbox, while the customer's orders are locked. */
+/** Index for erasures: without it PostgreSQL reads the whole outbox while the customer's orders are locked. */
 export class FindEventsOfAnOrder1764300000000 implements MigrationInterface {
   readonly name = 'FindEventsOfAnOrder1764300000000';
-  /** An index that is made concurrently lets others write meanwhile. */
+  /** CREATE INDEX CONCURRENTLY does not block writes, and cannot run in a transaction. */
   readonly transaction = false;
 
   async up(runner: QueryRunner): Promise<void> {
-    // One that was not made to its end is left behind, and no use.
+    // An interrupted run leaves an invalid index behind.
     await runner.query('DROP INDEX CONCURRENTLY IF EXISTS outbox_by_aggregate');
     await runner.query('CREATE INDEX CONCURRENTLY outbox_by_aggregate ON outbox (aggregateid)');
   }

@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * What an audit block is judged by cannot be put before the function that judges it: the service's role may make temporary
- * tables, and those of the same names would be asked. And the first block of an empty trail can cover nothing.
+ * Fixes `check_audit_block`. It sets a search path: the service's role may create temporary tables, and ones with the
+ * same names would be read instead of the real tables. And it refuses a first block while the trail is empty.
  */
 export class JudgeBlocksByTheTrail1764600000000 implements MigrationInterface {
   readonly name = 'JudgeBlocksByTheTrail1764600000000';
