@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
-import { FaultyWay } from '../support/faulty-way';
+import { FaultyProxy } from '../support/faulty-proxy';
 import { until } from '../support/until';
 
 /** A runner that is lost is given 15 s to end, its jobs are freed within 13 s more; and machines are busy. */
@@ -12,9 +12,9 @@ const PAUSE_MS = 250;
 const TEST_MS = 120_000;
 
 /** What the job runner loses by itself, while everything else has its database. */
-describe('A job runner on a faulty way to its database', () => {
+describe('A job runner behind a faulty proxy to its database', () => {
   let database: TestDatabase;
-  let way: FaultyWay;
+  let proxy: FaultyProxy;
   let service: ServiceProcess;
   let orders: Api;
   let placed: number;
@@ -22,14 +22,14 @@ describe('A job runner on a faulty way to its database', () => {
   beforeEach(async () => {
     placed = 0;
     database = await createDatabase();
-    way = await FaultyWay.to(database.url);
-    service = await spawnService({ DATABASE_URL: database.url, DATABASE_DIRECT_URL: way.url, LOG_LEVEL: 'warn' });
+    proxy = await FaultyProxy.to(database.url);
+    service = await spawnService({ DATABASE_URL: database.url, DATABASE_DIRECT_URL: proxy.url, LOG_LEVEL: 'warn' });
     orders = api(service.url, await fetchToken('order-orchestrator'));
   }, 90_000);
 
   afterEach(async () => {
     await service.end('SIGKILL');
-    way.stop();
+    proxy.stop();
     await database.drop();
   });
 
@@ -81,7 +81,7 @@ describe('A job runner on a faulty way to its database', () => {
     async () => {
       await place();
       await allPaid();
-      const left = way.cut('delete from "graphile_worker"', 'request', 6);
+      const left = proxy.cut('delete from "graphile_worker"', 'request', 6);
       await placeUntil(() => left() === 0);
       await allPaid();
     },
@@ -93,7 +93,7 @@ describe('A job runner on a faulty way to its database', () => {
     async () => {
       await place();
       await allPaid();
-      const left = way.cut('task_id = any', 'answer', 3);
+      const left = proxy.cut('task_id = any', 'answer', 3);
       await placeUntil(() => left() === 0);
       await allPaid();
     },
@@ -106,7 +106,7 @@ describe('A job runner on a faulty way to its database', () => {
       await place();
       await allPaid();
       const pid = await alive();
-      way.silence('hashtext');
+      proxy.silence('hashtext');
       await database.query('SELECT pg_terminate_backend($1)', [pid]);
       await until('its end', async () => (await alive()) !== pid);
       await until('another', alive, PATIENCE_MS);
@@ -121,7 +121,7 @@ describe('A job runner on a faulty way to its database', () => {
     async () => {
       await place();
       await allPaid();
-      const left = way.cut('GREATEST(0', 'request', 1);
+      const left = proxy.cut('GREATEST(0', 'request', 1);
       await Promise.all(Array.from({ length: 60 }, () => place('cust_slow')));
       await until('more jobs than it runs at once', async () => {
         const [row] = await database.query<{ held: number }>(

@@ -22,7 +22,7 @@ export class TestCertificates {
 
   static async create(): Promise<TestCertificates> {
     const authority = await CertificateAuthority.create('Test CA');
-    // By the same name, as anybody can call a CA.
+    // With the same name: anybody can give a CA any name.
     const stranger = await CertificateAuthority.create('Test CA');
     const client = { commonName: 'a-client', usage: 'client' } as const;
     const at = (days: number) => new Date(Date.now() + days * DAY_MS);

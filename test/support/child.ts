@@ -17,7 +17,7 @@ export interface ServiceProcess {
 /** A start takes about 2 s of processor time, and gets little of it beside other tests and their brokers. */
 export const STARTS_WITHIN_MS = 60_000;
 
-/** A test that fails before it has ended what it started would keep jest from ending. */
+/** A test that fails before it has ended its processes would keep jest from ending. */
 const started: ChildProcess[] = [];
 afterAll(() => started.forEach((child) => child.kill('SIGKILL')));
 

@@ -21,12 +21,12 @@ interface Call {
 
 export type Api = (path: string, call?: Call) => Promise<Answer>;
 
-/** What nobody answers fails by itself, and not with the time of its test. */
+/** A request without an answer fails by itself, before its test times out. */
 const ANSWERED_WITHIN_MS = 60_000;
 
 /**
  * Calls the service at `url` with a token, as a client would.
- * @param connections where it finds its connection; without it, where all of this process do
+ * @param connections dispatcher to send through; by default the one that the process shares
  */
 export function api(url: string, token?: string, connections?: Dispatcher): Api {
   return async (path, { method, headers, body } = {}) => {

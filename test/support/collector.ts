@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { parse } from 'protobufjs';
 
-/** What we read of opentelemetry/proto/collector/trace/v1/trace_service.proto; the numbers are the protocol's. */
+/** The part that tests read of opentelemetry/proto/collector/trace/v1/trace_service.proto, with its field numbers. */
 const ExportTraceServiceRequest = parse(`
   syntax = "proto3";
   message ExportTraceServiceRequest { repeated ResourceSpans resource_spans = 1; }
@@ -62,7 +62,7 @@ const valuesOf = (pairs: readonly KeyValue[] = []) =>
 /** Takes spans as a collector does: OTLP over HTTP, in protobuf. */
 export class Collector {
   readonly spans: CollectedSpan[] = [];
-  /** What it answers with; 0 is no answer at all. */
+  /** Status of its answers; with 0 it does not answer. */
   status = 200;
   answer: Buffer = Buffer.alloc(0);
 

@@ -3,10 +3,10 @@ import path from 'node:path';
 import { AUDIENCE, TENANT_CLAIM } from '../../apps/sandbox/src/settings';
 import { pieces } from './pieces';
 
-/** Programs that a test starts find there what others have compiled: a fifth of the processor time of a start. */
+/** Programs that tests start share their compiled code there, which saves a fifth of the CPU time of a start. */
 export const COMPILE_CACHE = { NODE_COMPILE_CACHE: path.join(tmpdir(), 'order-tests-compiled') };
 
-/** What the service is told in tests, apart from what a test changes. Without Kafka unless a test asks for it. */
+/** The service's environment in tests, with the changes of a test. Without Kafka unless a test asks for it. */
 export function environment(overrides: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return {
     ...COMPILE_CACHE,

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { assertFree } from '../../apps/sandbox/src/ports';
 
-/** Below those that systems give to whoever asks for any: such a one may be another's before it is listened on. */
+/** Below the ephemeral ports: the system may give one of those to another process before it is listened on. */
 const [FIRST, END] = [20_000, 32_000];
 
-/** A port on 127.0.0.1 that nobody else in this run of the tests is given. */
+/** A free port on 127.0.0.1 that nobody else gets in this run of the tests. */
 export async function freePort(): Promise<number> {
   for (let attempt = 1; ; attempt += 1) {
     const port = randomInt(FIRST, END);

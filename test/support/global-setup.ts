@@ -19,19 +19,19 @@ import { onTeardown, tearDown } from './teardown';
 
 const PARTITIONS = 6;
 
-/** Brokers that live for minutes: to compile their code thoroughly, and to collect its garbage beside it, never pays. */
+/** Brokers live for minutes, in which optimised code and concurrent garbage collection never pay off. */
 const SHORT_LIVED_JVM = '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC';
 
 export default async function globalSetup(): Promise<void> {
   process.env['JDK_JAVA_OPTIONS'] ??= SHORT_LIVED_JVM;
-  // What jest does not wait for when it is interrupted, or nobody reads what it prints, would stay behind.
+  // When jest is interrupted, or its output is closed, it does not tear down: the servers would stay behind.
   const end = () => void tearDown().finally(() => process.exit(1));
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
   for (const stream of [process.stdout, process.stderr]) stream.once('error', end);
   const directory = mkdtempSync(path.join(tmpdir(), 'order-tests-'));
-  // What a process that was killed still writes there is no failure.
+  // A process that was killed may still write there, which is no failure.
   onTeardown(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined));
-  process.env['TMPDIR'] = directory; // for the tests' own, too
+  process.env['TMPDIR'] = directory; // for the tests' own files, too
   chmodSync(directory, 0o755); // PostgreSQL may run as another user
 
   const [postgres, identityProvider, paymentApi, kafkaBrokers, canStartBroker] = await Promise.all([
@@ -61,7 +61,7 @@ export default async function globalSetup(): Promise<void> {
 }
 
 async function startDatabase(dataDir: string) {
-  // Tests do not outlive a power cut, so they need not wait for the disk.
+  // Tests need no durability, so they need not wait for the disk.
   const settings = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'max_connections=300'];
   const server = await startPostgres({ dataDir, port: await freePort(), settings });
   onTeardown(() => server.stop());

@@ -2,13 +2,13 @@ import type { TestDatabase } from './database';
 import { until } from './until';
 
 /**
- * Waits until somebody waits for a lock in the database.
- * @param statement with which, as `LIKE` has it
- * @returns the backends that wait
+ * Waits until a statement in the database waits for a lock.
+ * @param statement pattern of its text for `LIKE`
+ * @returns process ids of the backends that wait
  */
 export function untilLockIsAwaited(database: TestDatabase, statement = '%', timeoutMs?: number): Promise<number[]> {
   const look = async () => {
-    // Within a transaction PostgreSQL shows what it has shown before.
+    // Within a transaction PostgreSQL would show its activity as at the first look.
     await database.query('SELECT pg_stat_clear_snapshot()');
     const rows = await database.query<{ pid: number }>(
       `SELECT pid FROM pg_stat_activity

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { freePort } from './free-port';
 import { until } from './until';
 
-/** @throws {Error} where it is missing and must not be: REQUIRE_KAFKA=1 stands for all that CI has to have */
+/** @throws {Error} if nginx is missing and REQUIRE_KAFKA=1, which stands for everything that CI must have */
 export function hasNginx(): boolean {
   if (spawnSync('nginx', ['-v']).status === 0) return true;
   if (process.env['REQUIRE_KAFKA'] === '1') throw new Error('REQUIRE_KAFKA=1, and there is no nginx here');
@@ -23,7 +23,7 @@ export class Nginx {
     private readonly prefix: string,
   ) {}
 
-  /** @param replacements in the configuration, by what stands there; `LISTEN` in a value is the address to listen on */
+  /** @param replacements new texts, by the text that they replace; `LISTEN` in one becomes the address to listen on */
   static async start(configuration: string, replacements: Record<string, string>): Promise<Nginx> {
     const prefix = mkdtempSync(path.join(tmpdir(), 'order-nginx-'));
     const port = await freePort();
@@ -32,7 +32,7 @@ export class Nginx {
       if (!text.includes(from)) throw new Error(`${configuration} has no ${from}`);
       text = text.replaceAll(from, to.replace('LISTEN', `127.0.0.1:${port}`));
     }
-    // In one process, which is the one that we end, and with its temporary files where it may write.
+    // In one process, so that `stop` ends all of it, and with temporary files where it may write.
     const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${kind};`);
     text = text.replace('http {', `http {\n  access_log off;\n  ${temporary.join('\n  ')}`);
     const own = `daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr warn;\n`;

@@ -10,15 +10,15 @@ interface Charge {
   readonly orderId: string;
   readonly customerId: string;
   readonly idempotencyKey: string;
-  /** Whose way to the gate it took. */
+  /** Who sent it: the caller whose URL ({@link PaymentGate.urlFor}) was used. */
   readonly caller: string;
 }
 
-/** Keeps charges of one customer standing. */
+/** Holds the charges of one customer. */
 interface Barrier {
-  /** Those that stand there. */
+  /** Charges that wait here. */
   readonly held: Charge[];
-  /** Lets them go, and holds none any more. */
+  /** Lets them go on, and holds no more. */
   readonly lift: () => void;
 }
 
@@ -39,12 +39,14 @@ export class PaymentGate {
     return gate;
   }
 
-  /** The way of `caller` to the payment API. */
+  /** URL of the payment API for `caller`. */
   urlFor(caller: string): string {
     return `${this.gate.url}/${caller}`;
   }
 
-  /** Holds the charges of a customer before the API hears of them, or after it charged and before it can say so. */
+  /**
+   * Holds the charges of a customer before they reach the API, or after it has charged and before its answer goes out.
+   */
   hold(customerId: string, place: 'before' | 'after'): Barrier {
     const { promise: lifted, resolve } = Promise.withResolvers<void>();
     const lift = () => {

@@ -1,12 +1,12 @@
-/** Addresses of what `global-setup.ts` started, for the workers that run the tests. */
+/** Addresses of the servers that `global-setup.ts` started, for the jest workers. */
 export interface Pieces {
-  /** The PostgreSQL server, by its database `postgres`. */
+  /** URL of the PostgreSQL server's database `postgres`, as the superuser. */
   readonly postgresUrl: string;
-  /** The same, as the service logs in. */
+  /** The same with the service's login. */
   readonly servicePostgresUrl: string;
   readonly issuer: string;
   readonly paymentApi: string;
-  /** Undefined only where no broker can be had. */
+  /** Undefined if no broker can be started here. */
   readonly kafkaBrokers: string | undefined;
   /** Whether a test can start a broker of its own, to stop and kill it: that takes the JVM. */
   readonly canStartBroker: boolean;

@@ -8,13 +8,13 @@ import { until } from './until';
 export interface RedisServer {
   readonly url: string;
   readonly process: ChildProcess;
-  /** The same server anew, on the same port and without what it held. */
+  /** Starts a new server on the same port, without the data of this one. */
   restart(): Promise<RedisServer>;
-  /** Whatever state it is in: nothing that it holds is worth a farewell. */
+  /** Ends it in any state, with SIGKILL: its data is not needed. */
   kill(): Promise<void>;
 }
 
-/** Runs what takes a Redis; skipped loudly where there is none, and failed in CI. */
+/** `describe` for tests with Redis. Without it they are skipped with a warning, and fail if REQUIRE_KAFKA=1. */
 export function describeWithRedis(name: string, body: () => void): void {
   const isThere = spawnSync('redis-server', ['--version']).status === 0;
   if (!isThere && process.env['REQUIRE_KAFKA'] === '1') throw new Error('REQUIRE_KAFKA=1, and redis-server is missing');
@@ -25,7 +25,7 @@ export function describeWithRedis(name: string, body: () => void): void {
 interface RedisOptions {
   readonly port?: number;
   readonly password?: string;
-  /** Names of commands, and what to call them instead; '' takes one away. */
+  /** New names by command; '' disables the command. */
   readonly renamed?: Readonly<Record<string, string>>;
 }
 

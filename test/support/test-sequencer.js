@@ -1,9 +1,9 @@
 const { default: Sequencer } = require('@jest/test-sequencer');
 
-/** Measures what the service keeps of its peak, for which it needs the processor. */
+/** Measures throughput under overload, for which it needs the CPU. */
 const LAST = /overload\.fault-spec\.ts$/;
 
-/** Begins that test last: of the whole suite at most the end of a short file runs beside it. */
+/** Starts that test last, so that at most the end of one short test file runs beside it. */
 module.exports = class extends Sequencer {
   sort(tests) {
     const sorted = super.sort(tests);

@@ -54,7 +54,7 @@ export class Topic {
   }
 }
 
-/** `describe`, where a broker can be had. */
+/** `describe`, if there is a broker. */
 export const describeWithKafka = pieces().kafkaBrokers ? describe : describe.skip;
 
 /** `describe`, where a test can start a broker of its own. */

@@ -27,7 +27,7 @@ const MIXES = {
   mixed: { get: 70, create: 20, list: 10 },
 } satisfies Record<string, Load['mix']>;
 
-/** Those that create come last: what the worker has to do for their orders goes on for longer than they do. */
+/** Those that create orders come last, because the worker is busy with these orders after the scenario has ended. */
 const SCENARIOS: readonly (readonly [keyof typeof MIXES, number])[] = [
   ['get', 64],
   ['list', 64],
@@ -72,8 +72,8 @@ async function main(): Promise<void> {
 type Target = Pick<Load, 'url' | 'token'>;
 
 /**
- * Has one order created and paid, and copies it: the API would take minutes, most of them until all are paid. The copies
- * are a second apart.
+ * Has one order created and paid, and copies it with SQL, a second apart. Through the API it would take minutes until
+ * all orders are paid.
  */
 async function fill(environment: BenchEnvironment, target: Target): Promise<void> {
   const { errors } = await runLoad({ ...target, mix: MIXES.create, connections: 1, until: { requests: 1 } });
@@ -91,7 +91,7 @@ async function fill(environment: BenchEnvironment, target: Target): Promise<void
   result(`${ORDERS} orders are there`);
 }
 
-/** Walks through the list as a client would, and notes each order and each page. */
+/** Reads the list page by page as a client would. @returns the paths of all orders and of all pages */
 async function findPaths({ url, token }: Target): Promise<NonNullable<Load['paths']>> {
   const pages: string[] = [];
   const orders: string[] = [];

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { CertificateAuthority, type IssuedCertificate } from './certificate-authority';
 import { CLIENTS } from './settings';
 
-/** Where the certificate and the key of one holder are. */
+/** Paths of a holder's certificate and private key. */
 export interface CertificateFiles {
   readonly cert: string;
   readonly key: string;
@@ -15,9 +15,9 @@ export function certificateFiles(directory: string, holder: string): Certificate
 }
 
 /**
- * Writes a CA, a certificate for servers on this machine, and one for each client of the sandbox. All but the CA are made
- * anew each time, so that none of them ever runs out unnoticed.
- * @param withNewAuthority replaces the CA that is there: what it has issued is worth nothing from then on
+ * Writes a CA, a certificate for servers on this machine, and one for each client of the sandbox. All but the CA are
+ * issued anew each time, so that none expires unnoticed.
+ * @param withNewAuthority replaces an existing CA: certificates that it has issued are not trusted any more
  */
 export async function writeCertificates(directory: string, { withNewAuthority = false } = {}): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });

@@ -53,7 +53,7 @@ export async function startIdentityProvider(
 
 const SECRET = () => ({ client_secret: CLIENT_SECRET });
 
-/** The certificate is the client's, and what it gets is bound to it (RFC 8705 sections 2.1 and 3). */
+/** Clients authenticate by certificate, and their tokens are bound to it (RFC 8705 sections 2.1 and 3). */
 const CERTIFICATE = (id: string) => ({
   token_endpoint_auth_method: 'tls_client_auth' as const,
   tls_client_auth_subject_dn: `CN=${id}`,
@@ -77,7 +77,7 @@ function tlsOptions(certsDir: string): https.ServerOptions {
     key: readFileSync(server.key),
     ca: readFileSync(certificateFiles(certsDir, 'ca').cert),
     requestCert: true,
-    rejectUnauthorized: false, // refused as OAuth 2.0 says, not by a broken handshake
+    rejectUnauthorized: false, // an OAuth 2.0 error refuses them, not a broken handshake
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
 }

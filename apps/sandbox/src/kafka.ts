@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 
-/** The broker that the project is proved against, as Docker image and as Maven artifact. */
+/** Version that the project is tested with, of the Docker image and of the Maven artifact. */
 const VERSION = '4.4.0';
 const CLUSTER_ID = 'b3JkZXItYTJhLXNhbmRib3g';
 const STARTS_WITHIN_MS = 90_000;
@@ -22,26 +22,26 @@ export interface KafkaBroker {
 
 interface KafkaOptions {
   readonly port: number;
-  /** Used by the JVM for Raft between controllers, of which there is one. */
+  /** Port of the KRaft controller; only used on the JVM. */
   readonly controllerPort: number;
   /** Kafka's output and, on the JVM, its log segments, which are kept between starts. With Docker it begins empty. */
   readonly dataDir: string;
-  /** Where Kafka's jars are kept once Maven has brought them. */
+  /** Where Kafka's jars are kept once Maven has downloaded them. */
   readonly libDir: string;
 }
 
 /**
- * Starts a real Apache Kafka (KRaft, one node) on 127.0.0.1: with the Docker engine where one answers, else on the JVM
- * from Maven's artifacts. Topics are not made by accident: `auto.create.topics.enable` is off.
- * @throws {Error} one line, when neither can be had
+ * Starts a real Apache Kafka (KRaft, one node) on 127.0.0.1: with Docker if an engine answers, else on the JVM with
+ * Maven's artifacts. `auto.create.topics.enable` is off.
+ * @throws {Error} one line, when neither is available
  */
 export async function startKafka(options: KafkaOptions): Promise<KafkaBroker> {
   return start(options, (await hasDocker()) ? startOnDocker : startOnJvm);
 }
 
 /**
- * On the JVM whether or not there is Docker: a process that can be stopped and killed with signals.
- * @param properties of the broker, in the place of the usual ones
+ * Starts Kafka on the JVM even if there is Docker: as a process that can be stopped and killed with signals.
+ * @param properties of the broker, which override the usual ones
  */
 export async function startKafkaOnJvm(
   options: KafkaOptions,
@@ -111,7 +111,7 @@ async function startOnDocker({ port }: KafkaOptions, out: number): Promise<Child
     KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: '1',
     KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR: '1',
     KAFKA_TRANSACTION_STATE_LOG_MIN_ISR: '1',
-    KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS: '1', // the first group waits until all are there, by default 50
+    KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS: '1', // the first group waits until all exist, by default 50
     KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0',
   };
   const environment = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
@@ -138,7 +138,7 @@ async function startOnJvm(
     'offsets.topic.replication.factor': '1',
     'transaction.state.log.replication.factor': '1',
     'transaction.state.log.min.isr': '1',
-    'offsets.topic.num.partitions': '1', // the first group waits until all are there, by default 50
+    'offsets.topic.num.partitions': '1', // the first group waits until all exist, by default 50
     'group.initial.rebalance.delay.ms': '0',
     ...properties,
   };
@@ -158,7 +158,7 @@ async function startOnJvm(
   });
 }
 
-/** Asks Maven for Kafka and all that it needs, once. */
+/** Downloads Kafka and its dependencies with Maven, once. @returns the directory of the jars */
 async function fetchJars(libDir: string): Promise<string> {
   const target = path.join(libDir, VERSION);
   const complete = path.join(target, '.complete');

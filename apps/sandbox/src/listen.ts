@@ -3,7 +3,7 @@ import type { Server } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 
-/** As long as clients keep theirs: one that is closed just as it is used again fails a request, and Node closes after 5 s. */
+/** As long as clients keep idle ones: a request on a connection that is just closed fails. Node's default is 5 s. */
 const KEEP_ALIVE_MS = 65_000;
 
 /** A server that this machine reaches at `url`. */
@@ -13,8 +13,8 @@ export interface RunningServer {
 }
 
 /**
- * @param port 0 takes any that is free
- * @param host others than this machine reach it too where it is not 127.0.0.1
+ * @param port 0 takes any free one
+ * @param host address to listen on; with any but 127.0.0.1 other machines reach the server too
  */
 export async function listen(server: Server | https.Server, port: number, host = '127.0.0.1'): Promise<RunningServer> {
   server.keepAliveTimeout = KEEP_ALIVE_MS;

@@ -22,9 +22,9 @@ const pieces = new Pieces();
 const postgresDir = (settings: Settings) => path.join(settings.dataDir, 'postgres');
 
 interface Surroundings {
-  /** What the service is told. */
+  /** Environment of the service. */
   readonly env: NodeJS.ProcessEnv;
-  /** As whom the database is migrated, where that is ours. */
+  /** Database URL for migrations, if the sandbox has started the database. */
   readonly migrationUrl?: string;
   readonly addresses: [string, string][];
 }
@@ -34,7 +34,10 @@ const hasCertificates = ({ certsDir }: Settings) => existsSync(certificateFiles(
 const serviceUrl = ({ env, servicePort }: Settings) =>
   `${env['TLS_CERT_FILE'] ? 'https' : 'http'}://127.0.0.1:${servicePort.value}`;
 
-/** Starts the pieces that are not given from outside and tells the service where all of them are. */
+/**
+ * Starts the dependencies whose addresses are not given from outside.
+ * @returns the service's environment and all addresses
+ */
 async function startSurroundings(settings: Settings): Promise<Surroundings> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
   const identityProviderTls = hasCertificates(settings) ? settings.identityProviderTls : undefined;
@@ -91,7 +94,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
   };
 }
 
-/** Of the URL of somebody's own database. */
+/** For a database that was given from outside, whose URL may contain a password. */
 function withoutSecrets(url: string): string {
   const { protocol, host, pathname } = URL.parse(url) ?? { protocol: '', host: '', pathname: '' };
   return `${protocol}//${host}${pathname}`;

@@ -1,9 +1,9 @@
 import { startPaymentApi } from './payment-api';
 
-/** The payment API alone, for compose.yaml: in a container of its own, so that others must reach it. */
+/** The payment API alone, for compose.yaml. It listens on all addresses, because other containers call it. */
 async function main(): Promise<void> {
   const server = await startPaymentApi(4100, undefined, '0.0.0.0');
-  // Nobody else stops process 1: without a handler the kernel drops SIGTERM.
+  // As process 1 it would ignore SIGTERM without a handler.
   process.on('SIGTERM', () => void server.stop());
 }
 

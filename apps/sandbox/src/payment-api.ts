@@ -22,14 +22,14 @@ interface Payment {
 }
 
 /**
- * A payment API as the service finds it outside, with customers that make it misbehave: `cust_declined`, `cust_slow`,
- * `cust_flaky`, `cust_down`. It remembers idempotency keys, also over restarts where it is given a file.
+ * Starts a simulated payment API. Some customers make it misbehave: `cust_declined`, `cust_slow`, `cust_flaky`,
+ * `cust_down`. It remembers idempotency keys, and over restarts too if it is given a file.
  */
 export async function startPaymentApi(port: number, file?: string, host?: string): Promise<RunningServer> {
   return listen(http.createServer(paymentApi(new Ledger(file))), port, host);
 }
 
-/** The payments. A file keeps every state of each as a line. */
+/** The payments. In the file, if there is one, each state of a payment is a line of JSON. */
 class Ledger {
   private readonly payments = new Map<string, Payment>();
   private readonly idsByKey = new Map<string, string>();

@@ -2,7 +2,7 @@ interface Piece {
   stop(): Promise<void>;
 }
 
-/** What a program has started, so that all of it can be stopped whatever happens. */
+/** The servers and processes that a program has started, to stop all of them whatever happens. */
 export class Pieces {
   private readonly started: Promise<Piece>[] = [];
   private stopping: Promise<void> | undefined;

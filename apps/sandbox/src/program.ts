@@ -7,8 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Pieces } from './pieces';
 
 /**
- * Those of `npm run start:prod`. kafkajs computes timers that are in the past; Node warns of each first one, and nobody can
- * act on it.
+ * As in `npm run start:prod`. kafkajs sets timers that lie in the past: Node would warn of the first, and nobody can
+ * act on that.
  */
 const NODE_FLAGS = ['--enable-source-maps', '--disable-warning=TimeoutNegativeWarning', '--max-semi-space-size=16'];
 
@@ -20,8 +20,8 @@ const DIST = path.resolve('dist');
 /**
  * Starts a program of the service, as production does: a Node process of its own.
  * @param entry path below `apps/order-service/src`, without its ending
- * @param stdout where its output goes; `pipe` to read it here, which costs as much as to answer many requests
- * @param dist the build that it is of
+ * @param stdout where its output goes; to read it here (`pipe`) takes as much CPU time as answering many requests
+ * @param dist directory of the build
  */
 export function startProgram(
   entry: string,
@@ -31,7 +31,7 @@ export function startProgram(
   dist = DIST,
 ): ChildProcess {
   const file = path.join(dist, 'apps/order-service/src', `${entry}.js`);
-  // A process group of its own: Ctrl-C in the terminal reaches it only through us.
+  // A process group of its own, so that Ctrl-C in the terminal does not reach it directly.
   return spawn(process.execPath, [...NODE_FLAGS, file, ...args], {
     env,
     detached: true,
@@ -58,7 +58,7 @@ interface ServiceOptions {
   readonly url: string;
   /** Where its log lines go: our own standard output, a file descriptor, or a stream of ours. */
   readonly output: 'inherit' | number | NodeJS.WritableStream;
-  /** Is told when it ends by itself, once it was ready. */
+  /** Called when the service ends by itself after it was ready. */
   readonly fail: (error: unknown) => void;
 }
 
@@ -90,7 +90,7 @@ async function untilReady(url: string): Promise<void> {
 
 async function isOk(url: string): Promise<boolean> {
   if (url.startsWith('http:')) return (await fetch(url)).ok;
-  // We have started the service ourselves, so its certificate tells us nothing that we did not know.
+  // Not verified: the sandbox has started the service itself, and knows whom it calls.
   const [response] = (await once(https.get(url, { rejectUnauthorized: false, agent: false }), 'response')) as [
     IncomingMessage,
   ];

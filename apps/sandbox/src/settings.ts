@@ -1,6 +1,8 @@
 import path from 'node:path';
 
-/** The only reader of the environment in the sandbox. A piece whose address is set from outside is left out. */
+/**
+ * Reads the environment, as the only place in the sandbox. A dependency whose address is given there has no port here.
+ */
 export function readSettings(env: NodeJS.ProcessEnv = process.env) {
   const faults: string[] = [];
   const port = (name: string, standard: number) => {
@@ -35,12 +37,12 @@ export const AUDIENCE = 'https://orders.example';
 /** The claim in which the identity provider names a client's tenant. */
 export const TENANT_CLAIM = 'tenant';
 
-/** What the service logs in to PostgreSQL as: a member of the group to which migrations give what the service needs. */
+/** The service's login in PostgreSQL: a member of the group role to which migrations grant the privileges. */
 export const SERVICE_LOGIN = { name: 'order_service_login', group: 'order_service' };
 
 export const CLIENT_SECRET = 'sandbox-secret-not-for-production';
 
-/** Whom the identity provider knows. */
+/** The clients that the identity provider knows. */
 export const CLIENTS = [
   { id: 'order-orchestrator', tenant: 'acme', scope: 'orders:read orders:write' },
   { id: 'reporting', tenant: 'acme', scope: 'orders:read' },

@@ -1,7 +1,8 @@
 /**
- * Stops in order, once, and exits with code 0: on Ctrl-C and SIGTERM, when the terminal closes, and when the parent dies
- * (npm, or the shell between us) without handing the signal on. `npm start` replaces that shell where it can (`exec`), so
- * that npm waits for us; the other half of it is for shells that cannot.
+ * Stops in order and exits with code 0: on Ctrl-C and SIGTERM, when the terminal closes, and when the parent (npm, or
+ * the shell in between) dies without passing the signal on. `npm start` replaces that shell by `exec`, so that npm
+ * waits for this process; the part behind `||` is for shells without `exec`.
+ * @param stop may be called more than once
  */
 export function stopOnSignal(stop: () => Promise<void>): void {
   const exit = () => void stop().finally(() => process.exit(0));

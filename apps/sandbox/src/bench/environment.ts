@@ -11,10 +11,10 @@ import { startPostgres } from '../postgres';
 import { runProgram, startService } from '../program';
 import { AUDIENCE, CLIENT_SECRET, SERVICE_LOGIN, TENANT_CLAIM } from '../settings';
 
-/** What the service is measured in. */
+/** A running service and its database, for a measurement. */
 export interface BenchEnvironment {
   readonly url: string;
-  /** Of the process with the role `worker`. */
+  /** URL of the process with the role `worker`; `url` is that of the role `api`. */
   readonly workerUrl: string;
   readonly database: Client;
   fetchToken(): Promise<string>;
@@ -23,10 +23,10 @@ export interface BenchEnvironment {
 }
 
 /**
- * The service as production runs it, in a process for each role, with a PostgreSQL, an identity provider and a payment
- * API that nobody else uses.
- * @param directory is emptied
- * @param fail is told when a process of the service ends by itself
+ * Starts the service as in production, in a process for each role, with a PostgreSQL, an identity provider and a
+ * payment API of its own.
+ * @param directory is emptied, and gets data and logs
+ * @param fail is called when a process of the service ends by itself
  */
 export async function startEnvironment(
   pieces: Pieces,
@@ -65,7 +65,7 @@ export async function startEnvironment(
 
   const database = await pieces.start(async () => {
     const client = new Client(postgres.url('orders'));
-    client.on('error', fail); // else it would end the process, and leave the others behind
+    client.on('error', fail); // without a listener it would end this process and leave the others running
     await client.connect();
     return Object.assign(client, { stop: () => client.end() });
   });

@@ -10,24 +10,24 @@ const PAUSE_AFTER_FAILURE_MS = 100;
 
 export type Operation = 'create' | 'get' | 'list';
 
-/** What is asked of the service, how often and for how long. */
+/** What to request, how fast and for how long. */
 export interface Load {
   readonly url: string;
   readonly token: string;
-  /** Percent of the requests. */
+  /** Percentages of the requests, 100 together. */
   readonly mix: Readonly<Partial<Record<Operation, number>>>;
   /** Each has one request in flight at most. */
   readonly connections: number;
-  /** Requests a second of all connections together; without it each asks again as soon as it has its answer. */
+  /** Requests per second of all connections together; without it each sends the next as soon as it has an answer. */
   readonly rate?: number;
-  /** Not counted. */
+  /** Not measured; comes before the time in `until`. */
   readonly warmUpSeconds?: number;
   readonly until: { readonly seconds: number } | { readonly requests: number };
-  /** What `get` and `list` pick from. */
+  /** Paths from which `get` and `list` pick at random. */
   readonly paths?: Readonly<Record<'get' | 'list', readonly string[]>>;
 }
 
-/** Latencies, in milliseconds, are those of the requests that were answered as they should be. */
+/** Latencies are in milliseconds, and those of successful requests only. */
 export interface Measurement {
   readonly seconds: number;
   readonly requests: number;
@@ -36,9 +36,9 @@ export interface Measurement {
   readonly p95: number;
   readonly p99: number;
   readonly max: number;
-  /** Requests that got another status, or no answer, by status or reason. */
+  /** Number of failed requests, by status or, without an answer, by error code. */
   readonly errors: Readonly<Record<string, number>>;
-  /** Of one core, taken by what makes this load. */
+  /** CPU time of the load generator, in percent of one core. */
   readonly generatorCpuPercent: number;
 }
 
@@ -50,7 +50,7 @@ interface Progress {
 
 type Message = { readonly progress: Progress } | { readonly measurement: Measurement };
 
-/** Runs in a thread of its own: whatever else this process does would be counted as latency. */
+/** Runs the load in a thread of its own, so that other work of this process does not count as latency. */
 export function runLoad(load: Load, onProgress: (progress: Progress) => void = () => {}): Promise<Measurement> {
   return new Promise((resolve, reject) => {
     const thread = new Worker(__filename, { workerData: load });
@@ -85,7 +85,7 @@ async function measure(load: Load, onProgress: (progress: Progress) => void): Pr
       sent += 1;
       const wait = due - performance.now();
       if (rate !== undefined && wait > 0) await delay(wait);
-      // A request that should have been sent earlier has been waiting since then.
+      // A request that is late counts from when it was due: otherwise slow answers would hide waiting requests.
       const start = rate === undefined || wait > 0 ? performance.now() : due;
       const failure = await ask(client, load);
       if (start >= recordFrom) {

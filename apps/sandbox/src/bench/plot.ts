@@ -6,7 +6,7 @@ const PANEL = 300;
 const GAP = 40;
 const BAR = 22;
 
-/** Of a middle lightness: pages may be light or dark, and not every viewer tells the picture which. */
+/** Colours for light and dark pages alike, because not every viewer tells an SVG which one it is on. */
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #737d87 }
   .title { font-weight: 600 }

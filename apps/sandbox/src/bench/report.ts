@@ -9,7 +9,7 @@ const DOCUMENT = 'docs/performance.md';
 const PLOT = 'docs/performance.svg';
 const DATA = 'docs/performance.json';
 
-/** What was measured under one name. */
+/** The measurement of one scenario. */
 export interface Scenario extends Measurement {
   readonly name: string;
   readonly connections: number;
@@ -17,7 +17,7 @@ export interface Scenario extends Measurement {
 
 export type Machine = Awaited<ReturnType<typeof machine>>;
 
-/** What the numbers hold for. */
+/** The hardware and versions for which the numbers hold. */
 export async function machine(database: Client) {
   const { rows } = await database.query<{ server_version: string }>('SHOW server_version');
   return {
@@ -58,7 +58,7 @@ interface Procedure {
   readonly orders: number;
 }
 
-/** Writes the results for people and for programs. */
+/** Writes the results into the document, as a plot, and as JSON. */
 export async function writeBench(about: Machine, procedure: Procedure, scenarios: readonly Scenario[]): Promise<void> {
   await write(DATA, JSON.stringify({ machine: about, ...procedure, scenarios: scenarios.map(rounded) }));
   writeFileSync(PLOT, plot(scenarios));
@@ -95,8 +95,8 @@ async function replaceGenerated(name: string, lines: readonly string[]): Promise
 }
 
 /**
- * @returns the document with another text between the two marks of that name
- * @throws {Error} when they do not stand there
+ * @returns the document, with the text between the two marks of that name replaced
+ * @throws {Error} when the marks are missing
  */
 export function withGenerated(document: string, name: string, text: string): string {
   const [begin, end] = [`<!-- ${name}: begin -->`, `<!-- ${name}: end -->`];
@@ -106,7 +106,7 @@ export function withGenerated(document: string, name: string, text: string): str
   return `${before}${begin}\n\n${text}\n\n${end}${after}`;
 }
 
-/** As `npm run lint` wants it. */
+/** Formats the text as `npm run lint` requires it. */
 async function write(file: string, text: string): Promise<void> {
   writeFileSync(file, await prettier.format(text, { ...(await prettier.resolveConfig(file)), filepath: file }));
 }

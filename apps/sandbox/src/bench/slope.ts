@@ -1,4 +1,4 @@
-/** Of the line that fits the values best (least squares), per step from one value to the next. */
+/** Slope of the least-squares line through the values, per step from one value to the next. */
 export function slope(values: readonly number[]): number {
   const meanIndex = (values.length - 1) / 2;
   const meanValue = values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -4,22 +4,24 @@ import net from 'node:net';
 interface Connection {
   /** What the client has sent on it. */
   sent: string;
-  /** Lets nothing through any more, not even the end of a side: as where a network is parted. */
+  /** Lets nothing through any more, not even that a side has closed: as in a network partition. */
   isSilent: boolean;
-  /** Cuts it as soon as the server says something. */
+  /** Is cut as soon as the server sends something. */
   endsAtAnswer: boolean;
 }
 
 interface Cut {
-  /** Of what a client sends. */
+  /** Part of what a client sends. */
   readonly text: string;
-  /** `request`: the server never hears of it. `answer`: it does what it is told, and the client never hears of that. */
+  /**
+   * `request`: it never reaches the server. `answer`: the server executes it, and its answer never reaches the client.
+   */
   readonly at: 'request' | 'answer';
   times: number;
 }
 
-/** A way to PostgreSQL on which connections are lost at the worst moments. */
-export class FaultyWay {
+/** A TCP proxy to PostgreSQL that loses connections at the worst moments. */
+export class FaultyProxy {
   private readonly cuts = new Set<Cut>();
   private readonly connections = new Set<Connection>();
   private readonly sockets = new Set<net.Socket>();
@@ -27,14 +29,14 @@ export class FaultyWay {
 
   private constructor(private readonly target: URL) {}
 
-  static async to(databaseUrl: string): Promise<FaultyWay> {
-    const way = new FaultyWay(new URL(databaseUrl));
-    way.server.listen(0, '127.0.0.1');
-    await once(way.server, 'listening');
-    return way;
+  static async to(databaseUrl: string): Promise<FaultyProxy> {
+    const proxy = new FaultyProxy(new URL(databaseUrl));
+    proxy.server.listen(0, '127.0.0.1');
+    await once(proxy.server, 'listening');
+    return proxy;
   }
 
-  /** Of the same database, by this way. */
+  /** URL of the same database through this proxy. */
   get url(): string {
     const url = new URL(this.target);
     url.port = String((this.server.address() as net.AddressInfo).port);
