@@ -5,7 +5,7 @@ const swc = JSON.parse(readFileSync(`${__dirname}/.swcrc`, 'utf8'));
 const project = {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.sandbox/'],
   transform: {
-    // The compiler resolves the aliases, so that they hold in the global set-up too.
+    // swc resolves the aliases, so that they work in the global set-up too.
     '\\.ts$': ['@swc/jest', { ...swc, jsc: { ...swc.jsc, baseUrl: __dirname, paths: compilerOptions.paths } }],
   },
 };
@@ -25,7 +25,7 @@ module.exports = {
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
-  // What starts the service within a test fails by the bound of that start, which a busy machine comes near to.
+  // Longer than a start of the service may take, so that a slow start fails with its own error.
   testTimeout: 90_000,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],

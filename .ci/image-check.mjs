@@ -1,4 +1,5 @@
-// Proves an image: `image-check.mjs docker|chroot IMAGE CONFIG.json ROOTFS`. Prints what holds; the first fault ends it.
+// Checks an image: `image-check.mjs docker|chroot IMAGE CONFIG.json ROOTFS`. Prints each fact that holds; the first fault
+// ends it.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,12 +15,12 @@ const require = createRequire(new URL('../package.json', import.meta.url));
 const manifest = require('./package.json');
 const SERVICE = 'dist/apps/order-service/src';
 const PORT = 3471;
-/** What exceeds it has brought something along. */
+/** A larger image contains something that does not belong in it. */
 const MAX_MIB = 240;
 
 const holds = (what) => console.log(`ok  ${what}`);
 
-/** Every path in the image but those of the kernel, relative to its root. */
+/** Every path in the image, relative to its root. */
 function* walk(directory = root) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const file = path.join(directory, entry.name);
@@ -95,7 +96,7 @@ const isInstalled = (name) => {
   }
 };
 
-/** The lock file marks what only development needs. */
+/** The lock file marks packages that only development needs. */
 const isRuntimeDependency = (name) => {
   const entry = require('./package-lock.json').packages[`node_modules/${name}`];
   return entry !== undefined && !entry.dev && !entry.devOptional;

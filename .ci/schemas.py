@@ -1,6 +1,6 @@
 """schemas.py FOLDER SWAGGER.JSON CRD.YAML…: writes a JSON schema per kind, named as kubeconform asks for it.
 
-Strict as `kubectl --validate=strict` is: where properties are named, others are refused.
+As strict as `kubectl --validate=strict`: where a schema names properties, others are refused.
 """
 
 import json
@@ -16,7 +16,7 @@ class Loader(yaml.CSafeLoader):
     pass
 
 
-# "=" has a meaning of its own in YAML 1.1, which nobody uses; a CRD has it as an operator.
+# In YAML 1.1 "=" is a type of its own, which nobody uses; in a CRD it is the name of an operator.
 Loader.add_constructor("tag:yaml.org,2002:value", Loader.construct_yaml_str)
 
 
@@ -64,6 +64,6 @@ for path in crds:
             continue
         for version in crd["spec"]["versions"]:
             schema = strict(version["schema"]["openAPIV3Schema"])
-            # The API server's own, of which definitions say no more than that it is an object.
+            # The API server validates metadata itself; CRDs only say that it is an object.
             schema["properties"]["metadata"] = {"type": "object"}
             write(crd["spec"]["group"], version["name"], crd["spec"]["names"]["kind"], schema)
