@@ -300,6 +300,9 @@ describe('npm start', () => {
       await (await startPostgres({ dataDir, port: await freePort() })).stop();
       return path.dirname(readlinkSync(dataDir));
     };
+    mkdirSync(dataDir); // of a sandbox from when others could enter
+    await expect(run()).rejects.toThrow('is from before only its owner could enter here');
+    rmSync(dataDir, { recursive: true });
     const place = await run();
     const theirs = path.join(closed, 'of-root');
     rmSync(place, { recursive: true });

@@ -125,6 +125,11 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
     await lchown(dataDir, identity.uid, identity.gid);
     return { binDir, dataDir, identity };
   }
+  if (existsSync(dataDir) && lstatSync(dataDir).isDirectory()) {
+    throw new Error(
+      `${relative(dataDir)} is from before only its owner could enter here. Let others enter, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
+    );
+  }
   let moved = await readlink(dataDir).catch(() => undefined);
   if (moved === undefined || !existsSync(moved) || !isOfRoot(path.dirname(moved))) {
     const place = await mkdtemp('/var/tmp/order-sandbox-');
@@ -160,8 +165,9 @@ export function assertNotRunning(dataDir: string): void {
   const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
   try {
     process.kill(pid, 0);
-  } catch {
-    return; // it died without tidying up; PostgreSQL recovers by itself
+  } catch (error) {
+    // It died without tidying up, and PostgreSQL recovers by itself; unless it is another user's, and alive.
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
   }
   throw new Error(
     `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} is process ${pid}. Stop that sandbox first; if it was killed, stop what it left behind.`,
