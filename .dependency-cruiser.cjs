@@ -2,6 +2,7 @@
 const LIBS = [
   'config',
   'ids',
+  'background',
   'request-context',
   'tracing',
   'errors',

@@ -1,12 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type BeforeApplicationShutdown,
-  Inject,
-  Injectable,
-  Logger,
-  type OnApplicationBootstrap,
-  type OnApplicationShutdown,
-} from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, type Transaction } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
@@ -35,11 +28,9 @@ interface Mark {
  * range was chosen. `audit_events.transaction` sees to it that a row's transaction has its number before its position.
  */
 @Injectable()
-export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+export class AuditSealer extends BackgroundWork {
   private readonly logger = new Logger(AuditSealer.name);
   private readonly key: string;
-  private readonly stop = new AbortController();
-  private running: Promise<void> | undefined;
   private mark: Mark | undefined;
 
   constructor(
@@ -48,24 +39,13 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
     @InjectMetric('audit_sealed_block') private readonly sealedBlock: Gauge,
     @InjectMetric('audit_unsealed_events') private readonly unsealed: Gauge,
   ) {
+    super();
     const [key] = config.auditKeys ?? [];
     if (key === undefined) throw new Error('AUDIT_KEY is required');
     this.key = key;
   }
 
-  onApplicationBootstrap(): void {
-    this.running = this.run();
-  }
-
-  beforeApplicationShutdown(): void {
-    this.stop.abort();
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    await this.running;
-  }
-
-  private async run(): Promise<void> {
+  protected async run(): Promise<void> {
     this.forget();
     let hasFailed = false;
     while (!this.stop.signal.aborted) {
@@ -79,7 +59,7 @@ export class AuditSealer implements OnApplicationBootstrap, BeforeApplicationShu
         if (!hasFailed) this.logger.warn({ err: error }, 'The audit trail cannot be sealed at the moment');
         hasFailed = true;
       }
-      await delay(SEAL_EVERY_MS, undefined, { signal: this.stop.signal }).catch(() => undefined);
+      await this.pause(SEAL_EVERY_MS);
     }
   }
 

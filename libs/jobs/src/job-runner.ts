@@ -1,13 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type BeforeApplicationShutdown,
-  Inject,
-  Injectable,
-  Logger,
-  type OnApplicationBootstrap,
-  type OnApplicationShutdown,
-} from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, directOptions, FailFastClient } from '@platform/database';
 import { ServiceError } from '@platform/errors';
@@ -65,11 +59,9 @@ export type JobHandler<T> = (payload: T, signals: JobSignals) => Promise<void>;
  * by another as soon as PostgreSQL has noticed the death. A handler that throws is run again after a growing pause.
  */
 @Injectable()
-export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+export class JobRunner extends BackgroundWork {
   private readonly logger = new Logger(JobRunner.name);
   private readonly tasks: TaskList = {};
-  private readonly stop = new AbortController();
-  private running: Promise<unknown> | undefined;
   private failure: string | undefined = 'not started';
 
   constructor(
@@ -79,7 +71,9 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     private readonly spans: Spans,
     @InjectMetric('jobs_total') private readonly jobs: Counter<'task' | 'outcome'>,
     @InjectMetric('jobs_oldest_age_seconds') private readonly oldestAge: Gauge,
-  ) {}
+  ) {
+    super();
+  }
 
   /**
    * Says who runs the jobs of a task. To be called before the application has started.
@@ -90,19 +84,15 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     this.tasks[task] = this.toTask(task, handler);
   }
 
-  onApplicationBootstrap(): void {
+  protected async run(): Promise<void> {
     this.checks.reported.set('jobs', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
     });
-    this.running = Promise.all([this.run(), this.maintain()]);
+    await Promise.all([this.runAnewUntilStopped(), this.maintain()]);
   }
 
-  beforeApplicationShutdown(): void {
-    this.stop.abort();
-  }
-
-  /** The jobs under way are finished. The database, which they need for that, is closed after this. */
-  async onApplicationShutdown(): Promise<void> {
+  /** The jobs under way are finished, unless that takes too long. */
+  override async onApplicationShutdown(): Promise<void> {
     await Promise.race([this.running, delay(GRACE_MS + 5_000, undefined, { ref: false })]);
   }
 
@@ -138,7 +128,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   /** A runner ends when it loses the database, in the long run at least. Then there is a new one. */
-  private async run(): Promise<void> {
+  private async runAnewUntilStopped(): Promise<void> {
     for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
       try {
         await this.runUntilFailure(() => {
@@ -284,10 +274,6 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     if (level === 'error') this.logger.error(message);
     else if (level === 'warning') this.logger.warn(message);
     else this.logger.debug(message);
-  }
-
-  private async pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
   }
 }
 

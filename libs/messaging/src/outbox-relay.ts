@@ -1,12 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type BeforeApplicationShutdown,
-  Inject,
-  Injectable,
-  Logger,
-  type OnApplicationBootstrap,
-  type OnApplicationShutdown,
-} from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { orderIdOf } from '@platform/request-context';
@@ -32,10 +26,8 @@ const MAX_BACKOFF_MS = 5_000;
  * marked only after it arrived, so a process that dies in between sends it again, with the same id.
  */
 @Injectable()
-export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+export class OutboxRelay extends BackgroundWork {
   private readonly logger = new Logger(OutboxRelay.name);
-  private readonly stop = new AbortController();
-  private running: Promise<void> | undefined;
   private failure: string | undefined = 'not started';
   private hasMeasured = false;
 
@@ -47,9 +39,11 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     @InjectMetric('outbox_oldest_age_seconds') private readonly oldestAge: Gauge,
     @InjectMetric('outbox_parked') private readonly parkedAggregates: Gauge,
     @InjectMetric('events_published_total') private readonly published: Counter<'type'>,
-  ) {}
+  ) {
+    super();
+  }
 
-  onApplicationBootstrap(): void {
+  protected async run(): Promise<void> {
     if (!this.config.outboxRelay) {
       if (!this.config.kafka) this.logger.warn('With OUTBOX_RELAY=off and without KAFKA_BROKERS no event is handled');
       return;
@@ -61,20 +55,15 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     this.checks.reported.set(this.config.kafka ? 'kafka' : 'outbox-relay', () =>
       this.failure === undefined ? Promise.resolve() : Promise.reject(new Error(this.failure)),
     );
-    this.running = this.run();
+    await this.relayAnewUntilStopped();
   }
 
-  /** What is accepted from here on is relayed by whoever holds the lane next. */
-  beforeApplicationShutdown(): void {
-    this.stop.abort();
-  }
-
-  /** A batch under way may finish, but not for long: what is not marked is sent again. */
-  async onApplicationShutdown(): Promise<void> {
+  /** A batch under way may finish, but not for long: what is not marked is sent again, by whoever holds the lane next. */
+  override async onApplicationShutdown(): Promise<void> {
     await Promise.race([this.running, delay(LAST_BATCH_MS, undefined, { ref: false })]);
   }
 
-  private async run(): Promise<void> {
+  private async relayAnewUntilStopped(): Promise<void> {
     let failures = 0;
     while (!this.stop.signal.aborted) {
       try {
@@ -206,10 +195,6 @@ export class OutboxRelay implements OnApplicationBootstrap, BeforeApplicationShu
     this.oldestAge.set(oldestAge);
     this.parkedAggregates.set(parked);
     this.hasMeasured = true;
-  }
-
-  private async pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.stop.signal }).catch(() => undefined);
   }
 }
 

@@ -1,12 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type BeforeApplicationShutdown,
-  Inject,
-  Injectable,
-  Logger,
-  type OnApplicationBootstrap,
-  type OnApplicationShutdown,
-} from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
 import { type DirectConnection, directConnection, endConnection, isRetryable } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
@@ -26,28 +19,16 @@ const LOCK = 5_126_993_071_284;
 
 /** Deletes what has been kept for long enough, in small batches, every ten minutes. */
 @Injectable()
-export class RetentionService implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+export class RetentionService extends BackgroundWork {
   private readonly logger = new Logger(RetentionService.name);
-  private readonly stop = new AbortController();
-  private running: Promise<void> | undefined;
   private sweeping: Promise<Record<string, number> | undefined> | undefined;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     @InjectMetric('retention_deleted_total') private readonly deleted: Counter<'table'>,
     @InjectMetric('retention_last_success_timestamp_seconds') private readonly lastSuccess: Gauge,
-  ) {}
-
-  onApplicationBootstrap(): void {
-    this.running = this.run();
-  }
-
-  beforeApplicationShutdown(): void {
-    this.stop.abort();
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    await this.running;
+  ) {
+    super();
   }
 
   /** @returns by table, how many rows' time is up */
@@ -123,7 +104,7 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
     return count;
   }
 
-  private async run(): Promise<void> {
+  protected async run(): Promise<void> {
     for (;;) {
       await this.pause(INTERVAL_MS * (0.5 + Math.random()));
       if (this.stop.signal.aborted) return;
@@ -131,10 +112,6 @@ export class RetentionService implements OnApplicationBootstrap, BeforeApplicati
         this.logger.warn({ err: error }, 'What is to be deleted could not be; it is tried again'),
       );
     }
-  }
-
-  private async pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.stop.signal, ref: false }).catch(() => undefined);
   }
 }
 
