@@ -1,8 +1,38 @@
+import { Logger } from '@nestjs/common';
+import type { Config } from '@platform/config';
+import { HealthChecks } from '@platform/health';
+import { Pool } from 'pg';
 import { JobRunner } from './job-runner';
+import { RunnerPresence } from './runner-presence';
+
+jest.mock('graphile-worker', () => ({
+  Logger: class {},
+  runTaskList: () => {
+    throw new Error('A task that it does not take');
+  },
+}));
+
+const none = {} as never;
+
+describe('JobRunner', () => {
+  afterEach(() => jest.restoreAllMocks());
+
+  it('lets go of its sign of life when Graphile Worker does not begin', async () => {
+    const release = jest.fn();
+    jest.spyOn(RunnerPresence, 'connect').mockResolvedValue({ release } as never);
+    jest.spyOn(Pool.prototype, 'query').mockImplementation(() => undefined);
+    const config = { database: { directUrl: 'postgres://127.0.0.1:1/orders' } } as Config;
+    const runner = new JobRunner(config, none, new HealthChecks(), none, none, none);
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => runner.beforeApplicationShutdown());
+    runner.onApplicationBootstrap();
+    await runner.onApplicationShutdown();
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(release).toHaveBeenCalledTimes(1);
+  });
+});
 
 describe('JobRunner.handle', () => {
   it('refuses a second handler of a task, which would take the place of the first', () => {
-    const none = {} as never;
     const runner = new JobRunner(none, none, none, none, none, none);
     runner.handle('refund', () => Promise.resolve());
     runner.handle('remind', () => Promise.resolve());

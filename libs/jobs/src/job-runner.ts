@@ -151,9 +151,10 @@ export class JobRunner extends BackgroundWork {
   private async runUntilFailure(onProgress: () => void): Promise<void> {
     const lost = new AbortController();
     const pool = this.openPool((cause) => lost.abort(cause));
+    let presence: RunnerPresence | undefined;
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
-      const presence = await RunnerPresence.connect(pool);
+      presence = await RunnerPresence.connect(pool);
       const events: WorkerEvents = new EventEmitter();
       giveBackInTheOpen(events);
       let isEnding = false;
@@ -197,11 +198,11 @@ export class JobRunner extends BackgroundWork {
       await Promise.race([runner.promise, gone]).finally(() => {
         this.stop.signal.removeEventListener('abort', stop);
         lost.signal.removeEventListener('abort', die);
-        presence.release();
       });
       if (!this.stop.signal.aborted)
         throw (lost.signal.reason as Error | undefined) ?? new Error('The job runner ended');
     } finally {
+      presence?.release();
       // It waits for connections that are in use, and a runner that failed may keep one.
       await Promise.race([pool.end(), delay(2_000, undefined, { ref: false })]);
     }
