@@ -116,7 +116,8 @@ describe('A job whose handler throws', () => {
 
   it('is not held back for longer each time when it is a dependency that is away', async () => {
     const away = () => ServiceError.unavailable(new Error('away'));
-    const name = await enqueue(away(), away(), away(), new Error('its own'), undefined);
+    const unreached = Object.assign(new Error('over a connection of its own'), { code: '08001' });
+    const name = await enqueue(away(), unreached, away(), new Error('its own'), undefined);
     for (const run of [1, 2, 3]) {
       const pause = await pauseAfter(run, name);
       expect(pause).toBeGreaterThanOrEqual(2_500);

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directOptions, FailFastClient } from '@platform/database';
+import { Database, directOptions, FailFastClient, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
@@ -118,7 +118,8 @@ export class JobRunner extends BackgroundWork {
           this.jobs.inc({ task, outcome: 'failed' });
           this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
-          const isItsOwn = !ServiceError.isUnavailable(error);
+          // `Database` says it in our words, a direct connection in PostgreSQL's.
+          const isItsOwn = !ServiceError.isUnavailable(error) && !isUnavailable(error);
           const pause = isItsOwn ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
           const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
           await addPayload(helpers, task, JSON.stringify(again), pause * (0.5 + Math.random() / 2));
