@@ -11,6 +11,19 @@ const VERSION = '4.4.0';
 const CLUSTER_ID = 'b3JkZXItYTJhLXNhbmRib3g';
 const STARTS_WITHIN_MS = 90_000;
 
+/** The broker's properties, wherever it runs. */
+const PROPERTIES = {
+  'process.roles': 'broker,controller',
+  'node.id': '1',
+  'controller.listener.names': 'CONTROLLER',
+  'auto.create.topics.enable': 'false',
+  'offsets.topic.replication.factor': '1',
+  'transaction.state.log.replication.factor': '1',
+  'transaction.state.log.min.isr': '1',
+  'offsets.topic.num.partitions': '1', // the first group waits until all exist, by default 50
+  'group.initial.rebalance.delay.ms': '0',
+};
+
 const run = promisify(execFile);
 
 export interface KafkaBroker {
@@ -100,21 +113,14 @@ async function succeeds(command: string, args: string[]): Promise<boolean> {
 
 async function startOnDocker({ port }: KafkaOptions, out: number): Promise<ChildProcess> {
   const settings = {
-    KAFKA_PROCESS_ROLES: 'broker,controller',
-    KAFKA_NODE_ID: '1',
-    KAFKA_CONTROLLER_QUORUM_VOTERS: '1@localhost:9093',
-    KAFKA_LISTENERS: `PLAINTEXT://:${port},CONTROLLER://:9093`,
-    KAFKA_ADVERTISED_LISTENERS: `PLAINTEXT://127.0.0.1:${port}`,
-    KAFKA_LISTENER_SECURITY_PROTOCOL_MAP: 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
-    KAFKA_CONTROLLER_LISTENER_NAMES: 'CONTROLLER',
-    KAFKA_AUTO_CREATE_TOPICS_ENABLE: 'false',
-    KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: '1',
-    KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR: '1',
-    KAFKA_TRANSACTION_STATE_LOG_MIN_ISR: '1',
-    KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS: '1', // the first group waits until all exist, by default 50
-    KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0',
+    ...PROPERTIES,
+    'controller.quorum.voters': '1@localhost:9093',
+    listeners: `PLAINTEXT://:${port},CONTROLLER://:9093`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
   };
-  const environment = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
+  const variable = (name: string) => `KAFKA_${name.replaceAll('.', '_').toUpperCase()}`;
+  const environment = Object.entries(settings).flatMap(([name, value]) => ['-e', `${variable(name)}=${value}`]);
   const args = ['run', '--rm', '-p', `127.0.0.1:${port}:${port}`, ...environment, `apache/kafka:${VERSION}`];
   return spawn('docker', args, { detached: true, stdio: ['ignore', out, out] });
 }
@@ -127,19 +133,11 @@ async function startOnJvm(
   const classpath = path.join(await fetchJars(options.libDir), '*');
   const file = path.join(options.dataDir, 'server.properties');
   const settings = {
-    'process.roles': 'broker,controller',
-    'node.id': '1',
+    ...PROPERTIES,
     'controller.quorum.bootstrap.servers': `127.0.0.1:${options.controllerPort}`,
     listeners: `PLAINTEXT://127.0.0.1:${options.port},CONTROLLER://127.0.0.1:${options.controllerPort}`,
     'advertised.listeners': `PLAINTEXT://127.0.0.1:${options.port}`,
-    'controller.listener.names': 'CONTROLLER',
     'log.dirs': path.join(options.dataDir, 'log'),
-    'auto.create.topics.enable': 'false',
-    'offsets.topic.replication.factor': '1',
-    'transaction.state.log.replication.factor': '1',
-    'transaction.state.log.min.isr': '1',
-    'offsets.topic.num.partitions': '1', // the first group waits until all exist, by default 50
-    'group.initial.rebalance.delay.ms': '0',
     ...properties,
   };
   writeFileSync(
