@@ -64,7 +64,8 @@ export class ErasureStore {
    * the parts that are left.
    * @returns how many orders were erased
    * @throws {PaymentUnderWay} nothing was erased of the part that contains the order
-   * @throws {ServiceError} SERVICE_UNAVAILABLE when the database is away or other erasures take too long
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when the database is away, was deadlocked again and again, or other erasures
+   *   take too long
    */
   async erase(erasure: Erasure): Promise<number> {
     const context = currentContext();
@@ -77,7 +78,7 @@ export class ErasureStore {
       try {
         return await this.erasePartByPart(erasure, () => runInContext(context, () => auditRowOf(erasure)));
       } catch (error) {
-        throw isUnavailable(error) ? ServiceError.unavailable(error) : error;
+        throw isUnavailable(error) || isRetryable(error) ? ServiceError.unavailable(error) : error;
       } finally {
         this.running -= 1;
       }
