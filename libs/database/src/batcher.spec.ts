@@ -87,16 +87,29 @@ describe('Batcher', () => {
     await expect(Promise.all(results)).resolves.toEqual(range(0, 36).map((item) => `wrote ${item}`));
   });
 
-  it('sends what came while two batches were on their way, in its order and 128 at a time', async () => {
-    const results = await addWhileTwoAreOnTheirWay(range(2, 162));
+  it('sends what came while two batches were on their way, in its order', async () => {
+    const results = await addWhileTwoAreOnTheirWay(range(2, 127));
     expect(writes.batches).toEqual([[0], [1]]);
     await writes.finish();
-    expect(writes.batches[2]).toEqual(range(2, 128));
-    await writes.finish();
-    expect(writes.batches[3]).toEqual(range(130, 34));
+    expect(writes.batches[2]).toEqual(range(2, 127));
     await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 164).map((item) => `wrote ${item}`));
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 129).map((item) => `wrote ${item}`));
+    expect(writes.batches).toHaveLength(3);
+  });
+
+  it('sends a third batch beside two others when it is full, and no fourth', async () => {
+    const results = await addWhileTwoAreOnTheirWay(range(2, 290));
+    await turn();
+    expect(writes.batches).toEqual([[0], [1], range(2, 128)]);
+    await writes.finish();
+    expect(writes.batches.slice(3)).toEqual([range(130, 128)]);
+    await writes.finish();
     expect(writes.batches).toHaveLength(4);
+    await writes.finish();
+    expect(writes.batches.slice(4)).toEqual([range(258, 34)]);
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 292).map((item) => `wrote ${item}`));
+    expect(writes.batches).toHaveLength(5);
   });
 
   it('gives a fault to the one that it is about, and writes its neighbours', async () => {
@@ -174,7 +187,7 @@ describe('Batcher', () => {
     const results = await addWhileTwoAreOnTheirWay(range(2, 400));
     await writes.finishAll();
     await expect(Promise.all(results)).resolves.toEqual(range(0, 402).map(() => 'SERVICE_UNAVAILABLE'));
-    expect(writes.batches).toEqual([[0], [1], range(2, 128)]);
+    expect(writes.batches).toEqual([[0], [1], range(2, 128), range(130, 128)]);
   });
 
   it('tries none alone of those who come while everything is locked, until something gets through', async () => {
@@ -224,14 +237,16 @@ describe('Batcher', () => {
   });
 
   it('refuses at once when 1,000 wait, and takes more when some have gone', async () => {
-    const results = await addWhileTwoAreOnTheirWay(range(2, 1_000));
-    const refused = await commits.add(1_002).catch((error: ServiceError) => error);
+    const results = await addWhileTwoAreOnTheirWay(range(2, 128)); // go as a third batch
+    await turn();
+    results.push(...range(130, 1_000).map((item) => commits.add(item)));
+    const refused = await commits.add(1_130).catch((error: ServiceError) => error);
     expect(refused).toMatchObject({ code: 'SERVICE_UNAVAILABLE', headers: { 'Retry-After': '1' } });
     await writes.finish();
-    results.push(commits.add(1_003));
+    results.push(commits.add(1_131));
     await turn();
     await writes.finishAll();
-    expect(new Set(await Promise.all(results)).size).toBe(1_003);
+    expect(new Set(await Promise.all(results)).size).toBe(1_131);
   });
 
   it("writes in no client's context, and gives the result back in the client's own", async () => {

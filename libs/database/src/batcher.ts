@@ -3,8 +3,9 @@ import { newContext, runInContext } from '@platform/request-context';
 import { isLocked } from './database-errors';
 import { refuseWithinTransaction } from './open-transaction';
 
-/** While this many batches are on their way to the database, what comes waits for the next one. */
+/** While this many batches are on their way to the database, what comes waits for the next one, until that one is full. */
 const MAX_IN_FLIGHT = 2;
+const MAX_IN_FLIGHT_WITH_FULL = 3;
 const MAX_BATCH_SIZE = 128;
 const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
@@ -54,13 +55,14 @@ export class Batcher<Item, Result> {
   async add(item: Item): Promise<Result> {
     refuseWithinTransaction(); // whoever sets off a batch does so for all of it
     if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
-    // Those that are added together go together; who finds others waiting goes when they do.
-    if (this.waiting.length === 0) queueMicrotask(() => this.sendNext());
+    // Those that are added together go together; who finds others waiting goes when they do, or fills their batch.
+    const { length } = this.waiting;
+    if (length === 0 || length === MAX_BATCH_SIZE - 1) queueMicrotask(() => this.sendNext());
     return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
   }
 
   private sendNext(): void {
-    while (this.inFlight < MAX_IN_FLIGHT && this.waiting.length > 0) {
+    while (this.waiting.length > 0 && this.inFlight < this.maxInFlight) {
       const batch = this.waiting.splice(0, this.nextLength());
       this.inFlight += 1;
       void runInContext(newContext(), () => this.settle(batch)).finally(() => {
@@ -68,6 +70,10 @@ export class Batcher<Item, Result> {
         this.sendNext();
       });
     }
+  }
+
+  private get maxInFlight(): number {
+    return this.waiting.length < MAX_BATCH_SIZE ? MAX_IN_FLIGHT : MAX_IN_FLIGHT_WITH_FULL;
   }
 
   private nextLength(): number {
