@@ -206,6 +206,25 @@ describe('shedLoad', () => {
     });
   });
 
+  it('begins few at a time while clients connect, who wait for one such turn each', async () => {
+    const turn = () => new Promise(setImmediate);
+    const client = connect(port, '127.0.0.1');
+    await new Promise<void>((resolve) => server.once('connection', () => resolve()));
+    jest.spyOn(performance, 'now').mockReturnValue(0); // nor does a turn begin because Node has looked for long
+    for (let n = 0; n < 100; n += 1) {
+      const { req, res } = aRequest();
+      server.emit('request', req, res);
+    }
+    await turn();
+    expect(held).toHaveLength(8);
+    await turn();
+    expect(held).toHaveLength(8 + 64);
+    await turn();
+    expect(held).toHaveLength(100);
+    jest.restoreAllMocks();
+    client.destroy();
+  });
+
   describe('does not begin what was given up', () => {
     it('while it waited for its turn', async () => {
       const all = Array.from({ length: 300 }, () => aRequest());

@@ -16,6 +16,11 @@ import { readOnBeforeClosing } from './read-on-before-closing';
 const MAX_CONCURRENT = 384;
 /** Of those, how many begin before Node looks for new ones: about 20 ms of work, for which a refusal has to wait. */
 const MAX_PER_TURN = 64;
+/**
+ * The same in a turn in which a client has connected, since another may be about to: Node accepts one connection each time
+ * that it looks, so the last of 256 who connect at once would have to wait for 256 long turns.
+ */
+const MAX_WHILE_CONNECTING = 8;
 /** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
 const MAX_LOOK_MS = 20;
 /** Requests that a client may send ahead on one connection; with more it is cut off. */
@@ -39,6 +44,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   };
   const admission = new Admission(start, isDraining);
   server.on('request', (req, res) => admission.standInLine(req, res));
+  server.on('connection', () => admission.keepNextTurnShort());
 }
 
 class Admission {
@@ -49,11 +55,16 @@ class Admission {
   private atWork = 0;
   private lookingSince = 0;
   private isScheduled = false;
+  private hasNewConnection = false;
 
   constructor(
     private readonly start: RequestListener,
     private readonly isDraining: () => boolean,
   ) {}
+
+  keepNextTurnShort(): void {
+    this.hasNewConnection = true;
+  }
 
   /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
   standInLine(req: IncomingMessage, res: ServerResponse): void {
@@ -88,13 +99,14 @@ class Admission {
 
   private readonly takeTurns = (): void => {
     this.takeTurn();
+    this.hasNewConnection = false;
     if (this.waiting.length > 0) setImmediate(this.takeTurns);
     else this.isScheduled = false;
   };
 
   private takeTurn(): void {
     this.lookingSince = performance.now();
-    for (const [req, res] of this.waiting.splice(0, MAX_PER_TURN)) {
+    for (const [req, res] of this.waiting.splice(0, this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN)) {
       if (res.destroyed) continue; // the client is gone
       if (req.complete) this.takePlace(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
