@@ -88,28 +88,31 @@ describe('Batcher', () => {
   });
 
   it('sends what came while two batches were on their way, in its order', async () => {
-    const results = await addWhileTwoAreOnTheirWay(range(2, 127));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 63));
+    await turn();
     expect(writes.batches).toEqual([[0], [1]]);
     await writes.finish();
-    expect(writes.batches[2]).toEqual(range(2, 127));
+    expect(writes.batches[2]).toEqual(range(2, 63));
     await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 129).map((item) => `wrote ${item}`));
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 65).map((item) => `wrote ${item}`));
     expect(writes.batches).toHaveLength(3);
   });
 
-  it('sends a third batch beside two others when it is full, and no fourth', async () => {
-    const results = await addWhileTwoAreOnTheirWay(range(2, 290));
+  it('sends a third and a fourth batch beside two others when many wait, 128 at a time, and no fifth', async () => {
+    const results = await addWhileTwoAreOnTheirWay(range(2, 330));
     await turn();
-    expect(writes.batches).toEqual([[0], [1], range(2, 128)]);
+    expect(writes.batches).toEqual([[0], [1], range(2, 128), range(130, 128)]);
     await writes.finish();
-    expect(writes.batches.slice(3)).toEqual([range(130, 128)]);
+    expect(writes.batches.slice(4)).toEqual([range(258, 74)]);
+    results.push(...range(332, 63).map((item) => commits.add(item)));
     await writes.finish();
-    expect(writes.batches).toHaveLength(4);
     await writes.finish();
-    expect(writes.batches.slice(4)).toEqual([range(258, 34)]);
-    await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 292).map((item) => `wrote ${item}`));
     expect(writes.batches).toHaveLength(5);
+    await writes.finish();
+    expect(writes.batches.slice(5)).toEqual([range(332, 63)]);
+    await writes.finishAll();
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 395).map((item) => `wrote ${item}`));
+    expect(writes.batches).toHaveLength(6);
   });
 
   it('gives a fault to the one that it is about, and writes its neighbours', async () => {
@@ -137,9 +140,9 @@ describe('Batcher', () => {
 
   it('tells all that wait when the database is away, and tries none of them', async () => {
     writes.fault = () => ServiceError.unavailable(new Error('away'));
-    const results = await addWhileTwoAreOnTheirWay(range(2, 98));
+    const results = await addWhileTwoAreOnTheirWay(range(2, 60));
     await writes.finishAll();
-    await expect(Promise.all(results)).resolves.toEqual(range(0, 100).map(() => 'SERVICE_UNAVAILABLE'));
+    await expect(Promise.all(results)).resolves.toEqual(range(0, 62).map(() => 'SERVICE_UNAVAILABLE'));
     expect(writes.batches).toEqual([[0], [1]]);
   });
 
@@ -187,7 +190,7 @@ describe('Batcher', () => {
     const results = await addWhileTwoAreOnTheirWay(range(2, 400));
     await writes.finishAll();
     await expect(Promise.all(results)).resolves.toEqual(range(0, 402).map(() => 'SERVICE_UNAVAILABLE'));
-    expect(writes.batches).toEqual([[0], [1], range(2, 128), range(130, 128)]);
+    expect(writes.batches).toEqual([[0], [1], range(2, 128), range(130, 128), range(258, 128)]);
   });
 
   it('tries none alone of those who come while everything is locked, until something gets through', async () => {

@@ -3,9 +3,14 @@ import { newContext, runInContext } from '@platform/request-context';
 import { isLocked } from './database-errors';
 import { refuseWithinTransaction } from './open-transaction';
 
-/** While this many batches are on their way to the database, what comes waits for the next one, until that one is full. */
+/** While this many batches are on their way to the database, what comes waits for the next one. */
 const MAX_IN_FLIGHT = 2;
-const MAX_IN_FLIGHT_WITH_FULL = 3;
+/**
+ * So many do not wait until more are on their way: in a storm an answer waits until Node comes to its socket, and the
+ * database would have nothing to do.
+ */
+const WORTH_ANOTHER_BATCH = 64;
+const MAX_IN_FLIGHT_OF_MANY = 4;
 const MAX_BATCH_SIZE = 128;
 const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
@@ -55,9 +60,9 @@ export class Batcher<Item, Result> {
   async add(item: Item): Promise<Result> {
     refuseWithinTransaction(); // whoever sets off a batch does so for all of it
     if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
-    // Those that are added together go together; who finds others waiting goes when they do, or fills their batch.
+    // Those that are added together go together; who finds others waiting goes when they do, or makes them many.
     const { length } = this.waiting;
-    if (length === 0 || length === MAX_BATCH_SIZE - 1) queueMicrotask(() => this.sendNext());
+    if (length === 0 || length === WORTH_ANOTHER_BATCH - 1) queueMicrotask(() => this.sendNext());
     return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
   }
 
@@ -73,7 +78,7 @@ export class Batcher<Item, Result> {
   }
 
   private get maxInFlight(): number {
-    return this.waiting.length < MAX_BATCH_SIZE ? MAX_IN_FLIGHT : MAX_IN_FLIGHT_WITH_FULL;
+    return this.waiting.length < WORTH_ANOTHER_BATCH ? MAX_IN_FLIGHT : MAX_IN_FLIGHT_OF_MANY;
   }
 
   private nextLength(): number {

@@ -89,7 +89,7 @@ class Admission {
   private arrive(req: IncomingMessage, res: ServerResponse): void {
     if (FOR_OPERATORS.test(req.url ?? '')) return this.start(req, res);
     const { waiting } = this;
-    if (waiting.length > 0 && performance.now() - this.lookingSince > MAX_LOOK_MS) this.takeTurn();
+    if (waiting.length > 0 && performance.now() - this.lookingSince > MAX_LOOK_MS) this.takeTurn(MAX_PER_TURN);
     if (waiting.length + this.atWork >= MAX_CONCURRENT) return refuse(req, res, this.isDraining());
     waiting.push([req, res]);
     if (this.isScheduled) return;
@@ -98,15 +98,15 @@ class Admission {
   }
 
   private readonly takeTurns = (): void => {
-    this.takeTurn();
+    this.takeTurn(this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN);
     this.hasNewConnection = false;
     if (this.waiting.length > 0) setImmediate(this.takeTurns);
     else this.isScheduled = false;
   };
 
-  private takeTurn(): void {
+  private takeTurn(length: number): void {
     this.lookingSince = performance.now();
-    for (const [req, res] of this.waiting.splice(0, this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN)) {
+    for (const [req, res] of this.waiting.splice(0, length)) {
       if (res.destroyed) continue; // the client is gone
       if (req.complete) this.takePlace(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
