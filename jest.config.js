@@ -24,7 +24,7 @@ module.exports = {
     },
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
-  maxWorkers: 3, // for two cores: many tests wait for timeouts, brokers and processes
+  maxWorkers: 2,
   // Longer than a start of the service may take, so that a slow start fails with its own error.
   testTimeout: 90_000,
   coverageProvider: 'v8',

@@ -216,9 +216,9 @@ describe('shedLoad', () => {
       server.emit('request', req, res);
     }
     await turn();
-    expect(held).toHaveLength(8);
+    expect(held).toHaveLength(16);
     await turn();
-    expect(held).toHaveLength(8 + 64);
+    expect(held).toHaveLength(16 + 64);
     await turn();
     expect(held).toHaveLength(100);
     jest.restoreAllMocks();

@@ -20,7 +20,7 @@ const MAX_PER_TURN = 64;
  * The same in a turn in which a client has connected, since another may be about to: Node accepts one connection each time
  * that it looks, so the last of 256 who connect at once would have to wait for 256 long turns.
  */
-const MAX_WHILE_CONNECTING = 8;
+const MAX_WHILE_CONNECTING = 16;
 /** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
 const MAX_LOOK_MS = 20;
 /** Requests that a client may send ahead on one connection; with more it is cut off. */
