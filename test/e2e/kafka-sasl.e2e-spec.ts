@@ -7,7 +7,7 @@ import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { spawnService } from '../support/child';
-import { api, fetchToken, placeOrder } from '../support/client';
+import { anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
@@ -79,7 +79,8 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
       KAFKA_SASL_PASSWORD: WRONG_PASSWORD,
     });
     const orders = api(service.url, token);
-    const { orderId } = await placeOrder(orders);
+    const { status, body } = await orders('/v1/orders', { body: anOrder() });
+    expect(status).toBe(201);
     const refusals = () => service.lines.filter((line) => JSON.stringify(line).includes('authentication failed'));
     await until('refusals', () => refusals().length >= 4, 30_000);
     const ready = await orders('/health/ready');
@@ -88,7 +89,7 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
       kafka: { status: 'degraded' },
       'kafka-consumer': { status: 'degraded' },
     });
-    expect((await orders(`/v1/orders/${orderId}`)).body.status).toBe('PENDING');
+    expect((await orders(`/v1/orders/${body.orderId}`)).body.status).toBe('PENDING');
     await service.end();
     const log = JSON.stringify(service.lines);
     for (const secret of [WRONG_PASSWORD, Buffer.from(`\0orders\0${WRONG_PASSWORD}`).toString('base64')]) {

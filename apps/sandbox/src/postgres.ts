@@ -125,7 +125,7 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
     await lchown(dataDir, identity.uid, identity.gid);
     return { binDir, dataDir, identity };
   }
-  if (existsSync(dataDir) && lstatSync(dataDir).isDirectory()) {
+  if (lstatSync(dataDir, { throwIfNoEntry: false })?.isDirectory()) {
     throw new Error(
       `${relative(dataDir)} is from before only its owner could enter here. Let others enter, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
     );
