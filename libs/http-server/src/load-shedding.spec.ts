@@ -42,6 +42,7 @@ describe('shedLoad', () => {
   afterEach(async () => {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
+    jest.restoreAllMocks();
   });
   afterAll(() => agent.destroy());
 
@@ -140,7 +141,6 @@ describe('shedLoad', () => {
       await until(() => warn.mock.calls.length >= refused);
     }
     const said = warn.mock.calls.map(([facts]) => facts as unknown);
-    warn.mockRestore();
     expect(said).toEqual([1, 2].map((refused) => ({ refused, code: 'SERVICE_UNAVAILABLE' })));
     expect(await count()).toBe(3);
   });
@@ -201,7 +201,6 @@ describe('shedLoad', () => {
       clock.mockReturnValue(performance.now() + 10_000);
       const [late] = await begin(1);
       late?.res.emit('prefinish');
-      clock.mockRestore();
       expect(all.filter(({ res }) => res.destroy.mock.calls.length > 0)).toHaveLength(0);
     });
   });
@@ -221,7 +220,6 @@ describe('shedLoad', () => {
     expect(held).toHaveLength(16 + 64);
     await turn();
     expect(held).toHaveLength(100);
-    jest.restoreAllMocks();
     client.destroy();
   });
 

@@ -130,13 +130,15 @@ export class JobRunner extends BackgroundWork {
 
   /** A runner ends when it loses the database, in the long run at least. Then there is a new one. */
   private async runAnewUntilStopped(): Promise<void> {
-    for (let failures = 1; !this.stop.signal.aborted; failures += 1) {
+    let failures = 0;
+    while (!this.stop.signal.aborted) {
       try {
         await this.runUntilFailure(() => {
           failures = 0;
           this.failure = undefined;
         });
       } catch (error) {
+        failures += 1;
         this.failure = UNABLE;
         this.logger.warn({ err: error, failures }, 'The job runner failed; it starts anew');
         await this.pause(Math.min(MAX_BACKOFF_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2));
