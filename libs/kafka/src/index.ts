@@ -4,5 +4,5 @@ export { DeadLetterGauge } from './dead-letter-gauge';
 export { headerText, oneLine } from './dead-letter-headers';
 export { type DeadLetter, DeadLetters } from './dead-letters';
 export { KafkaDeadLetters } from './kafka-dead-letters';
-export { isRefusedWith, kafkaOptions } from './kafka-options';
+export { isRefusedWith, kafkaOptions, PRODUCER_OPTIONS } from './kafka-options';
 export { deadLetterTopicOf } from './topics';

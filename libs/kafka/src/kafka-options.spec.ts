@@ -29,8 +29,22 @@ describe('kafkaOptions', () => {
       { error: 'The group is rebalancing, so a rejoin is needed' },
     ],
     ['Connection', 'Connection error: connect ECONNREFUSED 127.0.0.1:9092', { stack: 'at' }],
-    ['Runner', 'The coordinator is not aware of this member, re-joining the group', { groupId: 'g' }],
+    ['BrokerPool', 'Failed to connect to seed broker, trying another', { retryCount: 0, retryTime: 83 }],
     ['Producer', 'Failed to send messages: There is no leader', { retryCount: 0, retryTime: 100 }],
+    ['Runner', 'Error when calling eachBatch', { topic: 't', partition: 0, offset: '1' }],
+    ['Producer', 'Limiting retries for the idempotent producer may invalidate EoS guarantees', {}],
+  ])('say only to who debugs what the caller says once: %s: %s', (namespace, message, fields) => {
+    const others = (['error', 'warn', 'log'] as const).map((method) => jest.spyOn(Logger.prototype, method));
+    const written = jest.spyOn(Logger.prototype, 'debug').mockImplementation();
+    const log = { timestamp: '2026-11-29T08:32:26.442Z', message, ...fields };
+    write({ namespace, level: logLevel.ERROR, label: 'ERROR', log });
+    expect(written).toHaveBeenCalledWith({ namespace, ...fields }, message);
+    for (const other of others) expect(other).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    ['Runner', 'The coordinator is not aware of this member, re-joining the group', { groupId: 'g' }],
+    ['Consumer', 'Crash: KafkaJSNumberOfRetriesExceeded: Connection error', { groupId: 'g', retryCount: 8 }],
   ])('call no error what kafkajs deals with by itself: %s: %s', (namespace, message, fields) => {
     const written = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();

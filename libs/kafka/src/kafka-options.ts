@@ -35,19 +35,32 @@ const logger = new Logger('kafkajs');
 
 /** As structured fields: Nest's own log creator puts them into the text. */
 function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...fields } }: LogEntry): void {
-  const line = { ...fields, namespace };
-  if (level === logLevel.WARN || (level === logLevel.ERROR && isRetried(line, message))) logger.warn(line, message);
+  const line: KafkajsLine = { ...fields, namespace };
+  if (level === logLevel.DEBUG || isSaidByCaller(line, message)) logger.debug(line, message);
+  else if (level === logLevel.WARN || (level === logLevel.ERROR && isMended(line, message))) logger.warn(line, message);
   else if (level === logLevel.ERROR) logger.error(line, message);
-  else if (level === logLevel.INFO) logger.log(line, message);
-  else logger.debug(line, message);
+  else logger.log(line, message);
+}
+
+interface KafkajsLine {
+  readonly namespace: string;
+  readonly retryTime?: unknown;
+  readonly retryCount?: unknown;
 }
 
 /**
- * Whether an error that kafkajs logs is not final: it logs every error response, as each member of a group gets at
- * every deployment. Errors of a connection concern single requests, whose sender retries or reports a failure itself.
+ * Whether a line would only repeat what the caller reports. While Kafka is away kafkajs logs each attempt to reach it,
+ * several a second: it concerns a single request, whose sender retries, or fails in the end and says so once. The same
+ * holds for an event that could not be handled. And few retries are what {@link kafkaOptions} asks for.
  */
-function isRetried(line: { namespace: string; retryTime?: unknown }, message: string): boolean {
-  return line.namespace === 'Connection' || line.retryTime !== undefined || message.endsWith('re-joining the group');
+function isSaidByCaller({ namespace, retryTime }: KafkajsLine, message: string): boolean {
+  if (namespace === 'Connection' || retryTime !== undefined) return true;
+  return message === 'Error when calling eachBatch' || message.startsWith('Limiting retries');
+}
+
+/** Whether kafkajs goes on by itself after an error: it joins the group again, or restarts after its last retry. */
+function isMended({ retryCount }: KafkajsLine, message: string): boolean {
+  return message.endsWith('re-joining the group') || (message.startsWith('Crash: ') && retryCount !== undefined);
 }
 
 /** Connection settings of all Kafka clients of the service. Few retries: the caller decides when to try again. */

@@ -3,7 +3,7 @@ import { Logger } from '@nestjs/common';
 import { type MessageHandler, ServerKafka } from '@nestjs/microservices';
 import type { Config } from '@platform/config';
 import type { HealthChecks } from '@platform/health';
-import { kafkaOptions } from '@platform/kafka';
+import { kafkaOptions, PRODUCER_OPTIONS } from '@platform/kafka';
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { Gauge } from 'prom-client';
 
@@ -61,6 +61,7 @@ export class KafkaEventServer extends ServerKafka {
         allowAutoTopicCreation: false,
         retry: { initialRetryTime: 300, maxRetryTime: 3_000, retries: 8 },
       },
+      producer: PRODUCER_OPTIONS, // Nest makes one for replies, which there are none of; without options kafkajs warns
     });
     // Passes messages to handlers unparsed. Nest's parser guesses at JSON, in headers too, and dead letters have to be
     // what was sent.
