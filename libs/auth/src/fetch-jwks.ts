@@ -17,10 +17,11 @@ const keySet = z.object({ keys: z.array(z.looseObject({ kty: z.string() })).max(
 export async function fetchJwks(issuer: string, signal: AbortSignal): Promise<JWK[]> {
   const discovery = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   const document = discoveryDocument.parse(await fetchJson(discovery, signal));
-  if (document.issuer !== issuer) throw new Error('Discovery names another issuer than OIDC_ISSUER');
+  if (document.issuer !== issuer)
+    throw new Error(`${discovery} names the issuer ${document.issuer}: OIDC_ISSUER must be the same, to the character`);
   const protocols = issuer.startsWith('https:') ? ['https:'] : ['https:', 'http:'];
   if (!protocols.includes(new URL(document.jwks_uri).protocol))
-    throw new Error('The jwks_uri is less safe than the issuer');
+    throw new Error(`${discovery} names a jwks_uri without TLS, but the issuer has TLS`);
   return keySet.parse(await fetchJson(document.jwks_uri, signal)).keys;
 }
 
@@ -28,13 +29,13 @@ async function fetchJson(url: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(url, { signal, redirect: 'error', headers: { accept: 'application/json' } });
   if (response.status !== 200 || !response.body) {
     await response.body?.cancel();
-    throw new Error(`The identity provider answered ${response.status}`);
+    throw new Error(`${url} answered ${response.status}`);
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
     size += chunk.byteLength;
-    if (size > MAX_BYTES) throw new Error(`The identity provider sent more than ${MAX_BYTES} bytes`);
+    if (size > MAX_BYTES) throw new Error(`${url} answered with more than ${MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
   return JSON.parse(Buffer.concat(chunks).toString('utf8'));

@@ -13,9 +13,41 @@ it('SigningKeys say that the provider gives none, and not as if it were of the r
   const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => said.resolve(currentContext()));
   runInContext(newContext(), () => keys.onApplicationBootstrap());
   expect(await said.promise).toBeUndefined();
-  expect(warn).toHaveBeenCalledWith({ err: expect.anything() }, 'The identity provider did not give its keys');
+  expect(warn).toHaveBeenCalledWith(
+    { err: expect.anything(), issuer: oidc.issuer },
+    'The identity provider gives no keys: calls with a token are answered with 503',
+  );
   keys.onApplicationShutdown();
   warn.mockRestore();
+});
+
+it('SigningKeys warn once while nothing changes, and say when the provider is back', async () => {
+  jest.useFakeTimers();
+  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' });
+  let isAway = true;
+  const provider = jest.spyOn(globalThis, 'fetch').mockImplementation(async (url) => {
+    if (isAway) return new Response('', { status: 502 });
+    return Response.json(
+      url === 'http://issuer/keys' ? { keys: [jwk] } : { issuer: 'http://issuer', jwks_uri: 'http://issuer/keys' },
+    );
+  });
+  const fetches = new Counter({ name: 'fetches', help: '-', labelNames: ['outcome'], registers: [] });
+  const keys = new SigningKeys({ oidc: { issuer: 'http://issuer', jwksStaleMaxMs: 3_600_000 } } as Config, fetches);
+  const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+  const log = jest.spyOn(Logger.prototype, 'log').mockImplementation();
+  keys.onApplicationBootstrap();
+  await jest.advanceTimersByTimeAsync(3_500);
+  expect(provider).toHaveBeenCalledTimes(4);
+  expect(warn).toHaveBeenCalledTimes(1);
+  expect(warn.mock.calls[0]?.[0]).toMatchObject({
+    err: { message: 'http://issuer/.well-known/openid-configuration answered 502' },
+  });
+  isAway = false;
+  await jest.advanceTimersByTimeAsync(1_000);
+  expect(log.mock.calls).toEqual([['The identity provider gives its keys again']]);
+  keys.onApplicationShutdown();
+  for (const mock of [warn, log, provider]) mock.mockRestore();
+  jest.useRealTimers();
 });
 
 it('SigningKeys that asked for an unknown key when the cooldown was over do not ask for the one before in the next', async () => {

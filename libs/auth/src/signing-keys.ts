@@ -31,7 +31,10 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private keys: readonly VerificationKey[] = [];
   private fetchedAt = -Infinity;
   private fetching: Promise<void> | undefined;
-  private lastError: string | undefined = 'not asked yet';
+  /** Said of the provider, for `/health/ready` and for the log line of a call that is refused because of it. */
+  private lastError: string | undefined = 'was not asked yet';
+  /** The last warning, until keys come again. */
+  private warned: string | undefined;
   /** When unknown key ids last caused a fetch. */
   private cooldownStart = -Infinity;
   private waiting = 0;
@@ -74,7 +77,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     const deadline = performance.now() + MAX_WAIT_MS;
     if (!this.areFresh) await this.waitForFetch(deadline);
     for (;;) {
-      if (!this.areFresh) throw ServiceError.unavailable(new Error(this.lastError));
+      if (!this.areFresh) throw ServiceError.unavailable(new Error(`The identity provider ${this.lastError}`));
       const found = this.keys.filter((key) => key.fits(header));
       if (found.length > 0) return found;
       // Hence the loop: a fetch that had begun before may have been answered before the key was published.
@@ -114,7 +117,8 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
 
   /** Resolves when the current fetch has ended, successfully or not; at once if there is none. */
   private async waitForFetch(deadline: number): Promise<void> {
-    if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many wait for keys already'));
+    if (this.waiting >= MAX_WAITING)
+      throw ServiceError.unavailable(new Error('Too many calls wait for the keys of the identity provider already'));
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
       const giveUp = () => reject(ServiceError.unavailable(new Error('The identity provider is slow to answer')));
@@ -149,7 +153,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
     const signal = AbortSignal.any([this.shutdown.signal, AbortSignal.timeout(FETCH_TIMEOUT_MS)]);
     const jwks = await fetchJwks(this.config.oidc.issuer, signal);
     const published = (await Promise.all(jwks.map((jwk) => VerificationKey.ofJwk(jwk)))).filter((key) => !!key);
-    if (published.length === 0) throw new Error('The identity provider publishes no key that verifies tokens');
+    if (published.length === 0) throw new Error(`None of the ${jwks.length} published keys can verify a token`);
     // Keys that are still published stay the same objects, so that tokens verified with them stay in the cache.
     const known = new Map(this.keys.map((key) => [key.fingerprint, key]));
     const next = new Set(published.map((key) => known.get(key.fingerprint) ?? key));
@@ -161,15 +165,28 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private succeeded(): number {
     this.fetches.inc({ outcome: 'success' });
     this.lastError = undefined;
+    if (this.warned !== undefined) this.logger.log('The identity provider gives its keys again');
+    this.warned = undefined;
     return Math.min(REFRESH_MS, this.config.oidc.jwksStaleMaxMs / 3);
   }
 
   private failed(error: unknown): number {
     this.fetches.inc({ outcome: 'failure' });
     this.lastError = this.areFresh
-      ? 'did not give its keys anew; those at hand go on'
+      ? 'did not give its keys anew: the known ones stay in use'
       : 'has given no keys for too long: tokens cannot be verified';
-    if (!this.shutdown.signal.aborted) this.logger.warn({ err: error }, 'The identity provider did not give its keys');
+    if (!this.shutdown.signal.aborted) this.warn(error);
     return Math.max(RETRY_SOON_MS, Math.min(RETRY_MS, this.freshForMs));
+  }
+
+  /** Once for each state and reason: without keys the provider is asked every second. */
+  private warn(error: unknown): void {
+    const message = this.areFresh
+      ? 'The identity provider did not give its keys: the known ones stay in use'
+      : 'The identity provider gives no keys: calls with a token are answered with 503';
+    const warned = `${message} ${String(error)}`;
+    if (warned === this.warned) return;
+    this.warned = warned;
+    this.logger.warn({ err: error, issuer: this.config.oidc.issuer }, message);
   }
 }
