@@ -89,9 +89,14 @@ describe('migrate', () => {
     const env = { DATABASE_URL: database.url };
     const service = await spawnService({ ...env, ROLES: 'api' });
     const call = api(service.url);
+    await call('/health/ready');
     const { status, body } = await call('/health/ready');
     expect(status).toBe(503);
-    expect(body.error.database.status).toBe('down');
+    const message = 'migrations are missing: run `npm run migrate`';
+    expect(body.error.database).toMatchObject({ status: 'down', message });
+    const warned = () => service.lines.filter(({ missing }) => missing !== undefined);
+    await until('the warning', () => warned().length > 0);
+    expect(warned()).toMatchObject([{ level: 'warn', context: 'DatabaseModule' }]); // once
     await runProgram(
       'database/migrate',
       environment({ PATH: process.env['PATH'], ...env, DATABASE_MIGRATION_URL: database.superuserUrl }),

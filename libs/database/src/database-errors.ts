@@ -54,6 +54,11 @@ export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === '25006';
 }
 
+/** Whether a statement named a table that does not exist: undefined_table. */
+export function isMissingTable(error: unknown): boolean {
+  return codeOf(error) === '42P01';
+}
+
 /** Whether a statement waited for a lock of another transaction for longer than `lock_timeout`. */
 export function isLocked(error: unknown): boolean {
   return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');

@@ -12,7 +12,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { Database } from './database';
-import { isUnavailable } from './database-errors';
+import { isMissingTable, isUnavailable } from './database-errors';
 import { TenantWall } from './tenant-wall';
 import { WalledClient } from './walled-client';
 
@@ -84,12 +84,19 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
    * @throws {Error} if the database cannot be used for another reason, for example an invalid entity
    */
   async onModuleInit(): Promise<void> {
-    let migrated = false;
+    let isMigrated = false;
+    let hasWarned = false;
     this.checks.required.set('database', async () => {
       if (this.failure && !this.dataSource.isInitialized) throw this.failure;
       await this.dataSource.query('SELECT 1');
-      migrated ||= await this.isMigrated();
-      if (!migrated) throw new Error('migrations are missing: run `npm run migrate`');
+      if (isMigrated) return;
+      const missing = await this.missingMigrations();
+      isMigrated = missing.length === 0;
+      if (isMigrated) return;
+      if (!hasWarned)
+        this.logger.warn({ missing }, 'Migrations are missing: not ready until `npm run migrate` has run');
+      hasWarned = true;
+      throw new Error('migrations are missing: run `npm run migrate`');
     });
     await this.connect();
     if (this.failure && !isUnavailable(this.failure)) throw this.failure;
@@ -122,9 +129,13 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     }
   }
 
-  private async isMigrated(): Promise<boolean> {
-    const rows = await this.dataSource.query<{ name: string }[]>('SELECT name FROM migrations');
+  private async missingMigrations(): Promise<string[]> {
+    const reading = this.dataSource.query<{ name: string }[]>('SELECT name FROM migrations');
+    const rows = await reading.catch((error: unknown) => {
+      if (isMissingTable(error)) return []; // none has run here
+      throw error;
+    });
     const done = new Set(rows.map(({ name }) => name));
-    return this.dataSource.migrations.every(({ name }) => done.has(name ?? ''));
+    return this.dataSource.migrations.flatMap(({ name = '' }) => (done.has(name) ? [] : name));
   }
 }
