@@ -17,7 +17,10 @@ describe('migrate', () => {
       SERVICE_NAME,
       environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl }),
     );
+    const warn = jest.spyOn(console, 'warn').mockImplementation();
     const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(config)));
+    expect(warn).toHaveBeenCalledWith('Another process migrates this database; this one waits for it');
+    warn.mockRestore();
     expect(runs.filter((made) => made.length > 0)).toHaveLength(1);
     expect(await migrate(config)).toEqual([]);
     const tables = await database.query<{ name: string }>(
@@ -52,6 +55,13 @@ describe('migrate', () => {
     expect(await end).toEqual([1, null]);
     await other.end();
     await database.drop();
+  });
+
+  it('is not begun with an argument that it does not know, such as --dry-run', async () => {
+    const child = startProgram('database/migrate', environment({ DATABASE_URL: 'postgres://127.0.0.1:9/none' }), [
+      '--dry-run',
+    ]);
+    expect(await once(child, 'close')).toEqual([1, null]);
   });
 
   it('of an earlier version, run at a way back, takes nothing from the later one', async () => {

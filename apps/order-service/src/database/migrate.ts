@@ -5,11 +5,13 @@ import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { SERVICE_NAME } from '../service-name';
 import { schema } from './schema';
-import { createServiceRole, grantToServiceRole } from './service-role';
+import { createServiceRole, grantToServiceRole, INSUFFICIENT_PRIVILEGE } from './service-role';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
 const LOOK_AGAIN_MS = 100;
+
+const USAGE = 'usage: npm run migrate   (without arguments)';
 
 /**
  * Brings the database to this version. Safe when several processes start it at once: the first works, the others wait
@@ -21,9 +23,10 @@ export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
   const lock = await directConnection(config, 'migrations', 0);
-  // The connection is lost, and the lock with it: another process may migrate by now, so this one must stop.
-  lock.on('error', (error) => {
-    throw error;
+  lock.on('error', ({ message }) => {
+    throw new Error(
+      `The connection with the migration lock was lost (${message}). Another process may migrate by now, so this one stops: run it again`,
+    );
   });
   try {
     await acquire(lock);
@@ -58,9 +61,10 @@ export async function migrate(given: Config): Promise<string[]> {
  * CONCURRENTLY there waits for all statements that began before.
  */
 async function acquire(lock: DirectConnection): Promise<void> {
-  for (;;) {
+  for (let tries = 1; ; tries += 1) {
     const { rows } = await lock.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [MIGRATION_LOCK]);
     if (rows[0]?.got) return;
+    if (tries === 1) console.warn('Another process migrates this database; this one waits for it');
     await delay(LOOK_AGAIN_MS);
   }
 }
@@ -68,11 +72,14 @@ async function acquire(lock: DirectConnection): Promise<void> {
 if (require.main === module) {
   main().catch((error: unknown) => {
     console.error(error instanceof Error ? error.message : error);
+    if ((error as { code?: unknown }).code === INSUFFICIENT_PRIVILEGE)
+      console.error('Migrations are run by the owner of the tables: DATABASE_MIGRATION_URL has to log in as that role');
     process.exitCode = 1;
   });
 }
 
 async function main(): Promise<void> {
+  if (process.argv.length > 2) throw new Error(USAGE); // whoever asks for a dry run must not get a migration
   const made = await migrate(loadConfig(SERVICE_NAME));
   console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate');
 }
