@@ -80,7 +80,7 @@ describe('the chain', () => {
     expect((await verify({ keys: [NEW_KEY] })).faults).toContainEqual({
       what: 'edited',
       block: '1',
-      detail: 'its MAC fits no key',
+      detail: 'its MAC fits no key in AUDIT_KEY',
     });
   });
 
@@ -234,12 +234,16 @@ describe('the chain', () => {
       await service.database.query(
         "UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 55",
       );
-      expect((await verify()).faults).toEqual([{ what: 'edited', block: '55', detail: 'its MAC fits no key' }]);
+      expect((await verify()).faults).toEqual([
+        { what: 'edited', block: '55', detail: 'its MAC fits no key in AUDIT_KEY' },
+      ]);
     });
 
     it('edits a block, names the block', async () => {
       await service.database.query("UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 2");
-      expect((await verify()).faults).toEqual([{ what: 'edited', block: '2', detail: 'its MAC fits no key' }]);
+      expect((await verify()).faults).toEqual([
+        { what: 'edited', block: '2', detail: 'its MAC fits no key in AUDIT_KEY' },
+      ]);
     });
 
     it('seals a block anew without the key, names the block', async () => {
@@ -280,10 +284,13 @@ describe('npm run audit -- verify', () => {
     await service.database.query(sql, [id]);
   });
 
-  it.each([[[]], [['verify', '--fast']]])('says how it is used when asked for %j', async (args) => {
-    const { code, stderr } = await audit(args);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
-  });
+  it.each([[[]], [['verify', '--fast']], [['verify', '--head', '12:0a1b']]])(
+    'says how it is used when asked for %j',
+    async (args) => {
+      const { code, stderr } = await audit(args);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
+    },
+  );
 });
 
 describe('prune_audit_events', () => {

@@ -220,7 +220,7 @@ describeWithOwnBroker('Dead letters', () => {
     it('leaves both as they are where they stand', async () => {
       const { code, out, err } = await run('topics', broker.address, ['--partitions', '4']);
       expect([code, out]).toEqual([0, 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n']);
-      expect(err.match(/It stood before and is left as it is/g)).toHaveLength(2);
+      expect(err.match(/existed before and is left as it is/g)).toHaveLength(2);
     });
 
     it('creates the one that is missing', async () => {
@@ -680,7 +680,7 @@ value, 46 bytes:
       expect(await run('dlq', broker.address, ['drop', id], { NODE_OPTIONS })).toEqual({
         code: 0,
         out: `${id} dropped\n`,
-        err: 'They are resolved, but orders.events.dlq still holds them; the next time is another try: Error: not authorized\n',
+        err: 'They are resolved, but orders.events.dlq still holds them; the next replay or drop tries again: Error: not authorized\n',
       });
       expect(await openIds()).toEqual([]);
       expect(await held(id)).toBe(2);

@@ -7,6 +7,9 @@ import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
 
+/** A block's number, and its MAC in hexadecimal. */
+const HEAD = /^\d+:[\da-f]{64}$/;
+
 const ANSWER_TIMEOUT_MS = 60_000;
 
 /** Verifies the audit trail. Exit code 1 if anything was edited, removed or inserted, or the check itself failed. */
@@ -34,7 +37,8 @@ async function main(): Promise<void> {
 function parse(): string | undefined {
   try {
     const { values, positionals } = parseArgs({ allowPositionals: true, options: { head: { type: 'string' } } });
-    if (positionals.join(' ') === 'verify') return values.head;
+    // A head that was cut off in copying would be reported as a block that somebody has removed.
+    if (positionals.join(' ') === 'verify' && (values.head === undefined || HEAD.test(values.head))) return values.head;
   } catch {
     // An unknown option gets the usage below, as any other mistake.
   }

@@ -182,7 +182,9 @@ async function resolve(settings: Settings, { name, ids }: Resolution): Promise<v
     if (name === 'replay') await box.each(chosen, (letter) => replay(box, letter));
     else for (const id of chosen) await drop(box, id);
     await box.deleteResolved().catch((error: unknown) => {
-      console.warn(`They are resolved, but ${TOPIC} still holds them; the next time is another try: ${String(error)}`);
+      console.warn(
+        `They are resolved, but ${TOPIC} still holds them; the next replay or drop tries again: ${String(error)}`,
+      );
     });
   });
 }

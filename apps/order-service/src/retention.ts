@@ -7,12 +7,14 @@ import { RetentionModule } from './privacy/retention.module';
 import { RetentionService } from './privacy/retention.service';
 import { SERVICE_NAME } from './service-name';
 
+const USAGE = 'usage: npm run retention [-- --dry-run]   (--dry-run: only counts)';
+
 @Module({})
 class RetentionProgram {}
 
 /** Deletes all expired rows once; with `--dry-run` it only counts them. */
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } });
+  const isDryRun = parse();
   const imports = [ConfigModule.forRoot(loadConfig(SERVICE_NAME)), RetentionModule];
   const app = await NestFactory.createApplicationContext(
     { module: RetentionProgram, imports },
@@ -20,13 +22,21 @@ async function main(): Promise<void> {
   );
   try {
     const retention = app.get(RetentionService, { strict: false });
-    const counts = values['dry-run'] ? await retention.count() : await retention.sweep();
+    const counts = isDryRun ? await retention.count() : await retention.sweep();
     if (!counts) throw new Error('Another process is deleting at this moment; nothing more was done');
     for (const [table, count] of Object.entries(counts)) {
-      console.log(`${table}: ${count} ${values['dry-run'] ? 'would be deleted' : 'deleted'}`);
+      console.log(`${table}: ${count} ${isDryRun ? 'would be deleted' : 'deleted'}`);
     }
   } finally {
     await app.close();
+  }
+}
+
+function parse(): boolean {
+  try {
+    return parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } }).values['dry-run'];
+  } catch {
+    throw new Error(USAGE);
   }
 }
 

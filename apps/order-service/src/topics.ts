@@ -8,9 +8,7 @@ const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]'
 
 /** Creates the Kafka topics. The caller has to choose the number of partitions: it is for the life of the topics. */
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
-  });
+  const values = parse();
   const partitions = Number(values.partitions);
   const replicationFactor = Number(values['replication-factor']);
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
@@ -19,8 +17,18 @@ async function main(): Promise<void> {
   for (const [topic, standing] of await createTopics(kafka, ORDERS_TOPIC, { partitions, replicationFactor })) {
     console.log(`${topic} has ${standing} partitions`);
     if (standing !== partitions) {
-      console.warn(`It stood before and is left as it is: other partitions would break the order of events.`);
+      console.warn(`${topic} existed before and is left as it is: another number would break the order of its events`);
     }
+  }
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
+    }).values;
+  } catch {
+    throw new Error(USAGE);
   }
 }
 

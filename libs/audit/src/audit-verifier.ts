@@ -104,7 +104,7 @@ export class AuditVerifier {
     }
     const key = this.keys.find((key) => blockMac(key, block).equals(block.mac));
     if (key === undefined) {
-      this.faults.push({ what: 'edited', block: number, detail: 'its MAC fits no key' });
+      this.faults.push({ what: 'edited', block: number, detail: 'its MAC fits no key in AUDIT_KEY' });
     }
     this.blocks += 1;
     const isOld = block.sealed_at.getTime() < this.keptSince;

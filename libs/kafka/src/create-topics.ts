@@ -46,7 +46,10 @@ export async function createTopics(
     },
   ];
   const admin = quietKafka(kafka).admin();
-  await admin.connect();
+  await admin.connect().catch((error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`Kafka cannot be reached at ${kafka.brokers.join(', ')}: ${reason}`, { cause: error });
+  });
   try {
     await admin.createTopics({ topics, waitForLeaders: false });
     const standing = new Map<string, number>();
