@@ -370,7 +370,7 @@ describe('Own TLS', () => {
     [
       'files that are not there',
       () => ({ TLS_CERT_FILE: '/canary', TLS_KEY_FILE: '/canary', TLS_CLIENT_CA_FILE: '/canary' }),
-      ['TLS_CERT_FILE cannot be read', 'TLS_KEY_FILE cannot be read', 'TLS_CLIENT_CA_FILE cannot be read'],
+      ['CERT', 'KEY', 'CLIENT_CA'].map((name) => `TLS_${name}_FILE names a file that cannot be read`),
     ],
     [
       'the key of another certificate',

@@ -307,9 +307,11 @@ describe('loadConfig', () => {
 
   it.each([
     ['NODE_ENV', 'Production', 'must be one of: development, test, production'],
-    ['ROLES', 'api,admin', 'must be one of: api, worker'],
-    ['ROLES', 'API', 'must be one of: api, worker'],
-    ['ROLES', ' , ', 'must name at least one of: api, worker'],
+    ...['api,admin', 'API', ' , '].map((value) => [
+      'ROLES',
+      value,
+      'must be a comma-separated list of one or more of: api, worker',
+    ]),
     ['LOG_LEVEL', 'verbose', 'must be one of: trace, debug, info, warn, error, fatal, silent'],
     ['DATABASE_URL', 'mysql://db.example/orders', 'must be a URL that begins with postgres:// or postgresql://'],
     ['DATABASE_URL', 'db.example', 'must be a URL that begins with postgres:// or postgresql://'],
@@ -325,6 +327,7 @@ describe('loadConfig', () => {
     ['KAFKA_BROKERS', 'kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka.example:9092,kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka://kafka.example:9092', 'must be a comma-separated list of host:port'],
+    ['KAFKA_CONSUMER_GROUP', 'x'.repeat(201), 'must have at most 200 characters'],
     ['KAFKA_SSL', '1', 'must be one of: true, false'],
     ['REDIS_URL', 'redis.example:6379', 'must be a URL that begins with redis:// or rediss://'],
     ...['a', 'a=', '=1', ' =1', 'a=x', 'a=-1', 'a=1.5', 'a=10000001', 'a=1,a=2', 'a=1,b'].map((value) => [
@@ -490,7 +493,7 @@ describe('loadConfig', () => {
     it('takes what is given, in files too', () => {
       const env = { NODE_ENV: 'production', PAYMENT_API_URL: 'http://p', PSEUDONYM_KEY: SECRET, AUDIT_KEY: SECRET };
       expect(() => loadConfig('things', { ...REQUIRED, ...env }, NEEDS)).not.toThrow();
-      const fault = 'PSEUDONYM_KEY_FILE names a file that cannot be read';
+      const fault = 'PSEUDONYM_KEY_FILE names a file that cannot be read (ENOENT)';
       expect(faultsFor({ ...env, PSEUDONYM_KEY: '', PSEUDONYM_KEY_FILE: '/nowhere' })).toEqual([fault]);
     });
 
@@ -617,15 +620,18 @@ describe('loadConfig', () => {
       expect(load({ DATABASE_URL_FILE: '' }).database.url).toBe(DATABASE_URL);
     });
 
-    it.each(['not-there', '.'])('names a file that cannot be read by its variable alone: %s', (name) => {
+    it.each([
+      ['not-there', 'ENOENT'],
+      ['.', 'EISDIR'],
+    ])('names a file that cannot be read by its variable alone, and says why: %s', (name, code) => {
       const error = refusalOf({ ...REQUIRED, DATABASE_URL: undefined, DATABASE_URL_FILE: path.join(folder, name) });
-      expect(error.faults).toEqual(['DATABASE_URL_FILE names a file that cannot be read']);
+      expect(error.faults).toEqual([`DATABASE_URL_FILE names a file that cannot be read (${code})`]);
       expect(inspect(error, { depth: 10, showHidden: true })).not.toContain(folder);
     });
 
     it('says nothing else of a secret whose file is amiss', () => {
       const faults = faultsOf({ ...SASL, KAFKA_SASL_PASSWORD: undefined, KAFKA_SASL_PASSWORD_FILE: folder });
-      expect(faults).toEqual(['KAFKA_SASL_PASSWORD_FILE names a file that cannot be read']);
+      expect(faults).toEqual(['KAFKA_SASL_PASSWORD_FILE names a file that cannot be read (EISDIR)']);
     });
 
     it.each(['', '\n'])('refuses a file that holds nothing: %j', (content) => {

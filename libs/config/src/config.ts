@@ -132,6 +132,7 @@ function areHeaders(pairs: Record<string, string>): boolean {
 }
 
 const required = { error: 'is required' };
+const ROLES_EXPECTED = `must be a comma-separated list of one or more of: ${ROLES.join(', ')}`;
 
 /** Variables for calling another service, without their prefix. `docs/resilience.md` explains the defaults. */
 const OUTBOUND = {
@@ -181,7 +182,7 @@ const environment = z.object({
   ROLES: z
     .string()
     .transform((value) => [...new Set(list(value))])
-    .pipe(z.array(oneOf(...ROLES)).min(1, `must name at least one of: ${ROLES.join(', ')}`))
+    .pipe(z.array(z.enum(ROLES, ROLES_EXPECTED)).min(1, ROLES_EXPECTED))
     .default([...ROLES]),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').default('info'),
   SHUTDOWN_DELAY_MS: integer(0, 300_000).default(5_000),
@@ -224,7 +225,7 @@ const environment = z.object({
   CLIENT_CERT_HEADER: z
     .string()
     .regex(/^[A-Za-z\d-]{1,64}$/, 'must be the name of a header')
-    .refine((name) => !NOT_FOR_CERTIFICATES.test(name), 'must be a header of its own')
+    .refine((name) => !NOT_FOR_CERTIFICATES.test(name), 'must not be a header that has another use')
     .optional(),
 
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
@@ -246,7 +247,7 @@ const environment = z.object({
   KAFKA_SASL_MECHANISM: oneOf('plain', 'scram-sha-256', 'scram-sha-512').optional(),
   KAFKA_SASL_USERNAME: z.string().optional(),
   KAFKA_SASL_PASSWORD: z.string().optional(),
-  KAFKA_CONSUMER_GROUP: z.string().max(200).optional(),
+  KAFKA_CONSUMER_GROUP: z.string().max(200, 'must have at most 200 characters').optional(),
 
   REDIS_URL: url('redis:', 'rediss:').optional(),
   OTEL_EXPORTER_OTLP_ENDPOINT: plainUrl.optional(),
@@ -489,8 +490,9 @@ function readSecretFiles(env: Record<string, string>): Map<string, string> {
     try {
       env[name] = readFileSync(path, 'utf8').replace(/[\r\n]+$/, '');
       if (env[name] === '') faults.set(name, `${name}_FILE names a file that is empty`);
-    } catch {
-      faults.set(name, `${name}_FILE names a file that cannot be read`);
+    } catch (error) {
+      const { code = 'no reason given' } = error as NodeJS.ErrnoException; // without the path, which is a value
+      faults.set(name, `${name}_FILE names a file that cannot be read (${code})`);
     }
   }
   return faults;

@@ -75,7 +75,10 @@ export class TlsFiles implements OnApplicationShutdown {
     this.seen = seen;
     const found = tlsMaterial(contents);
     if ('faults' in found) {
-      this.logger.error({ faults: found.faults }, 'The TLS files have changed and are wrong: the old contents go on');
+      this.logger.error(
+        { faults: found.faults },
+        'The TLS files have changed and are wrong: the old contents stay in use',
+      );
       return;
     }
     this.use(found.material);

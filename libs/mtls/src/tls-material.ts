@@ -31,7 +31,7 @@ export function tlsFilesOf({ tls, mtls }: Config): [TlsVariable, string][] {
 /** @returns the material, or its faults: one sentence each, beginning with the variable's name */
 export function tlsMaterial(contents: TlsContents): { material: TlsMaterial } | { faults: string[] } {
   const unread = Object.entries(contents).filter(([, content]) => content === null);
-  if (unread.length > 0) return { faults: unread.map(([variable]) => `${variable} cannot be read`) };
+  if (unread.length > 0) return { faults: unread.map(([variable]) => `${variable} names a file that cannot be read`) };
 
   const faults: string[] = [];
   const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: ca } = contents;
