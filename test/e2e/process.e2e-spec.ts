@@ -311,6 +311,32 @@ describe('An error that nobody caught', () => {
   });
 });
 
+describe('A port that is taken', () => {
+  it('stops the start with code 1 and a last line in JSON that names it', async () => {
+    const taken = net.createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as net.AddressInfo;
+    const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {
+      env: environment({ DATABASE_URL: database.url, LOG_LEVEL: 'info', HOST: '127.0.0.1', PORT: String(port) }),
+    });
+    let output = '';
+    for (const stream of [program.stdout, program.stderr]) {
+      stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    }
+    expect(await once(program, 'close')).toEqual([1, null]);
+    taken.close();
+    const lines = output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as object);
+    expect(lines.at(-1)).toMatchObject({
+      level: 'fatal',
+      err: { message: `listen EADDRINUSE: address already in use 127.0.0.1:${port}` },
+      msg: 'The process cannot start, and ends',
+    });
+  });
+});
+
 describe('A wrong configuration', () => {
   it('stops the start with code 1, names every offending variable and prints no value', async () => {
     const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {

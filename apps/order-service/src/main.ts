@@ -20,16 +20,16 @@ async function main(): Promise<void> {
   const app = await createApp(config);
   // Node itself would print the error with all its properties, which may hold personal data, and not as JSON.
   process.on('uncaughtException', (error) => {
-    new Logger('main').fatal(error, 'an error that nobody caught ends the process');
+    new Logger('main').fatal(error, 'An uncaught error ends the process');
     process.exit(1);
   });
   if (config.usesKnownKeys) {
     new Logger('main').warn(
-      'AUDIT_KEY and PSEUDONYM_KEY are missing: publicly known keys are in use, which NODE_ENV=production refuses',
+      'AUDIT_KEY or PSEUDONYM_KEY is missing: a publicly known key is in use, which NODE_ENV=production refuses',
     );
   }
   for (const name of settingsWithoutTls(config))
-    new Logger('main').warn(`${name} is used without TLS: who is on the way can read and change what is said`);
+    new Logger('main').warn(`${name} is used without TLS: anyone on the way can read and change what is sent`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
@@ -86,7 +86,8 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
 }
 
 main().catch((error: unknown) => {
-  // The configuration may be what is wrong, so there may be no logger.
-  console.error(error instanceof ConfigError ? error.message : error);
+  // Without a configuration there is no logger. Where there is one, the error must not be printed as for Node's own above.
+  if (error instanceof ConfigError) console.error(error.message);
+  else new Logger('main').fatal(error, 'The process cannot start, and ends');
   process.exit(1);
 });
