@@ -116,10 +116,11 @@ export class JobRunner extends BackgroundWork {
         } catch (error) {
           endSpan(errorTypeOf(error));
           this.jobs.inc({ task, outcome: 'failed' });
-          this.logger.error({ err: error, task, failures: failures + 1 }, 'A job failed; it is run again');
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
           // `Database` throws the former, a direct connection PostgreSQL's own errors.
           const isItsOwn = !ServiceError.isUnavailable(error) && !isUnavailable(error);
+          const line = { err: error, task, failures: failures + 1 };
+          this.logger[isItsOwn ? 'error' : 'warn'](line, 'A job failed; it is run again');
           const pause = isItsOwn ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
           const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
           await addPayload(helpers, task, JSON.stringify(again), pause * (0.5 + Math.random() / 2));

@@ -19,7 +19,7 @@ export class RunnerPresence {
   /** Until it is released. Rejects when it is lost. */
   async hold(runnerId: string, onHeld: () => void): Promise<void> {
     const { promise: lost, reject } = Promise.withResolvers<never>();
-    this.client.once('end', () => reject(new Error('The job runner has lost its sign of life')));
+    this.client.once('end', () => reject(new Error('The connection that shows that the job runner lives was lost')));
     await Promise.race([lost, this.live(runnerId, onHeld)]).catch((error: unknown) => {
       if (!this.released.signal.aborted) throw error;
     });
