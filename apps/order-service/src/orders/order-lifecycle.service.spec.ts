@@ -38,7 +38,10 @@ describe('OrderLifecycleService.applyPayment', () => {
       const paid: Order = { ...KNOWN, status: 'CONFIRMED', paymentId: 'pay_1', paymentStatus: 'AUTHORIZED' };
       expect(await lifecycle.applyPayment(paid, { paymentId: id, status: 'AUTHORIZED' })).toBe(paid);
       expect(update).not.toHaveBeenCalled();
-      expect(error).toHaveBeenCalledTimes(errors);
+      const ids = { paymentId: 'pay_1', otherPaymentId: 'pay_2', otherStatus: 'AUTHORIZED' };
+      expect(error.mock.calls).toEqual(
+        Array(errors).fill([expect.objectContaining(ids), expect.stringContaining('two payments of an order')]),
+      );
     },
   );
 

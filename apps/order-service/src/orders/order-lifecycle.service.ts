@@ -97,7 +97,15 @@ export class OrderLifecycleService {
         // The payment API forgot the idempotency key or ignored it. An operator has to look: only one payment is
         // recorded here and can be voided.
         if (order.paymentId !== paymentId)
-          this.logger.error({ orderId: toOrderId(order.id) }, 'The payment API holds two payments of an order');
+          this.logger.error(
+            {
+              orderId: toOrderId(order.id),
+              paymentId: order.paymentId,
+              otherPaymentId: paymentId,
+              otherStatus: status,
+            },
+            'The payment API holds two payments of an order; only the first is recorded: settle the other one there',
+          );
         return undefined;
       }
       const payment = { paymentId, paymentStatus: status };
