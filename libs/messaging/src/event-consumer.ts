@@ -106,7 +106,8 @@ export class EventConsumer {
       } catch (error) {
         if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt
         if (attempts < ATTEMPTS && !isFinal(error)) {
-          this.logger.warn({ err: error, consumer, attempts }, 'An event failed; it is tried again');
+          const line = { err: error, ...originOf(context), eventId: eventIdIn(context), consumer, attempts };
+          this.logger.warn(line, 'An event failed; it is tried again');
           // Rejects if the partition was reassigned: then the event is no longer ours to process.
           await context.getHeartbeat()?.();
           await delay(FIRST_BACKOFF_MS * 2 ** attempts * Math.random());
@@ -119,14 +120,22 @@ export class EventConsumer {
   }
 
   private async giveUp(consumer: string, context: KafkaContext, error: unknown, attempts: number): Promise<void> {
-    const { key, value, headers = {}, offset } = context.getMessage();
+    const { key, value, headers = {} } = context.getMessage();
     const reason = error instanceof Error ? error.message : String(error);
-    const origin = { topic: context.getTopic(), partition: context.getPartition(), offset };
-    const eventId = textHeader(headers, 'ce_id');
-    this.logger.error({ err: error, ...origin, eventId, consumer, attempts }, 'An event failed for good');
+    const origin = originOf(context);
+    const line = { err: error, ...origin, eventId: eventIdIn(context), consumer, attempts };
+    this.logger.error(line, 'An event failed for good');
     await this.deadLetters.send({ message: { key, value, headers }, ...origin, consumer, reason, attempts });
   }
 }
+
+const originOf = (context: KafkaContext) => ({
+  topic: context.getTopic(),
+  partition: context.getPartition(),
+  offset: context.getMessage().offset,
+});
+
+const eventIdIn = (context: KafkaContext) => textHeader(context.getMessage().headers ?? {}, 'ce_id');
 
 /** What no retry can fix: malformed events, data exceptions and violated constraints (SQLSTATE classes 22 and 23). */
 function isFinal(error: unknown): boolean {

@@ -93,7 +93,10 @@ describe('OutboxRelay', () => {
     await (relay as unknown as { running: Promise<void> }).running;
     expect(park).toHaveBeenCalledWith(event, 'too large');
     const about = { eventId: eventIdOf(event), type: EVENT.type, orderId: event.aggregateid, requestId: 'req_1' };
-    expect(error).toHaveBeenCalledWith({ err: refusal, ...about }, 'An event was refused for good');
+    expect(error).toHaveBeenCalledWith(
+      { err: refusal, ...about },
+      'An event was refused for good; its aggregate is parked',
+    );
   });
 
   it('does not publish what it read ahead of an aggregate that it has parked', async () => {

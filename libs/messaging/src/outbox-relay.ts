@@ -166,7 +166,7 @@ export class OutboxRelay extends BackgroundWork {
       parked.add(first.aggregateid);
       const { type, aggregateid, request_id: requestId } = first;
       const about = { eventId: eventIdOf(first), type, orderId: orderIdOf(aggregateid), requestId };
-      this.logger.error({ err: refusal, ...about }, 'An event was refused for good');
+      this.logger.error({ err: refusal, ...about }, 'An event was refused for good; its aggregate is parked');
       await session.park(first, refusal.message);
       return;
     }
