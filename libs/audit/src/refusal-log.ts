@@ -70,7 +70,7 @@ export class RefusalLog implements OnApplicationShutdown {
     if (lost > 0) {
       this.logger.error(
         { lost },
-        'Refusals could not be written to the audit trail before the end; the log has a line of each',
+        'Refusals could not be written to the audit trail before the process ended; the log has a line of each',
       );
     }
   }
@@ -106,7 +106,10 @@ export class RefusalLog implements OnApplicationShutdown {
       this.hasFailed = false;
     } catch (error) {
       if (!this.hasFailed)
-        this.logger.warn({ err: error, waiting: this.waiting.length }, 'Refusals cannot be written down; they wait');
+        this.logger.warn(
+          { err: error, waiting: this.waiting.length },
+          'Refusals cannot be written to the audit trail at the moment; they wait in memory',
+        );
       this.hasFailed = true;
     }
   }

@@ -95,10 +95,13 @@ export class OutboundCircuit {
   private enter(state: keyof typeof STATES): void {
     // Not for a failed probe, which opens the circuit again.
     if (state === 'open' && this.state === 'closed') {
-      this.logger.warn({ dependency: this.name, openMs: this.settings.openMs }, 'The circuit opened');
+      this.logger.warn(
+        { dependency: this.name, openMs: this.settings.openMs },
+        'The circuit opened: too many calls failed, and none is made until a probe succeeds',
+      );
     }
     if (state === 'closed') {
-      this.logger.log({ dependency: this.name }, 'The circuit closed');
+      this.logger.log({ dependency: this.name }, 'The circuit closed: calls are made again');
       // Clears the window: otherwise the earlier failures would make the next one open the circuit again.
       for (let part = 0; part < WINDOW_PARTS; part += 1) this.window.emit('rotate');
     }

@@ -603,7 +603,10 @@ describe('the circuit', () => {
     for (const method of [warn, log]) method.mockImplementation(() => void contexts.push(currentContext()));
     const { dependency, get, failed } = await open();
     expect(warn).toHaveBeenCalledTimes(1);
-    expect(warn).toHaveBeenCalledWith({ dependency: 'payment', openMs: 100 }, 'The circuit opened');
+    expect(warn).toHaveBeenCalledWith(
+      { dependency: 'payment', openMs: 100 },
+      expect.stringMatching(/^The circuit opened: /),
+    );
     await delay(130);
     await failed();
     await delay(130);
@@ -612,7 +615,7 @@ describe('the circuit', () => {
     await runInContext(newContext(), () => get());
     expect(warn).toHaveBeenCalledTimes(1);
     expect(log).toHaveBeenCalledTimes(1);
-    expect(log).toHaveBeenCalledWith({ dependency: 'payment' }, 'The circuit closed');
+    expect(log).toHaveBeenCalledWith({ dependency: 'payment' }, expect.stringMatching(/^The circuit closed: /));
     expect(contexts).toEqual([undefined, undefined]); // it is not about one request
   });
 
@@ -990,7 +993,7 @@ describe('the token', () => {
     const { endpoint, api, failed, outcomes } = await startWithToken(behaviour);
     const failure = await failed();
     expect(failure).toMatchObject({ kind: 'no_token', code, wasSent: false });
-    expect(failure.message).toBe(`The call of payment failed: no_token ${code}`);
+    expect(failure.message).toBe(`The call to payment failed: no_token ${code}`);
     expect(endpoint.received).toHaveLength(SETTINGS.maxAttempts);
     expect(api.received).toEqual([]);
     expect(await outcomes()).toEqual({ no_token: SETTINGS.maxAttempts });

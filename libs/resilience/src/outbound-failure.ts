@@ -32,7 +32,7 @@ export class OutboundFailure extends Error {
     facts: OutboundFailureFacts,
   ) {
     const detail = facts.status ?? facts.code;
-    super(`The call of ${dependency} failed: ${kind}${detail === undefined ? '' : ` ${detail}`}`);
+    super(`The call to ${dependency} failed: ${kind}${detail === undefined ? '' : ` ${detail}`}`);
     this.wasSent = facts.wasSent;
     this.status = facts.status;
     this.code = facts.code;

@@ -109,7 +109,10 @@ export class RetentionService extends BackgroundWork {
       await this.pause(INTERVAL_MS * (0.5 + Math.random()));
       if (this.stop.signal.aborted) return;
       await this.sweep().catch((error: unknown) =>
-        this.logger.warn({ err: error }, 'What is to be deleted could not be; it is tried again'),
+        this.logger.warn(
+          { err: error },
+          'Expired rows could not be deleted; they are tried again in ten minutes or so',
+        ),
       );
     }
   }
