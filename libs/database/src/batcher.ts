@@ -59,7 +59,8 @@ export class Batcher<Item, Result> {
    */
   async add(item: Item): Promise<Result> {
     refuseWithinTransaction(); // whoever sets off a batch does so for all of it
-    if (this.waiting.length >= MAX_QUEUE_LENGTH) throw ServiceError.unavailable(new Error('Too many wait already'));
+    if (this.waiting.length >= MAX_QUEUE_LENGTH)
+      throw ServiceError.unavailable(new Error('Too many wait for the database already'));
     // Those that are added together go together; who finds others waiting goes when they do, or makes them many.
     const { length } = this.waiting;
     if (length === 0 || length === WORTH_ANOTHER_BATCH - 1) queueMicrotask(() => this.sendNext());

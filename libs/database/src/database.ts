@@ -40,7 +40,7 @@ export class Database {
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
     return this.run(async () => {
       const { master } = this.dataSource.driver as unknown as { master: Pool | undefined };
-      if (!master) throw ServiceError.unavailable(new Error('There are no connections yet, or no longer'));
+      if (!master) throw ServiceError.unavailable(new Error('The database is not connected yet, or no longer'));
       // Not `pool.query`: that would send the statement in the async context of whoever released the connection, and so
       // as another client.
       const client = await master.connect();

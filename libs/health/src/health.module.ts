@@ -12,7 +12,7 @@ import { HealthController } from './health.controller';
     HealthChecks,
     makeGaugeProvider({
       name: 'dependency_up',
-      help: 'Whether the last readiness probe found it so, 1 or 0',
+      help: 'Whether the last readiness probe found the dependency up: 1 or 0',
       labelNames: ['dependency'],
     }),
   ],

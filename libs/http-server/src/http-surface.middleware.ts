@@ -59,7 +59,11 @@ function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void 
 /** Beyond its own limit Node drops headers silently, perhaps `Authorization` among them. */
 function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): void {
   const isWithinLimit = req.rawHeaders.length <= 2 * MAX_HEADERS;
-  next(isWithinLimit ? undefined : new ServiceError('HEADERS_TOO_LARGE', `More than ${MAX_HEADERS} request headers`));
+  next(
+    isWithinLimit
+      ? undefined
+      : new ServiceError('HEADERS_TOO_LARGE', `The request has more than ${MAX_HEADERS} headers`),
+  );
 }
 
 /** Headers that may occur once. Node uses the first; a proxy in front of us may have checked the last. */
