@@ -265,7 +265,7 @@ describe('the audit trail of refusals', () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => api(child.url)('/v1/orders')));
     expect(await child.end()).toBe(0);
     expect(child.lines.filter(({ level }) => level === 'error')).toMatchObject([{ context: 'RefusalLog', lost: 20 }]);
-    const refused = child.lines.filter(({ msg }) => msg === 'request refused').map(({ requestId }) => requestId);
+    const refused = child.lines.filter(({ msg }) => msg === 'Request refused').map(({ requestId }) => requestId);
     expect(refused.sort()).toEqual(answers.map(idOf).sort());
   });
 });

@@ -208,7 +208,7 @@ describe('Logs', () => {
     expect(await lineOf('request-to-log')).toEqual({
       level: 'info',
       time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
-      msg: 'request completed',
+      msg: 'Request completed',
       context: 'http',
       requestId: 'request-to-log',
       clientId: 'order-orchestrator',
@@ -223,7 +223,7 @@ describe('Logs', () => {
     });
     expect(await lineOf('refused-to-log')).toMatchObject({
       level: 'warn',
-      msg: 'request refused',
+      msg: 'Request refused',
       code: 'ORDER_NOT_FOUND',
       route: '/v1/orders/:orderId',
       statusCode: 404,
@@ -235,7 +235,7 @@ describe('Logs', () => {
     for (const secret of [token, 'canary-customer', 'canary-query', '4111111111111111', database.url]) {
       expect(all).not.toContain(secret);
     }
-    expect(service.lines.map(({ msg }) => msg)).toContain('closed');
+    expect(service.lines.map(({ msg }) => msg)).toContain('Closed');
   });
 });
 
@@ -277,7 +277,7 @@ describe('A database that is away at the start', () => {
     });
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const isStarted = () => output.includes('The database is away') && output.includes('"listening on ');
+    const isStarted = () => output.includes('The database is away') && output.includes('"Listening on ');
     await until('its start', isStarted, STARTS_WITHIN_MS).finally(() => program.kill());
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(0);
@@ -300,7 +300,7 @@ describe('An error that nobody caught', () => {
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    await until('its start', () => output.includes('"listening on '), STARTS_WITHIN_MS);
+    await until('its start', () => output.includes('"Listening on '), STARTS_WITHIN_MS);
     program.kill('SIGUSR2');
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(1);

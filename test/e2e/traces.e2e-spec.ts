@@ -69,7 +69,7 @@ describe('Traces', () => {
       resource: { 'service.name': 'order-service', 'deployment.environment.name': 'test' },
     });
     const logged = service.lines.find(
-      ({ msg, requestId }) => msg === 'request completed' && requestId === 'the-request',
+      ({ msg, requestId }) => msg === 'Request completed' && requestId === 'the-request',
     );
     expect(logged).toMatchObject({ traceId: CALLER.traceId, spanId: server?.spanId });
 

@@ -32,7 +32,7 @@ async function main(): Promise<void> {
     new Logger('main').warn(`${name} is used without TLS: anyone on the way can read and change what is sent`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
-  new Logger('main').log(`listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
+  new Logger('main').log(`Listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
 }
 
 /** Names of settings by which production connects, or sends a secret, without TLS. A mesh may encrypt it unseen. */
@@ -70,7 +70,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     ];
     await app.close().finally(() => app.get(Spans).close());
     timers.forEach(clearTimeout);
-    logger.log('closed');
+    logger.log('Closed');
     if (!(await flushLogs())) process.kill(process.pid, 'SIGKILL');
   };
   let shutdown: Promise<void> | undefined; // a second signal does not cut the shutdown short
@@ -78,7 +78,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
     shutdown ??= shutDown(signal).then(
       () => process.exit(0),
       (error: unknown) => {
-        logger.error(error, 'shutdown failed');
+        logger.error(error, 'The shutdown failed');
         process.exit(1);
       },
     );

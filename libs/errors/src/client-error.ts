@@ -39,7 +39,7 @@ function refuse(socket: Duplex, refusal: ServiceError): void {
   const context = newContext();
   const { requestId } = context;
   const line = { statusCode: refusal.status, code: refusal.code };
-  runInContext(context, () => logger.warn(line, 'request refused before it was one'));
+  runInContext(context, () => logger.warn(line, 'Request refused before it was read'));
   const body = JSON.stringify(errorBody(refusal, requestId));
   // A client may never close its side, and Node applies no timeouts to the sockets of CONNECT.
   setTimeout(() => socket.destroy(), READ_WITHIN_MS).unref();

@@ -43,7 +43,7 @@ export class HeldBytes {
     this.cutOff += 1;
     if (this.cutOff > 1) return;
     setTimeout(() => {
-      this.logger.warn({ cutOff: this.cutOff }, 'clients cut off: too much is held for those who are slow');
+      this.logger.warn({ cutOff: this.cutOff }, 'Slow clients cut off: what was held for them took too much memory');
       this.cutOff = 0;
     }, REPORT_EVERY_MS).unref();
   }

@@ -197,6 +197,6 @@ function report(): void {
     countShed(method, count);
     sum += count;
   }
-  logger.warn({ refused: sum, code: REFUSAL.code }, 'requests refused: too many at once');
+  logger.warn({ refused: sum, code: REFUSAL.code }, 'Requests refused: too many at once');
   refused.clear();
 }

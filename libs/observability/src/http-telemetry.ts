@@ -50,9 +50,9 @@ export function httpTelemetry(spans: Spans): RequestHandler {
       };
       if (spans.has(context.trace)) spans.add(context.trace, serverSpan(req, context, start, line));
       runInContext(context, () => {
-        if (status >= 500) logger.error(line, 'request failed');
-        else if (status >= 400) logger.warn(line, 'request refused');
-        else logger.log(line, 'request completed');
+        if (status >= 500) logger.error(line, 'Request failed');
+        else if (status >= 400) logger.warn(line, 'Request refused');
+        else logger.log(line, 'Request completed');
       });
     });
     next();
