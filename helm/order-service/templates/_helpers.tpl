@@ -315,7 +315,7 @@ spec:
 {{- fail "networkPolicy.egress.otlp.port is required with config.OTEL_EXPORTER_OTLP_ENDPOINT: the collector's port, else no span gets out" }}
 {{- end }}
 {{- if ne $v.clientCertificates.mode "off" }}
-{{- if not $v.clientCertificates.caSecretName }}{{ fail "clientCertificates.caSecretName is required unless mode is off" }}{{ end }}
+{{- if not $v.clientCertificates.caSecretName }}{{ fail "clientCertificates.caSecretName is required unless clientCertificates.mode is off" }}{{ end }}
 {{- if and (eq $v.exposure.type "none") (not $v.tls.secretName) }}
 {{- fail "clientCertificates need tls.secretName or an exposure: somebody must ask for them" }}
 {{- end }}
@@ -340,10 +340,10 @@ spec:
 {{- fail "worker.keda scales on the lag of Kafka: config.KAFKA_BROKERS is required" }}
 {{- end }}
 {{- if and $v.worker.keda.enabled (gt (int $v.worker.keda.minReplicas) (int $v.worker.keda.maxReplicas)) }}
-{{- fail "worker.keda.minReplicas must not exceed maxReplicas" }}
+{{- fail "worker.keda.minReplicas must not exceed worker.keda.maxReplicas" }}
 {{- end }}
 {{- if and $v.api.autoscaling.enabled (gt (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) }}
-{{- fail "api.autoscaling.minReplicas must not exceed maxReplicas" }}
+{{- fail "api.autoscaling.minReplicas must not exceed api.autoscaling.maxReplicas" }}
 {{- end }}
 {{- if and (ne $v.strategy "rolling") (not $v.monitoring.enabled) }}
 {{- fail "strategies other than rolling judge by recording rules: monitoring.enabled must be true" }}
