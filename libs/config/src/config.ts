@@ -286,6 +286,7 @@ function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
 
 /** If one of a group is set, all have to be. */
 const TOGETHER = [
+  ['TLS_CERT_FILE', 'TLS_KEY_FILE'],
   ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
   ['PAYMENT_API_TOKEN_URL', 'PAYMENT_API_CLIENT_ID', 'PAYMENT_API_CLIENT_SECRET'],
 ] as const;
@@ -312,8 +313,6 @@ function faultsBetween(env: Record<string, string>): string[] {
   const requires = (name: string, other: string) => {
     if (isSet(name) && !isSet(other)) faults.push(`${other} is required when ${name} is set`);
   };
-  requires('TLS_CERT_FILE', 'TLS_KEY_FILE');
-  requires('TLS_KEY_FILE', 'TLS_CERT_FILE');
   requires('CLIENT_CERT_HEADER', 'TRUSTED_PROXIES');
   requires('PAYMENT_API_SCOPE', 'PAYMENT_API_TOKEN_URL');
   if (env['MTLS_MODE'] === 'optional' || env['MTLS_MODE'] === 'required') {
