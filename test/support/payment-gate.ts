@@ -1,9 +1,8 @@
 import http from 'node:http';
 import { text } from 'node:stream/consumers';
 import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
-import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
+import { type Payment, startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { api } from './client';
-import type { Payment } from './payments';
 
 /** A request for a payment, as it came to the gate. */
 interface Charge {

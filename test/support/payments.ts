@@ -1,16 +1,7 @@
 import type { RunningServer } from '../../apps/sandbox/src/listen';
-import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
+import { type Payment, startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { api } from './client';
 import { freePort } from './free-port';
-
-export interface Payment {
-  readonly paymentId: string;
-  readonly idempotencyKey: string;
-  readonly orderId: string;
-  readonly customerId: string;
-  readonly amount: { readonly currency: string; readonly value: string };
-  readonly status: 'AUTHORIZED' | 'DECLINED' | 'VOIDED';
-}
 
 /** The sandbox's payment API, for one test file alone; it can be away for a while. */
 export class Payments {

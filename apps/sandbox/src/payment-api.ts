@@ -9,7 +9,7 @@ import { listen, type RunningServer } from './listen';
 const SLOW_MS = 5_000;
 const FLAKY_FAILURES = 2;
 
-interface Payment {
+export interface Payment {
   readonly paymentId: string;
   readonly idempotencyKey: string;
   readonly orderId: string;
