@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Controller, Get, Module } from '@nestjs/common';
 import { AccessTokenVerifier } from '@platform/auth';
-import { type Answer, api, fetchToken } from '../support/client';
+import { type Answer, api, fetchToken, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
 import { until } from '../support/until';
@@ -33,12 +33,6 @@ const stopClock = () =>
   });
 afterEach(() => jest.useRealTimers());
 
-/** What counter `name` stands at; `labels` as Prometheus writes them. */
-async function counter(service: TestService, name: string, labels: string): Promise<number> {
-  const { text } = await api(service.url)('/metrics');
-  return Number(text.match(`${name}{${labels}} (\\d+)`)?.[1] ?? 0);
-}
-
 describe('Access tokens', () => {
   let issuer: TokenIssuer;
   let service: TestService;
@@ -53,7 +47,7 @@ describe('Access tokens', () => {
   });
 
   const list = (token: string): Promise<Answer> => api(service.url, token)('/v1/orders');
-  const failures = (reason: string) => counter(service, 'auth_failures_total', `reason="${reason}"`);
+  const failures = (reason: string) => metric(service.url, `auth_failures_total{reason="${reason}"}`);
 
   it.each(['RS256', 'PS256', 'ES256', 'EdDSA'])('accepts %s by the keys found through discovery', async (alg) => {
     expect((await list(await issuer.sign(alg))).status).toBe(200);
@@ -163,7 +157,7 @@ describe('Access tokens', () => {
   it('are verified once, and known from then on', async () => {
     const verifier = service.app.get(AccessTokenVerifier);
     const token = await issuer.sign('ES256', { org: 'a-tenant' });
-    const cacheRequests = (outcome: string) => counter(service, 'token_cache_requests_total', `outcome="${outcome}"`);
+    const cacheRequests = (outcome: string) => metric(service.url, `token_cache_requests_total{outcome="${outcome}"}`);
     const [hits, misses] = [await cacheRequests('hit'), await cacheRequests('miss')];
     expect((await list(token)).status).toBe(200);
     const principal = verifier.recall(token);
@@ -232,8 +226,8 @@ describe('OIDC_REQUIRE_AT_JWT', () => {
   });
 
   it.each(['JWT', 'jwt', 'at-jwt', 'at+jwt2', 'text/at+jwt', '', null])('refuses typ %p with 401', async (typ) => {
-    const reason = 'reason="token_type"';
-    const before = await counter(service, 'auth_failures_total', reason);
+    const failures = () => metric(service.url, 'auth_failures_total{reason="token_type"}');
+    const before = await failures();
     for (const token of [
       await issuer.sign('ES256', {}, { typ }),
       await issuer.sign('HS256', {}, { typ, ...bySecret }),
@@ -241,7 +235,7 @@ describe('OIDC_REQUIRE_AT_JWT', () => {
       const { status, body } = await api(service.url, token)('/v1/orders');
       expect([status, body.error.code]).toEqual([401, 'INVALID_TOKEN']);
     }
-    expect(await counter(service, 'auth_failures_total', reason)).toBe(before + 2);
+    expect(await failures()).toBe(before + 2);
   });
 });
 
@@ -416,7 +410,7 @@ describe('The keys at hand go on', () => {
 
   const statusOf = async (token: string) => (await api(service.url, token)('/v1/orders')).status;
   const isUp = async () => (await statusOf(await issuer.sign('ES256'))) === 200;
-  const failures = () => counter(service, 'jwks_fetches_total', 'outcome="failure"');
+  const failures = () => metric(service.url, 'jwks_fetches_total{outcome="failure"}');
   /** Its key is asked for at the provider, since the last cooldown is over. */
   const signByUnknown = () => {
     skip(31_000);

@@ -4,7 +4,7 @@ import { Ctx, KafkaContext } from '@nestjs/microservices';
 import { EventConsumer, oneByOne, OnEvents } from '@platform/messaging';
 import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
-import { type Api, api, fetchToken, placeOrder } from '../support/client';
+import { type Api, api, fetchToken, metric, placeOrder } from '../support/client';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
 import { describeWithKafka, Topic } from '../support/topic';
@@ -81,15 +81,6 @@ describeWithKafka('Events of Kafka', () => {
   const letterOf = (subject: string, consumer = 'listener') =>
     until('the dead letter', () => letters.about(subject).find(({ headers }) => headers['dlq-consumer'] === consumer));
   const handledOf = (subject: string) => handled.filter((entry) => entry.startsWith(`${subject} `));
-  const metric = async (line: string) => {
-    const { text } = await api(service.url)('/metrics');
-    return Number(
-      text
-        .split('\n')
-        .find((entry) => entry.startsWith(`${line} `))
-        ?.split(' ')[1] ?? 0,
-    );
-  };
 
   it('carry an order from its creation to its confirmation, in order', async () => {
     const { orderId } = await placeOrder(orders);
@@ -106,10 +97,10 @@ describeWithKafka('Events of Kafka', () => {
   it('have one effect each, for each consumer, however often they are delivered', async () => {
     const id = randomUUID();
     const subject = `once-${id}`;
-    const before = await metric('events_consumed_total{type="test.told",outcome="duplicate"}');
+    const before = await metric(service.url, 'events_consumed_total{type="test.told",outcome="duplicate"}');
     for (let n = 0; n < 3; n += 1) await tell(subject, { id });
     await until('the duplicates', async () => {
-      return (await metric('events_consumed_total{type="test.told",outcome="duplicate"}')) === before + 2;
+      return (await metric(service.url, 'events_consumed_total{type="test.told",outcome="duplicate"}')) === before + 2;
     });
     expect(handledOf(subject)).toEqual([`${subject} {"a":1}`]);
     const noted = 'SELECT consumer FROM inbox WHERE event_id = $1';
@@ -259,7 +250,7 @@ describeWithKafka('Events of Kafka', () => {
     await tell(subject);
     await until('the next event', () => handledOf(subject).length === 1);
     expect(letters.about(subject)).toEqual([]);
-    expect(await metric('events_consumed_total{type="other",outcome="ignored"}')).toBeGreaterThan(1);
+    expect(await metric(service.url, 'events_consumed_total{type="other",outcome="ignored"}')).toBeGreaterThan(1);
   });
 
   it('that are dead letters show in the metrics of a worker', async () => {

@@ -1,5 +1,5 @@
 import { fingerprint, IdempotencyStore } from '@platform/idempotency';
-import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Api, anOrder, api, fetchToken, metric } from '../support/client';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
 
@@ -45,11 +45,8 @@ describe('Idempotency of POST /v1/orders', () => {
   });
 
   it('counts an order once, and each time that its answer is given again', async () => {
-    const counts = async () => {
-      const { text } = await api(service.url)('/metrics');
-      const names = ['orders_created_total', 'idempotent_replays_total'];
-      return names.map((name) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]));
-    };
+    const names = ['orders_created_total', 'idempotent_replays_total'];
+    const counts = () => Promise.all(names.map((name) => metric(service.url, name)));
     const [created = NaN, replays = NaN] = await counts();
     const body = anOrder();
     await orders('/v1/orders', { body });

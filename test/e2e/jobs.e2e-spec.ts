@@ -5,7 +5,7 @@ import { Database } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue, JobRunner, JobsModule } from '@platform/jobs';
 import { currentContext, newContext, runInContext } from '@platform/request-context';
-import { api } from '../support/client';
+import { api, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -160,8 +160,7 @@ describe('A job whose handler throws', () => {
     const left = await add('note', '-10 seconds', '-1 hour');
     await until('the run of the job that was left', () => runsOf(left).length === 1);
     const age = await until('the age of the oldest job that waits', async () => {
-      const { text } = await api(service.url)('/metrics');
-      const seconds = Number(/^jobs_oldest_age_seconds (\S+)$/m.exec(text)?.[1] ?? 0);
+      const seconds = await metric(service.url, 'jobs_oldest_age_seconds');
       return seconds >= 60 && seconds < 3_000 && seconds;
     });
     expect(age).toBeGreaterThanOrEqual(60);

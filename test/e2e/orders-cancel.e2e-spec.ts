@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { type Order, OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
-import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Api, anOrder, api, fetchToken, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 describe('POST /v1/orders/{orderId}/cancel', () => {
@@ -158,10 +158,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
   });
 
   it('counts what moved', async () => {
-    const count = async () => {
-      const { text } = await api(service.url)('/metrics');
-      return Number(/^order_transitions_total\{to="CANCELLED"\} (\d+)$/m.exec(text)?.[1] ?? 0);
-    };
+    const count = () => metric(service.url, 'order_transitions_total{to="CANCELLED"}');
     const before = await count();
     const orderId = await place();
     await cancel(orderId);

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { AUDIENCE, CLIENT_SECRET } from '../../apps/sandbox/src/settings';
-import { type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Api, anOrder, api, fetchToken, metric, placeOrder } from '../support/client';
 import { Payments } from '../support/payments';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -38,13 +38,7 @@ class Scene {
   }
 
   async place(customerId: string): Promise<string> {
-    const order = anOrder({ customerId });
-    // As clients do: a service that is asked too much at once says 503.
-    const { body } = await until('the order', async () => {
-      const answer = await this.orders('/v1/orders', { body: order });
-      return answer.status === 201 && answer;
-    });
-    return body.orderId as string;
+    return (await placeOrder(this.orders, anOrder({ customerId }))).orderId;
   }
 
   async get(orderId: string) {
@@ -66,10 +60,8 @@ class Scene {
     );
   }
 
-  async metric(name: string): Promise<number> {
-    const { text } = await api(this.service.url)('/metrics');
-    const line = text.split('\n').find((entry) => entry.startsWith(`${name} `));
-    return Number(line?.split(' ')[1] ?? 0);
+  metric(name: string): Promise<number> {
+    return metric(this.service.url, name);
   }
 
   /** Has the job of the order run now, which otherwise stands back longer each time. */

@@ -51,6 +51,16 @@ function through(dispatcher: Dispatcher): typeof fetch {
   return ((url: string, init: UndiciInit) => undiciFetch(url, { ...init, dispatcher })) as typeof fetch;
 }
 
+/**
+ * What a metric of the service stands at, 0 where it has no value.
+ * @param name with its labels, as Prometheus writes them
+ */
+export async function metric(url: string, name: string): Promise<number> {
+  const { text } = await api(url)('/metrics');
+  const line = text.split('\n').find((entry) => entry.startsWith(`${name} `));
+  return Number(line?.split(' ')[1] ?? 0);
+}
+
 /** A token of the real identity provider, with all scopes of the client. */
 export async function fetchToken(client: string, issuer = pieces().issuer): Promise<string> {
   const response = await fetch(`${issuer}/token`, {
