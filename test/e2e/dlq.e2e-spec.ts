@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -26,6 +26,7 @@ import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka'
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { openLetters } from '../support/open-letters';
+import { brokerOptions } from '../support/own-broker';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
 
@@ -94,13 +95,7 @@ describeWithOwnBroker('Dead letters', () => {
   const dlq = (...args: string[]) => run('dlq', broker.address, args);
 
   beforeAll(async () => {
-    const options = {
-      port: await freePort(),
-      controllerPort: await freePort(),
-      dataDir: mkdtempSync(path.join(tmpdir(), 'order-dlq-')),
-      libDir: path.resolve('.sandbox/kafka-jars'),
-    };
-    chmodSync(options.dataDir, 0o755);
+    const options = await brokerOptions();
     withSilence = runWithSilentKafka();
     withSilence.catch(() => undefined);
     startBroker = async () => {

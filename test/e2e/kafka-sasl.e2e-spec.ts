@@ -1,16 +1,9 @@
-import { chmodSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/kafka';
-import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
-import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
-import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
+import { brokerOptions, createOrdersTopics } from '../support/own-broker';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
 
@@ -26,30 +19,25 @@ describeWithOwnBroker('A Kafka that asks for a password', () => {
   beforeAll(async () => {
     database = await createDatabase();
     token = await fetchToken('order-orchestrator');
-    const [port, controllerPort, saslPort] = [await freePort(), await freePort(), await freePort()];
-    const dataDir = mkdtempSync(path.join(tmpdir(), 'order-sasl-'));
-    chmodSync(dataDir, 0o755);
-    const plain = `PLAINTEXT://127.0.0.1:${port}`;
+    const options = await brokerOptions();
+    const saslPort = await freePort();
+    const plain = `PLAINTEXT://127.0.0.1:${options.port}`;
     const sasl = `SASL_PLAINTEXT://127.0.0.1:${saslPort}`;
     const login = 'org.apache.kafka.common.security.plain.PlainLoginModule';
-    broker = await startKafkaOnJvm(
-      { port, controllerPort, dataDir, libDir: path.resolve('.sandbox/kafka-jars') },
-      {
-        listeners: `${plain},${sasl},CONTROLLER://127.0.0.1:${controllerPort}`,
-        'advertised.listeners': `${plain},${sasl}`,
-        'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT',
-        'sasl.enabled.mechanisms': 'PLAIN',
-        'listener.name.sasl_plaintext.plain.sasl.jaas.config': `${login} required user_orders="${PASSWORD}";`,
-      },
-    );
+    broker = await startKafkaOnJvm(options, {
+      listeners: `${plain},${sasl},CONTROLLER://127.0.0.1:${options.controllerPort}`,
+      'advertised.listeners': `${plain},${sasl}`,
+      'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT',
+      'sasl.enabled.mechanisms': 'PLAIN',
+      'listener.name.sasl_plaintext.plain.sasl.jaas.config': `${login} required user_orders="${PASSWORD}";`,
+    });
     kafka = {
       KAFKA_BROKERS: `127.0.0.1:${saslPort}`,
       KAFKA_SASL_MECHANISM: 'plain',
       KAFKA_SASL_USERNAME: 'orders',
       KAFKA_SASL_PASSWORD: PASSWORD,
     };
-    const config = loadConfig(SERVICE_NAME, environment({ DATABASE_URL: database.url, ...kafka }));
-    if (config.kafka) await createTopics(config.kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
+    await createOrdersTopics({ DATABASE_URL: database.url, ...kafka });
   }, 120_000);
 
   afterAll(async () => {

@@ -1,19 +1,12 @@
-import { chmodSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/kafka';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
-import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
-import { environment } from '../support/environment';
-import { freePort } from '../support/free-port';
 import { untilLockIsAwaited } from '../support/lock-wait';
+import { brokerOptions, createOrdersTopics } from '../support/own-broker';
 import { PaymentGate } from '../support/payment-gate';
 import { describeWithOwnBroker, Topic } from '../support/topic';
 import { until } from '../support/until';
@@ -44,17 +37,9 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   beforeAll(async () => {
     database = await createDatabase();
-    const dataDir = mkdtempSync(path.join(tmpdir(), 'payment-faults-'));
-    chmodSync(dataDir, 0o755);
-    broker = await startKafkaOnJvm({
-      port: await freePort(),
-      controllerPort: await freePort(),
-      dataDir,
-      libDir: path.resolve('.sandbox/kafka-jars'),
-    });
+    broker = await startKafkaOnJvm(await brokerOptions());
     const settings = { DATABASE_URL: database.url, KAFKA_BROKERS: broker.address };
-    const { kafka } = loadConfig(SERVICE_NAME, environment(settings));
-    if (kafka) await createTopics(kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
+    await createOrdersTopics(settings);
     topic = await Topic.read(broker.address);
     admin = new Kafka({ brokers: [broker.address], logLevel: logLevel.NOTHING }).admin();
     await admin.connect();

@@ -1,19 +1,11 @@
-import { chmodSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadConfig } from '@platform/config';
-import { createTopics } from '@platform/kafka';
 import { Client } from 'pg';
-import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
-import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Answer, api, fetchToken } from '../support/client';
 import { createDatabase, type TestDatabase } from '../support/database';
-import { environment } from '../support/environment';
-import { freePort } from '../support/free-port';
 import { untilLockIsAwaited } from '../support/lock-wait';
+import { brokerOptions, createOrdersTopics } from '../support/own-broker';
 import { describeWithOwnBroker, Topic } from '../support/topic';
 import { until } from '../support/until';
 
@@ -29,22 +21,12 @@ describeWithOwnBroker('Between a request and its event', () => {
   beforeAll(async () => {
     database = await createDatabase();
     token = await fetchToken('order-orchestrator');
-    const options = {
-      port: await freePort(),
-      controllerPort: await freePort(),
-      dataDir: mkdtempSync(path.join(tmpdir(), 'order-faults-')),
-      libDir: path.resolve('.sandbox/kafka-jars'),
-    };
-    chmodSync(options.dataDir, 0o755);
+    const options = await brokerOptions();
     startBroker = async () => {
       broker = await startKafkaOnJvm(options);
     };
     await startBroker();
-    const { kafka } = loadConfig(
-      SERVICE_NAME,
-      environment({ DATABASE_URL: database.url, KAFKA_BROKERS: broker.address }),
-    );
-    if (kafka) await createTopics(kafka, ORDERS_TOPIC, { partitions: 3, replicationFactor: 1 });
+    await createOrdersTopics({ DATABASE_URL: database.url, KAFKA_BROKERS: broker.address });
     topic = await Topic.read(broker.address);
   }, 120_000);
 

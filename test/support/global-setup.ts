@@ -14,6 +14,7 @@ import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { freePort } from './free-port';
+import { brokerOptions } from './own-broker';
 import { publishPieces, TEMPLATE } from './pieces';
 import { onTeardown, tearDown } from './teardown';
 
@@ -78,8 +79,7 @@ async function findKafka(dataDir: string): Promise<string | undefined> {
     console.warn('\n\n  KAFKA TESTS ARE SKIPPED: neither KAFKA_BROKERS, nor Docker, nor Java 17 with Maven.\n');
     return undefined;
   }
-  const libDir = path.resolve('.sandbox/kafka-jars');
-  const broker = await startKafka({ port: await freePort(), controllerPort: await freePort(), dataDir, libDir });
+  const broker = await startKafka(await brokerOptions(dataDir));
   onTeardown(() => broker.stop());
   return broker.address;
 }

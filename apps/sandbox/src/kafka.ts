@@ -33,7 +33,7 @@ export interface KafkaBroker {
   stop(): Promise<void>;
 }
 
-interface KafkaOptions {
+export interface KafkaOptions {
   readonly port: number;
   /** Port of the KRaft controller; only used on the JVM. */
   readonly controllerPort: number;
