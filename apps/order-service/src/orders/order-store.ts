@@ -418,6 +418,7 @@ export class OrderStore {
   async list(tenantId: string, filter: OrderFilter, limit: number): Promise<Slice<ShownOrder>> {
     const { name, text, values } = listStatement(tenantId, filter, limit);
     const { items, nextBeforeId } = pageOf(await this.database.prepared<ListedOrder>(name, text, values), limit);
+    if (items.every(hasItems)) return { items, nextBeforeId };
     // Large orders are read one by one, so that only those on the page are read whole.
     const shown = await Promise.all(
       items.map(async (order) => (hasItems(order) ? order : await this.withItems(tenantId, order))),
