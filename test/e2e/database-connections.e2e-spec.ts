@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Database, directConnection, type Transaction } from '@platform/database';
+import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -79,6 +80,24 @@ describe('A direct connection to PostgreSQL', () => {
       for (const name of names) settings.push(await show(name));
       await client.end();
       expect(settings).toEqual(['15', '5', '3']);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('may take as long as its work asks for, whatever its role may', async () => {
+    const service = await startService();
+    try {
+      // As docs/operations.md says for a pooler that ignores the time limits of the pool.
+      const name = new URL(service.database.url).pathname.slice(1);
+      await service.database.query(`ALTER ROLE ${SERVICE_LOGIN.name} IN DATABASE ${name} SET statement_timeout = '1s'`);
+      const timeoutOf = async (queryTimeoutMs: number) => {
+        const client = await directConnection(service.config, 'test', queryTimeoutMs);
+        const { rows } = await client.query<{ statement_timeout: string }>('SHOW statement_timeout');
+        await client.end();
+        return rows[0]?.statement_timeout;
+      };
+      expect([await timeoutOf(300_000), await timeoutOf(0)]).toEqual(['299s', '0']);
     } finally {
       await service.stop();
     }

@@ -16,8 +16,14 @@ export function directOptions(config: Config, purpose: string, queryTimeoutMs: n
   return {
     connectionString: config.database.directUrl,
     application_name: `${config.service} ${purpose}`,
-    // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up.
-    options: '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3',
+    options: [
+      // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up.
+      ...['tcp_keepalives_idle=15', 'tcp_keepalives_interval=5', 'tcp_keepalives_count=3'],
+      // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
+      `statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`,
+    ]
+      .map((setting) => `-c ${setting}`)
+      .join(' '),
     connectionTimeoutMillis: 5_000,
     query_timeout: queryTimeoutMs,
     keepAlive: true,

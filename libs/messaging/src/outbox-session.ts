@@ -31,8 +31,7 @@ export class OutboxSession {
   static async open(config: Config): Promise<OutboxSession> {
     const client = await directConnection(config, 'outbox relay', QUERY_TIMEOUT_MS);
     try {
-      // The server times out first. If the client does, the session may live on and keep its locks on the lanes.
-      await client.query(`SET statement_timeout = ${QUERY_TIMEOUT_MS - 1_000}; SET lock_timeout = '${LOCK_TIMEOUT}'`);
+      await client.query(`SET lock_timeout = '${LOCK_TIMEOUT}'`);
       // With missing or outdated statistics PostgreSQL would sort the whole backlog for each batch instead of reading
       // the index from its beginning.
       await client.query('SET enable_sort = off');
