@@ -18,8 +18,6 @@ import { RequestValidationPipe } from '@platform/validation';
 import { AppModule } from './app.module';
 import { serveOpenApi } from './openapi';
 
-/** Longer than the 60 s after which load balancers close idle connections, so that the service never does so first. */
-const KEEP_ALIVE_MS = 65_000;
 /** Limits for receiving the headers of a request, and the whole request with its body. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
@@ -81,7 +79,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
   if (config.roles.includes('api')) serveOpenApi(app, config);
 
   const server = app.getHttpServer();
-  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  server.keepAliveTimeout = config.keepAliveMs;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.timeout = SOCKET_TIMEOUT_MS;

@@ -33,6 +33,7 @@ const EVERYTHING = {
   ROLES: 'worker',
   LOG_LEVEL: 'debug',
   SHUTDOWN_DELAY_MS: '0',
+  KEEP_ALIVE_MS: '620000',
   DATABASE_URL: 'postgresql://user:password@pooler.example/orders',
   DATABASE_DIRECT_URL: 'postgres://user:password@db.example/orders',
   DATABASE_MIGRATION_URL: 'postgres://owner:password@db.example/orders',
@@ -119,6 +120,7 @@ describe('loadConfig', () => {
       roles: ['api', 'worker'],
       logLevel: 'info',
       shutdownDelayMs: 5_000,
+      keepAliveMs: 65_000,
       database: {
         url: REQUIRED.DATABASE_URL,
         directUrl: REQUIRED.DATABASE_URL,
@@ -164,6 +166,7 @@ describe('loadConfig', () => {
       roles: ['worker'],
       logLevel: 'debug',
       shutdownDelayMs: 0,
+      keepAliveMs: 620_000,
       database: {
         url: 'postgresql://user:password@pooler.example/orders',
         directUrl: 'postgres://user:password@db.example/orders',
@@ -285,6 +288,7 @@ describe('loadConfig', () => {
   it.each([
     ['PORT', '0', '65535', (config: ReturnType<typeof load>) => config.port],
     ['SHUTDOWN_DELAY_MS', '0', '300000', (config: ReturnType<typeof load>) => config.shutdownDelayMs],
+    ['KEEP_ALIVE_MS', '1000', '7200000', (config: ReturnType<typeof load>) => config.keepAliveMs],
     ['DATABASE_POOL_SIZE', '1', '1000', (config: ReturnType<typeof load>) => config.database.poolSize],
     ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
     ['RATE_LIMIT_PER_MINUTE', '0', '10000000', (config: ReturnType<typeof load>) => config.rateLimit.perMinute],
@@ -514,6 +518,7 @@ describe('loadConfig', () => {
       ROLES: `api,${CANARY}`,
       LOG_LEVEL: CANARY,
       SHUTDOWN_DELAY_MS: CANARY,
+      KEEP_ALIVE_MS: CANARY,
       DATABASE_URL: `mysql://${CANARY}:${CANARY}@${CANARY}/${CANARY}`,
       DATABASE_DIRECT_URL: CANARY,
       DATABASE_MIGRATION_URL: CANARY,

@@ -186,6 +186,7 @@ const environment = z.object({
     .default([...ROLES]),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').default('info'),
   SHUTDOWN_DELAY_MS: integer(0, 300_000).default(5_000),
+  KEEP_ALIVE_MS: integer(1_000, 7_200_000).default(65_000),
 
   DATABASE_URL: z.string(required).pipe(url('postgres:', 'postgresql:')),
   DATABASE_DIRECT_URL: url('postgres:', 'postgresql:').optional(),
@@ -372,6 +373,8 @@ function toConfig(service: string, env: Environment) {
     logLevel: env.LOG_LEVEL,
     /** How long the process keeps serving after SIGTERM made it not ready, in milliseconds. */
     shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
+    /** How long a connection without a request stays open, in milliseconds. */
+    keepAliveMs: env.KEEP_ALIVE_MS,
     database: {
       url: env.DATABASE_URL,
       /** Bypasses any transaction pooler: session-level locks need that. */
