@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Controller, Get, Module } from '@nestjs/common';
 import { AccessTokenVerifier } from '@platform/auth';
+import type { JWTPayload } from 'jose';
 import { type Answer, api, fetchToken, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
@@ -56,6 +57,10 @@ describe('Access tokens', () => {
   it.each<[string, () => Promise<string>]>([
     ['an audience among several', () => issuer.sign('ES256', { aud: ['other', 'orders'] })],
     ['scopes in scp', () => issuer.sign('ES256', { scope: undefined, scp: ['orders:read'] })],
+    [
+      'scopes in an scp that is a text',
+      () => issuer.sign('ES256', { scope: undefined, scp: 'audit:read orders:read' }),
+    ],
     ['an expiry of 4 s ago', () => issuer.sign('ES256', { exp: now() - 4 })],
     ['a start in 4 s', () => issuer.sign('ES256', { nbf: now() + 4 })],
     ['azp for the client id', () => issuer.sign('ES256', { client_id: undefined, azp: 'x' })],
@@ -192,6 +197,28 @@ describe('Access tokens', () => {
 
   it('with a typ of any kind are accepted', async () => {
     for (const typ of ['JWT', null]) expect((await list(await issuer.sign('ES256', {}, { typ }))).status).toBe(200);
+  });
+});
+
+describe('OIDC_SCOPE_CLAIM', () => {
+  it('names the claim that has the scopes, and then no other has', async () => {
+    const issuer = await TokenIssuer.start();
+    const service = await startService({
+      OIDC_ISSUER: issuer.url,
+      OIDC_AUDIENCE: 'orders',
+      OIDC_SCOPE_CLAIM: 'roles',
+    });
+    try {
+      const statusWith = async (claims: JWTPayload) =>
+        (await api(service.url, await issuer.sign('ES256', { scope: undefined, ...claims }))('/v1/orders')).status;
+      expect(await statusWith({ roles: ['orders:read'] })).toBe(200);
+      expect(await statusWith({ roles: 'audit:read orders:read' })).toBe(200);
+      expect(await statusWith({ roles: ['orders:write'], scope: 'orders:read', scp: ['orders:read'] })).toBe(403);
+      expect(await statusWith({ roles: { 'orders:read': true } })).toBe(403);
+    } finally {
+      await service.stop();
+      await issuer.stop();
+    }
   });
 });
 

@@ -92,7 +92,7 @@ export class AccessTokenVerifier {
 
   private toPrincipal(claims: JWTPayload): Principal {
     const clientId = claims['client_id'] ?? claims['azp'] ?? claims.sub;
-    const { tenantClaim } = this.config.oidc;
+    const { tenantClaim, scopeClaim } = this.config.oidc;
     const tenant = tenantClaim === undefined ? undefined : claims[tenantClaim];
     if (!isName(clientId) || (tenant !== undefined && !isName(tenant))) throw new InvalidToken('claims');
     if (tenant?.startsWith(OWN_TENANT)) throw new InvalidToken('claims');
@@ -100,7 +100,7 @@ export class AccessTokenVerifier {
     return Object.freeze({
       clientId,
       tenantId: tenant ?? `${OWN_TENANT}${clientId}`,
-      scopes: new Set(scopesOf(claims)),
+      scopes: new Set(scopesOf(scopeClaim === undefined ? (claims['scope'] ?? claims['scp']) : claims[scopeClaim])),
       boundTo: confirmationOf(claims),
     });
   }
@@ -116,10 +116,10 @@ const OWN_TENANT = 'client:';
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value.isWellFormed() && /^\P{Cc}{1,255}$/u.test(value);
 
-/** `scope` is a space-separated string (RFC 8693 section 4.2); some providers send an array `scp` instead. */
-function scopesOf(claims: JWTPayload): string[] {
-  if (typeof claims['scope'] === 'string') return claims['scope'].split(' ');
-  return Array.isArray(claims['scp']) ? claims['scp'].filter((scope) => typeof scope === 'string') : [];
+/** `scope` is a space-separated string (RFC 8693 section 4.2); some providers send `scp` instead, or an array. */
+function scopesOf(claim: unknown): string[] {
+  if (typeof claim === 'string') return claim.split(' ');
+  return Array.isArray(claim) ? claim.filter((scope) => typeof scope === 'string') : [];
 }
 
 /** A token bound by a method that we cannot check (RFC 7800) must not be accepted as an unbound one. */

@@ -199,6 +199,7 @@ const environment = z.object({
     .refine(...isWithoutCredentials),
   OIDC_AUDIENCE: z.string(required).trim().min(1, 'is required'),
   OIDC_TENANT_CLAIM: z.string().optional(),
+  OIDC_SCOPE_CLAIM: z.string().optional(),
   OIDC_REQUIRE_AT_JWT: flag.default(false),
   OIDC_JWKS_STALE_MAX_MINUTES: decimal(0.01, 525_600).default(1_440),
   OIDC_SHARED_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
@@ -387,6 +388,8 @@ function toConfig(service: string, env: Environment) {
       issuer: env.OIDC_ISSUER,
       audience: env.OIDC_AUDIENCE,
       tenantClaim: env.OIDC_TENANT_CLAIM,
+      /** The claim with the scopes, where it is neither `scope` nor `scp`. */
+      scopeClaim: env.OIDC_SCOPE_CLAIM,
       /** Whether tokens must declare themselves to be access tokens: `typ` of RFC 9068. */
       requireAtJwt: env.OIDC_REQUIRE_AT_JWT,
       /** How long the provider's keys are trusted after they were last fetched, in milliseconds. */
