@@ -38,13 +38,16 @@ export class UnexpectedAnswer extends Error {
   constructor({ status, headers, body }: OutboundAnswer) {
     const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
     const wrong = answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object');
-    super(`The payment API answered ${status} (${type})${status === 201 && wrong ? `: ${wrong.join(', ')}` : ''}`);
+    super(`The payment API answered ${status} (${type})${hasPayment(status) && wrong ? `: ${wrong.join(', ')}` : ''}`);
   }
 }
 
-const resultOf = ({ status, body }: OutboundAnswer) => (status === 201 ? answer.safeParse(body).data : undefined);
+/** 201 for a new payment; payment APIs answer 200 for one that is there already, to the same key. */
+const hasPayment = (status: number) => status === 201 || status === 200;
 
-const isVoided = ({ status }: OutboundAnswer) => status === 200;
+const resultOf = ({ status, body }: OutboundAnswer) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
+
+const isVoided = ({ status }: OutboundAnswer) => status === 200 || status === 204;
 
 /** Calls the payment API. Both calls may be repeated: their idempotency keys depend on the order alone. */
 @Injectable()
