@@ -21,9 +21,9 @@ const LOOK_AGAIN_MS = 20;
 const ATTEMPTS = 5;
 /**
  * Orders in one transaction. It takes less than a second, so that others wait for a moment only, and the order ids fit
- * into one event (about 330 KB, of 1 MiB that Kafka accepts by default).
+ * into one event (about 165 KB, of 1 MiB that Kafka accepts by default).
  */
-const MAX_ORDERS_AT_ONCE = 10_000;
+const MAX_ORDERS_AT_ONCE = 5_000;
 /** When the dead letters are erased again: older events may still be on their way to a consumer that fails on them. */
 const SECOND_LOOK_MS = 24 * 3_600_000;
 
