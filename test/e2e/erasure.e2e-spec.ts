@@ -80,7 +80,9 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     for (const body of bodies) created.push(await orders('/v1/orders', { body }));
     for (const answer of created) await ended(answer);
     const [cancelled] = created as [Answer];
-    await orders(`/v1/orders/${cancelled.body.orderId}/cancel`, { body: { reason: `asked for by ${customerId}` } });
+    const reason = `asked for by ${customerId}`;
+    await orders(`/v1/orders/${cancelled.body.orderId}/cancel`, { body: { reason } });
+    expect((await orders(`/v1/orders/${cancelled.body.orderId}`)).body.reason).toBe(reason);
     await orders('/v1/orders', { body: { ...bodies[1], totalAmount: { currency: 'USD', value: '1.00' } } });
     expect(await dump(service)).toContain(customerId);
 
@@ -100,6 +102,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
       const seen = (await orders(`/v1/orders/${receipt.orderId}`)).body;
       expect(seen).toMatchObject({ customerId: body.pseudonym, items: bodies[index]?.items });
       expect(seen).not.toHaveProperty('metadata');
+      expect(seen).not.toHaveProperty('reason');
     }
     expect((await orders(`/v1/orders?customerId=${customerId}`)).body.data).toEqual([]);
     expect((await orders(`/v1/orders?customerId=${body.pseudonym}`)).body.data).toHaveLength(3);

@@ -127,6 +127,13 @@ describe('The API description', () => {
       expect(faultsOf(route, method, answer)).toBeUndefined();
     });
 
+    it('a cancelled order has no field that is not described', async () => {
+      const { body: order } = await orders('/v1/orders', { body: anOrder() });
+      const { body } = await orders(`/v1/orders/${order.orderId}/cancel`, { method: 'POST' });
+      const { OrderView } = (await api(service.url)('/openapi.json')).body.components.schemas;
+      expect(Object.keys(OrderView.properties)).toEqual(expect.arrayContaining(Object.keys(body)));
+    });
+
     it.each<[string, object]>([
       ['an order', anOrder()],
       ['an order of an unknown field', { ...anOrder(), more: 1 }],

@@ -139,6 +139,25 @@ describe('GET /v1/orders', () => {
     expect((await list('?limit=200&customerId=cust_many')).data).toHaveLength(51);
   });
 
+  it.each(['', '&status=REJECTED', '&customerId=cust_why', '&customerId=cust_why&status=REJECTED'])(
+    'shows why an order was rejected, as GET of it does, with ?limit=2%s',
+    async (query) => {
+      const rejected = await place('cust_why');
+      const store = service.app.get(OrderStore, { strict: false });
+      const known = await store.findForAnyTenant(toOrderUuid(rejected));
+      if (known) await service.app.get(OrderLifecycleService, { strict: false }).reject(known, 'payment_unknown');
+      const pending = await place('cust_why');
+      const { data } = await list(`?limit=2${query}`);
+      const shown = data.find(({ orderId }) => orderId === rejected);
+      expect(shown).toMatchObject({ status: 'REJECTED', reason: 'payment_unknown' });
+      expect((await orders(`/v1/orders/${rejected}`)).body).toEqual(shown);
+      expect((await orders(`/v1/orders/${pending}`)).body).not.toHaveProperty('reason');
+      const other = data.find(({ orderId }) => orderId === pending);
+      if (query.includes('status')) expect(other).toBeUndefined();
+      else expect(other).not.toHaveProperty('reason');
+    },
+  );
+
   it('neither skips nor repeats while orders are being inserted', async () => {
     const before: string[] = [];
     for (let i = 0; i < 25; i += 1) before.push(await place('cust_paging'));

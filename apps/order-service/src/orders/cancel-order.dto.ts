@@ -8,7 +8,7 @@ export class CancelOrderDto {
     minLength: 1,
     maxLength: 200,
     default: 'cancelled_by_client',
-    description: 'Passed on to consumers of the event `order.cancelled`',
+    description: 'Shown with the order, and passed on to consumers of the event `order.cancelled`',
   })
   @IsAbsentOr()
   @IsText(200)

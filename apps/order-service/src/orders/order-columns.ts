@@ -9,7 +9,7 @@ export const ORDER_COLUMNS = `
 /** What clients see of an order, as text from PostgreSQL: its JSON is passed on without being parsed and serialised. */
 export interface ShownOrder extends Pick<
   Order,
-  'id' | 'customerId' | 'status' | 'currency' | 'totalValue' | 'version' | 'paymentId' | 'paymentStatus'
+  'id' | 'customerId' | 'status' | 'currency' | 'totalValue' | 'version' | 'paymentId' | 'paymentStatus' | 'reason'
 > {
   /** JSON. */
   readonly items: string;
@@ -24,7 +24,7 @@ export interface ShownOrder extends Pick<
 export const SHOWN_BUT_ITEMS = `
   id, customer_id AS "customerId", status, currency, total_value AS "totalValue", version,
   created_at::text AS "createdAt", updated_at::text AS "updatedAt", payment_id AS "paymentId",
-  payment_status AS "paymentStatus"`;
+  payment_status AS "paymentStatus", reason`;
 
 /** The columns of a {@link ShownOrder}. */
 export const SHOWN_COLUMNS = `${SHOWN_BUT_ITEMS}, items::text AS items, metadata::text AS metadata`;

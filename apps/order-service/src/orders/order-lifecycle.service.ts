@@ -195,6 +195,6 @@ function eventOf(order: Order) {
     aggregateType: 'order',
     aggregateId: toOrderId(order.id),
     sequence: order.eventSequence,
-    data: { ...toEventData(order), ...(order.reason !== null && { reason: order.reason }) },
+    data: toEventData(order),
   });
 }

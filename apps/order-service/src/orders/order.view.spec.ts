@@ -6,7 +6,7 @@ const ORDER: Order = Object.assign(new Order(), {
   tenantId: 'acme',
   clientId: 'order-orchestrator',
   customerId: 'cust_"1\\\u2028',
-  status: 'CONFIRMED',
+  status: 'CANCELLED',
   currency: 'USD',
   totalValue: '129.99',
   items: [
@@ -19,14 +19,17 @@ const ORDER: Order = Object.assign(new Order(), {
   createdAt: new Date('2026-11-24T15:44:07.290Z'),
   updatedAt: new Date('2026-11-24T15:44:08.000Z'),
   paymentId: 'pay_"1',
-  paymentStatus: 'AUTHORIZED',
-  reason: null,
+  paymentStatus: 'VOIDED',
+  reason: 'a "b"\\\u2028',
 } satisfies Order);
 
 describe('orderJson', () => {
   it.each<[string, Partial<Order>]>([
     ['an order with everything', {}],
-    ['an order without metadata and payment', { metadata: null, paymentId: null, paymentStatus: null }],
+    [
+      'an order without metadata, payment and reason',
+      { metadata: null, paymentId: null, paymentStatus: null, reason: null },
+    ],
   ])('is the JSON of what toOrderView gives for %s, in the same order', (_, part) => {
     const order = { ...ORDER, ...part };
     const shown = {

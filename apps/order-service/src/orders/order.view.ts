@@ -56,6 +56,15 @@ export class OrderView extends OrderReceipt {
   @ApiPropertyOptional({ description: 'Present once the payment API has answered' })
   readonly payment?: PaymentView;
 
+  @ApiPropertyOptional({
+    example: 'payment_declined',
+    description:
+      'Why the order was rejected or cancelled. The service’s own reasons are `payment_declined`, `payment_unknown` and ' +
+      '`cancelled_by_client`; others are in the words of the payment API, or of the client that cancelled. An erasure of ' +
+      'the customer removes it.',
+  })
+  readonly reason?: string;
+
   @ApiProperty({ format: 'date-time' })
   readonly updatedAt: string;
 
@@ -87,6 +96,7 @@ export function toEventData(order: Order): Omit<OrderView, 'links'> {
     ...(order.metadata !== null && { metadata: order.metadata }),
     ...(order.paymentId !== null &&
       order.paymentStatus !== null && { payment: { paymentId: order.paymentId, status: order.paymentStatus } }),
+    ...(order.reason !== null && { reason: order.reason }),
     createdAt: toTimestamp(order.createdAt),
     updatedAt: toTimestamp(order.updatedAt),
     version: order.version,
@@ -106,11 +116,13 @@ export function orderJson(order: ShownOrder): string {
     paymentId === null || paymentStatus === null
       ? ''
       : `"payment":{"paymentId":${JSON.stringify(paymentId)},"status":"${paymentStatus}"},`;
+  const reason = order.reason === null ? '' : `"reason":${JSON.stringify(order.reason)},`;
   return (
     `{"orderId":"${orderId}","status":"${status}","customerId":${JSON.stringify(customerId)},"items":${items},` +
     `"totalAmount":{"currency":"${currency}","value":"${totalValue}"},` +
-    `${metadata === null ? '' : `"metadata":${metadata},`}${payment}"createdAt":"${timestampOf(order.createdAt)}",` +
-    `"updatedAt":"${timestampOf(order.updatedAt)}","version":${version},"links":{"self":"/v1/orders/${orderId}"}}`
+    `${metadata === null ? '' : `"metadata":${metadata},`}${payment}${reason}` +
+    `"createdAt":"${timestampOf(order.createdAt)}","updatedAt":"${timestampOf(order.updatedAt)}",` +
+    `"version":${version},"links":{"self":"/v1/orders/${orderId}"}}`
   );
 }
 
