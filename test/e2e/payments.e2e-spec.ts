@@ -1,10 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { fromUUID } from 'typeid-js';
+import { PendingOrders } from '../../apps/order-service/src/payments/pending-orders';
 import { AUDIENCE, CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { type Api, anOrder, api, fetchToken, metric, placeOrder } from '../support/client';
 import { Payments } from '../support/payments';
@@ -286,6 +288,77 @@ describe('Jobs that wait', () => {
     );
     await until('it to be gone', async () => (await age()) < 3_600, 20_000);
   }, 60_000);
+});
+
+describe('Orders of which no worker has taken note', () => {
+  const HOUR = 3_600;
+
+  /** As the API stores one, without its event. */
+  async function strand({ service }: Scene, tenant: string, hours: number, status = 'PENDING') {
+    const [row] = await service.database.query<{ id: string }>(
+      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                           event_sequence, created_at, updated_at)
+       SELECT uuidv7(moment - now()), $1, 'c', 'cust_123', $3, 'USD', 1, '[{"sku": "ABC-001", "quantity": 1}]', 1, 1,
+              moment, moment
+       FROM (SELECT now() - $2::float * interval '1 hour' AS moment) AS m RETURNING id`,
+      [tenant, hours, status],
+    );
+    return row?.id ?? '';
+  }
+
+  it('are told of by the age of the oldest, whosever it is, until it ends', async () => {
+    const scene = await ownScene();
+    const ages = async () => {
+      await scene.service.app.get(PendingOrders, { strict: false }).measure();
+      const { text } = await scene.orders('/metrics');
+      const lines = text.matchAll(/^orders_pending_oldest_age_seconds\{payment="(\w+)"\} (.+)$/gm);
+      return Object.fromEntries([...lines].map(([, payment, age]) => [payment, Math.floor(Number(age) / HOUR)]));
+    };
+    expect(await ages()).toEqual({ due: 0, none: 0 });
+    await strand(scene, 'another', 9, 'CONFIRMED');
+    await strand(scene, 'a-third', 1);
+    const due = await strand(scene, 'the-last', 5);
+    await scene.service.database.query('INSERT INTO payments (order_id) VALUES ($1)', [due]);
+    await strand(scene, 'acme', 8, 'CONFIRMED');
+    const oldest = await strand(scene, 'acme', 3);
+    await strand(scene, 'acme', 2);
+    expect(await ages()).toEqual({ due: 5, none: 3 });
+    expect((await scene.cancel(fromUUID(oldest, 'ord'))).status).toBe(200);
+    expect(await ages()).toEqual({ due: 5, none: 2 });
+    await scene.service.database.query("UPDATE orders SET status = 'CANCELLED' WHERE status = 'PENDING'");
+    expect(await ages()).toEqual({ due: 0, none: 0 });
+    // What cannot be measured is not 0.
+    await scene.service.database.query('ALTER TABLE payments RENAME TO hidden');
+    expect(await ages()).toEqual({});
+  });
+
+  it('are brought on by what the runbook says', async () => {
+    const scene = await ownScene();
+    const { database } = scene.service;
+    const runbook = readFileSync('docs/runbooks/orders-pending.md', 'utf8');
+    const [look = '', publish = '', enqueue = ''] = [...runbook.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) => sql);
+    const deleted = await strand(scene, 'acme', 3);
+    const published = await strand(scene, 'acme', 2);
+    const [deletedId, publishedId] = [fromUUID(deleted, 'ord'), fromUUID(published, 'ord')];
+    await database.query(
+      `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence, published_at)
+       VALUES (gen_random_uuid(), 'order', $1, 'order.created', '{}', 1, now())`,
+      [publishedId],
+    );
+    const [create = '', find = ''] = look.split(/;\n\n/);
+    await database.query(create);
+    expect(await database.query(find)).toMatchObject([
+      { id: deleted, order_id: deletedId, tenant_id: 'acme', event: 'deleted' },
+      { id: published, order_id: publishedId, tenant_id: 'acme', event: 'published' },
+    ]);
+    await database.query(publish.replace('ord_…', publishedId));
+    for (let time = 1; time <= 2; time += 1) await database.query(enqueue.replace('…', deleted));
+    for (const orderId of [deletedId, publishedId]) {
+      await scene.ends(orderId, 'CONFIRMED');
+      expect(await payments.of(orderId)).toHaveLength(1);
+    }
+    expect(await database.query(find)).toEqual([]);
+  });
 });
 
 describe('A cancellation that races with the payment', () => {

@@ -73,10 +73,10 @@ async function planOf(
   try {
     await database.query(`SET LOCAL plan_cache_mode = force_${plan}_plan`);
     await database.query(`PREPARE statement AS ${text}`);
-    const literals = values.map(literalOf);
+    const literals = values.length > 0 ? `(${values.map(literalOf).join(', ')})` : '';
     const options = analyze ? 'ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON' : 'FORMAT JSON';
     const [row] = await database.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
-      `EXPLAIN (${options}) EXECUTE statement (${literals.join(', ')})`,
+      `EXPLAIN (${options}) EXECUTE statement ${literals}`,
     );
     const nodes = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodes)];
     return row ? nodes(row['QUERY PLAN'][0].Plan) : [];
@@ -254,6 +254,45 @@ it('The plan of the search for jobs of dead runners reads those that are under w
     await worker.stop();
   }
 }, 60_000);
+
+describe('The plan of the oldest pending orders', () => {
+  const planIn = async (of: TestService) => {
+    const sent = await statementsOf('orders', async () => {
+      await store(of).oldestPending(DUE_PAYMENT);
+      return { status: 200 };
+    });
+    return planOf(sent[0]!, 'custom', true, of);
+  };
+
+  it('reads one of each tenant, and none of the others', async () => {
+    const TENANTS = 22;
+    const plan = await planIn(service);
+    expect(indexesIn(plan)).toEqual(expect.arrayContaining(['orders_by_status', 'payments_pkey']));
+    expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
+    // A tenant's name, its order and the payment of that.
+    expect(rowsIn(plan)).toBeLessThanOrEqual(3 * TENANTS);
+    expect(buffersOf(plan)).toBeLessThanOrEqual(12 * TENANTS);
+  });
+
+  it('is the same with statistics of an outage, in which all were pending', async () => {
+    const own = await startService();
+    try {
+      await own.database.query(
+        `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                             event_sequence, created_at, updated_at)
+         SELECT uuidv7(), 'acme', 'c', 'cust_1', 'PENDING', 'USD', 1, '[]', 1, 1, now(), now()
+         FROM generate_series(1, 20000)`,
+      );
+      await own.database.query('ANALYZE orders');
+      await own.database.query("UPDATE orders SET status = 'CONFIRMED'");
+      const plan = await planIn(own);
+      expect(indexesIn(plan)).toContain('orders_by_status');
+      expect(rowsIn(plan)).toBeLessThanOrEqual(3);
+    } finally {
+      await own.stop();
+    }
+  });
+});
 
 /** To plan a statement takes longer than to read an order. PostgreSQL compares after five executions. */
 it.each<[string, (uuid: string) => Promise<unknown>]>([

@@ -8,7 +8,7 @@ import type { Counter } from 'prom-client';
 import { etagOf, matchesAny } from './etag';
 import { toOrderId, toOrderUuid } from './order-id';
 import { ORDER_TRANSITIONS, type OrderStatus } from './order-status';
-import { type Companion, type Effect, OrderStore } from './order-store';
+import { type Companion, type Effect, OrderStore, type PendingAges } from './order-store';
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
 
@@ -123,6 +123,11 @@ export class OrderLifecycleService {
    */
   whilePending(orderId: string, effect: Effect): Promise<Order | undefined> {
     return this.store.whilePending(toOrderUuid(orderId), effect);
+  }
+
+  /** Ages of the oldest pending orders, by whether they have a row of another feature; see {@link OrderStore}. */
+  oldestPending(companion: Companion): Promise<PendingAges> {
+    return this.store.oldestPending(companion);
   }
 
   /** Rejects an order whose payment is not known. */

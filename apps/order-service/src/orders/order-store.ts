@@ -53,6 +53,12 @@ export interface Companion {
   readonly columns: string;
 }
 
+/** In seconds. */
+export interface PendingAges {
+  readonly withCompanion: number;
+  readonly alone: number;
+}
+
 const NEW_ORDERS = new RowArrays({
   tenant_id: 'text',
   client_id: 'text',
@@ -170,6 +176,28 @@ const ordersOfTenants = (columns: string) => `
   CROSS JOIN LATERAL ${theOrder(`${columns}, tenant_id`)}
   WHERE found.tenant_id = wanted.tenant_id`;
 const FIND_FOR_ANY_TENANT = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
+
+/**
+ * The oldest pending order of each tenant: ids are in the order of creation. There is no list of tenants, so each is found
+ * in the index by the one before it. The status is a range so that only an index that contains the status can serve: a
+ * plan by another would walk through all of a tenant's orders (as in `order-list.ts`).
+ */
+const oldestPending = (companion: string) => `
+  WITH RECURSIVE tenants AS (
+    (SELECT tenant_id FROM orders ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT next.tenant_id FROM tenants CROSS JOIN LATERAL (
+      SELECT tenant_id FROM orders WHERE tenant_id > tenants.tenant_id ORDER BY tenant_id LIMIT 1
+    ) AS next
+  )
+  SELECT greatest(max(age) FILTER (WHERE order_id IS NOT NULL), 0)::float AS "withCompanion",
+         greatest(max(age) FILTER (WHERE order_id IS NULL), 0)::float AS alone
+  FROM tenants CROSS JOIN LATERAL (
+    SELECT id, extract(epoch FROM now() - created_at) AS age FROM orders
+    WHERE tenant_id = tenants.tenant_id AND status BETWEEN 'PENDING' AND 'PENDING'
+    ORDER BY status, id NULLS FIRST LIMIT 1
+  ) AS oldest
+  LEFT JOIN LATERAL (SELECT order_id FROM ${companion} WHERE order_id = oldest.id LIMIT 1) AS companion ON true`;
 
 const CHANGES = new RowArrays({
   id: 'uuid',
@@ -347,6 +375,15 @@ export class OrderStore {
        )
        SELECT * FROM pending`,
     );
+  }
+
+  /**
+   * Of the oldest pending order of each tenant, the greatest age in seconds: of those that have a companion, and of those
+   * that have none. 0 where there is no such order.
+   */
+  async oldestPending({ table }: Companion): Promise<PendingAges> {
+    const [ages] = await this.database.run((manager) => manager.query<PendingAges[]>(oldestPending(table)));
+    return ages ?? { withCompanion: 0, alone: 0 };
   }
 
   /**
