@@ -58,10 +58,12 @@ describe('migrate', () => {
   });
 
   it('is not begun with an argument that it does not know, such as --dry-run', async () => {
-    const child = startProgram('database/migrate', environment({ DATABASE_URL: 'postgres://127.0.0.1:9/none' }), [
-      '--dry-run',
-    ]);
+    const database = await createDatabase({ empty: true });
+    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    const child = startProgram('database/migrate', env, ['--dry-run']);
     expect(await once(child, 'close')).toEqual([1, null]);
+    expect(await database.query("SELECT to_regclass('orders') AS orders")).toEqual([{ orders: null }]);
+    await database.drop();
   });
 
   it('of an earlier version, run at a way back, takes nothing from the later one', async () => {
