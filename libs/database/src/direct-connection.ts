@@ -10,20 +10,17 @@ export type DirectConnection = Client;
 /**
  * Options of node-postgres for direct connections.
  * @param purpose shown in `pg_stat_activity` after the service's name
- * @param queryTimeoutMs how long to wait for the answer to a statement; 0 waits for ever
+ * @param queryTimeoutMs how long to wait for the answer to a statement, more than 1,000; 0 waits for ever
  */
 export function directOptions(config: Config, purpose: string, queryTimeoutMs: number) {
+  // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up.
+  const keepalive = '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3';
+  // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
+  const timeout = `-c statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`;
   return {
     connectionString: config.database.directUrl,
     application_name: `${config.service} ${purpose}`,
-    options: [
-      // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up.
-      ...['tcp_keepalives_idle=15', 'tcp_keepalives_interval=5', 'tcp_keepalives_count=3'],
-      // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
-      `statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`,
-    ]
-      .map((setting) => `-c ${setting}`)
-      .join(' '),
+    options: `${keepalive} ${timeout}`,
     connectionTimeoutMillis: 5_000,
     query_timeout: queryTimeoutMs,
     keepAlive: true,

@@ -8,8 +8,8 @@ import { type Queryable, type RetentionRule, retentionRules } from './retention-
 
 /** Small enough to be over well within the statement timeout, also on a slow disk. */
 const BATCH_ROWS = 1_000;
-/** Nobody waits for it, so it may take longer than a request's statement. The server gives up before we do. */
-const STATEMENT_TIMEOUT_MS = 10_000;
+/** Nobody waits for it, so it may take longer than a request's statement. */
+const ANSWER_TIMEOUT_MS = 11_000;
 const ATTEMPTS = 5;
 const PAUSE_MS = 50;
 const INTERVAL_MS = 600_000;
@@ -52,9 +52,8 @@ export class RetentionService extends BackgroundWork {
   }
 
   private sweepAll(): Promise<Record<string, number> | undefined> {
-    return this.connected(STATEMENT_TIMEOUT_MS + 1_000, async (client) => {
-      await client.query(`SET statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET lock_timeout = '2s';
-                          SET idle_in_transaction_session_timeout = '5s'`);
+    return this.connected(ANSWER_TIMEOUT_MS, async (client) => {
+      await client.query("SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '5s'");
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       return rows[0]?.alone ? this.sweepTables(client) : undefined;
     });
