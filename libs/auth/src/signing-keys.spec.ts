@@ -5,6 +5,11 @@ import { currentContext, newContext, type RequestContext, runInContext } from '@
 import { Counter } from 'prom-client';
 import { SigningKeys } from './signing-keys';
 
+afterEach(() => {
+  jest.restoreAllMocks();
+  jest.useRealTimers();
+});
+
 it('SigningKeys say that the provider gives none, and not as if it were of the request that asked', async () => {
   const fetches = new Counter({ name: 'fetches', help: '-', labelNames: ['outcome'], registers: [] });
   const oidc = { issuer: 'http://127.0.0.1:1', jwksStaleMaxMs: 1_000 }; // nobody listens there
@@ -18,7 +23,6 @@ it('SigningKeys say that the provider gives none, and not as if it were of the r
     'The identity provider gives no keys: calls with a token are answered with 503',
   );
   keys.onApplicationShutdown();
-  warn.mockRestore();
 });
 
 it('SigningKeys warn once while nothing changes, and say when the provider is back', async () => {
@@ -46,15 +50,13 @@ it('SigningKeys warn once while nothing changes, and say when the provider is ba
   await jest.advanceTimersByTimeAsync(1_000);
   expect(log.mock.calls).toEqual([['The identity provider gives its keys again']]);
   keys.onApplicationShutdown();
-  for (const mock of [warn, log, provider]) mock.mockRestore();
-  jest.useRealTimers();
 });
 
 it('SigningKeys that asked for an unknown key when the cooldown was over do not ask for the one before in the next', async () => {
   jest.useFakeTimers();
   let asked = 0;
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' });
-  const provider = jest.spyOn(globalThis, 'fetch').mockImplementation(async (url) => {
+  jest.spyOn(globalThis, 'fetch').mockImplementation(async (url) => {
     if (url !== 'http://issuer/keys') return Response.json({ issuer: 'http://issuer', jwks_uri: 'http://issuer/keys' });
     asked += 1;
     return Response.json({ keys: [jwk] });
@@ -68,13 +70,11 @@ it('SigningKeys that asked for an unknown key when the cooldown was over do not 
   jest.advanceTimersByTime(5_000);
   // The process was busy: the cooldown is over, and its timer is still to come.
   const now = performance.now() + 5_000;
-  const clock = jest.spyOn(performance, 'now').mockReturnValue(now);
+  jest.spyOn(performance, 'now').mockReturnValue(now);
   await name('another');
   expect(asked).toBe(3);
   jest.advanceTimersByTime(6_000);
   await name('a third');
   expect(asked).toBe(3);
   keys.onApplicationShutdown();
-  for (const mock of [clock, provider]) mock.mockRestore();
-  jest.useRealTimers();
 });
