@@ -86,7 +86,7 @@ function shutDownOnSignal(app: NestExpressApplication, config: Config): void {
 }
 
 main().catch((error: unknown) => {
-  // Without a configuration there is no logger. Where there is one, the error must not be printed as for Node's own above.
+  // Without a configuration there is no logger. Any other error is logged, so that Node does not print its properties.
   if (error instanceof ConfigError) console.error(error.message);
   else new Logger('main').fatal(error, 'The process cannot start, and ends');
   process.exit(1);
