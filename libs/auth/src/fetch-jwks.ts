@@ -17,8 +17,10 @@ const keySet = z.object({ keys: z.array(z.looseObject({ kty: z.string() })).max(
 export async function fetchJwks(issuer: string, signal: AbortSignal): Promise<JWK[]> {
   const discovery = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   const document = discoveryDocument.parse(await fetchJson(discovery, signal));
-  if (document.issuer !== issuer)
-    throw new Error(`${discovery} names the issuer ${document.issuer}: OIDC_ISSUER must be the same, to the character`);
+  if (document.issuer !== issuer) {
+    const named = document.issuer.slice(0, 200);
+    throw new Error(`${discovery} names the issuer ${named}: OIDC_ISSUER must be the same, to the character`);
+  }
   const protocols = issuer.startsWith('https:') ? ['https:'] : ['https:', 'http:'];
   if (!protocols.includes(new URL(document.jwks_uri).protocol))
     throw new Error(`${discovery} names a jwks_uri without TLS, but the issuer has TLS`);
