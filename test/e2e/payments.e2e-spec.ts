@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { idsFrom, newTimeId } from '@platform/ids';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { fromUUID } from 'typeid-js';
 import { PendingOrders } from '../../apps/order-service/src/payments/pending-orders';
@@ -295,15 +296,15 @@ describe('Orders of which no worker has taken note', () => {
 
   /** As the API stores one, without its event. */
   async function strand({ service }: Scene, tenant: string, hours: number, status = 'PENDING') {
-    const [row] = await service.database.query<{ id: string }>(
+    const moment = new Date(Date.now() - hours * HOUR * 1_000).toISOString();
+    const id = idsFrom(moment).slice(0, 13) + newTimeId().slice(13);
+    await service.database.query(
       `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
                            event_sequence, created_at, updated_at)
-       SELECT uuidv7(moment - now()), $1, 'c', 'cust_123', $3, 'USD', 1, '[{"sku": "ABC-001", "quantity": 1}]', 1, 1,
-              moment, moment
-       FROM (SELECT now() - $2::float * interval '1 hour' AS moment) AS m RETURNING id`,
-      [tenant, hours, status],
+       VALUES ($1, $2, 'c', 'cust_123', $3, 'USD', 1, '[{"sku": "ABC-001", "quantity": 1}]', 1, 1, $4, $4)`,
+      [id, tenant, status, moment],
     );
-    return row?.id ?? '';
+    return id;
   }
 
   it('are told of by the age of the oldest, whosever it is, until it ends', async () => {

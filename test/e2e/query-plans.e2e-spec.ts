@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { newTimeId } from '@platform/ids';
 import { Client } from 'pg';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
@@ -280,8 +281,9 @@ describe('The plan of the oldest pending orders', () => {
       await own.database.query(
         `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
                              event_sequence, created_at, updated_at)
-         SELECT uuidv7(), 'acme', 'c', 'cust_1', 'PENDING', 'USD', 1, '[]', 1, 1, now(), now()
-         FROM generate_series(1, 20000)`,
+         SELECT id, 'acme', 'c', 'cust_1', 'PENDING', 'USD', 1, '[]', 1, 1, now(), now()
+         FROM unnest($1::uuid[]) AS id`,
+        [Array.from({ length: 20_000 }, newTimeId)],
       );
       await own.database.query('ANALYZE orders');
       await own.database.query("UPDATE orders SET status = 'CONFIRMED'");

@@ -82,8 +82,10 @@ async function fill(environment: BenchEnvironment, target: Target): Promise<void
   await environment.database.query(
     `INSERT INTO orders (id, customer_id, tenant_id, client_id, status, currency, total_value, items, metadata, version,
                          event_sequence, created_at, updated_at, payment_id, payment_status)
-     SELECT uuidv7(make_interval(secs => -n)), 'cust_' || n % 1000, tenant_id, client_id, status, currency, total_value,
-            items, metadata, version, event_sequence, created_at, updated_at, payment_id, payment_status
+     SELECT ('0' || to_hex((extract(epoch FROM now()) * 1000)::bigint - n * 1000) || '7' ||
+             substr(gen_random_uuid()::text, 16))::uuid, -- a UUIDv7
+            'cust_' || n % 1000, tenant_id, client_id, status, currency, total_value, items, metadata, version,
+            event_sequence, created_at, updated_at, payment_id, payment_status
      FROM orders, generate_series(1, $1) AS n`,
     [ORDERS - 1],
   );
