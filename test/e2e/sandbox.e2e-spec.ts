@@ -327,9 +327,10 @@ describe('npm run certs', () => {
   afterEach(() => sandbox.end());
   afterAll(() => sandbox.remove());
 
-  const certs = async () => {
+  const certs = async (...args: string[]) => {
     const { directory: cwd } = sandbox;
-    return (await promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/certs-main.js'], { cwd })).stdout;
+    return (await promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/certs-main.js', ...args], { cwd }))
+      .stdout;
   };
   const read = (name: string) => readFileSync(path.join(sandbox.directory, '.sandbox/certs', name), 'utf8');
 
@@ -358,11 +359,13 @@ describe('npm run certs', () => {
     expect(sandbox.processes).toEqual([]);
   });
 
-  it('keeps the CA, and keys to their owner', async () => {
+  it('keeps the CA unless it is told otherwise, and keys to their owner', async () => {
     const [ca, server] = [read('ca.crt'), read('server.crt')];
     await certs();
     expect(read('ca.crt')).toBe(ca);
     expect(read('server.crt')).not.toBe(server);
+    await certs('--new-ca');
+    expect(read('ca.crt')).not.toBe(ca);
     for (const name of ['ca.key', 'server.key', 'order-orchestrator.key']) {
       expect(statSync(path.join(sandbox.directory, '.sandbox/certs', name)).mode & 0o777).toBe(0o600);
     }

@@ -16,11 +16,12 @@ export function certificateFiles(directory: string, holder: string): Certificate
 
 /**
  * Writes a CA, a certificate for servers on this machine, and one for each client of the sandbox. All but the CA are
- * issued anew each time, so that none expires unnoticed. For a new CA, delete the old one first.
+ * issued anew each time, so that none expires unnoticed.
+ * @param withNewAuthority replaces an existing CA: certificates that it has issued are not trusted any more
  */
-export async function writeCertificates(directory: string): Promise<void> {
+export async function writeCertificates(directory: string, { withNewAuthority = false } = {}): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const authority = await takeAuthority(certificateFiles(directory, 'ca'));
+  const authority = await takeAuthority(certificateFiles(directory, 'ca'), withNewAuthority);
   const server = await authority.issue({
     commonName: 'localhost',
     usage: 'server',
@@ -41,8 +42,8 @@ export async function writeCertificates(directory: string): Promise<void> {
   }
 }
 
-async function takeAuthority(files: CertificateFiles): Promise<CertificateAuthority> {
-  if (existsSync(files.cert) && existsSync(files.key)) {
+async function takeAuthority(files: CertificateFiles, withNewAuthority: boolean): Promise<CertificateAuthority> {
+  if (!withNewAuthority && existsSync(files.cert) && existsSync(files.key)) {
     return CertificateAuthority.fromPem({
       cert: readFileSync(files.cert, 'utf8'),
       key: readFileSync(files.key, 'utf8'),
