@@ -31,7 +31,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private keys: readonly VerificationKey[] = [];
   private fetchedAt = -Infinity;
   private fetching: Promise<void> | undefined;
-  /** Said of the provider, for `/health/ready` and for the log line of a call that is refused because of it. */
+  /** Said of the provider: in `/health/ready`, and in the log, also of a call that is refused because of it. */
   private lastError: string | undefined = 'was not asked yet';
   /** The last warning, until keys come again. */
   private warned: string | undefined;
@@ -173,17 +173,14 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private failed(error: unknown): number {
     this.fetches.inc({ outcome: 'failure' });
     this.lastError = this.areFresh
-      ? 'did not give its keys anew: the known ones stay in use'
-      : 'has given no keys for too long: tokens cannot be verified';
-    if (!this.shutdown.signal.aborted) this.warn(error);
+      ? 'did not give its keys: the known ones stay in use'
+      : 'gives no keys: calls with a token are answered with 503';
+    if (!this.shutdown.signal.aborted) this.warn(`The identity provider ${this.lastError}`, error);
     return Math.max(RETRY_SOON_MS, Math.min(RETRY_MS, this.freshForMs));
   }
 
   /** Once for each state and reason: without keys the provider is asked every second. */
-  private warn(error: unknown): void {
-    const message = this.areFresh
-      ? 'The identity provider did not give its keys: the known ones stay in use'
-      : 'The identity provider gives no keys: calls with a token are answered with 503';
+  private warn(message: string, error: unknown): void {
     const warned = `${message} ${String(error)}`;
     if (warned === this.warned) return;
     this.warned = warned;

@@ -54,6 +54,11 @@ export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === '25006';
 }
 
+/** Whether the role may not do what the statement does: insufficient_privilege. */
+export function isForbidden(error: unknown): boolean {
+  return codeOf(error) === '42501';
+}
+
 /** Whether a statement named a table that does not exist: undefined_table. */
 export function isMissingTable(error: unknown): boolean {
   return codeOf(error) === '42P01';

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, loadConfig } from '@platform/config';
-import { type DirectConnection, directConnection, endConnection } from '@platform/database';
+import { type DirectConnection, directConnection, endConnection, isForbidden } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { SERVICE_NAME } from '../service-name';
 import { schema } from './schema';
-import { createServiceRole, grantToServiceRole, INSUFFICIENT_PRIVILEGE } from './service-role';
+import { createServiceRole, grantToServiceRole } from './service-role';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
@@ -72,7 +72,7 @@ async function acquire(lock: DirectConnection): Promise<void> {
 if (require.main === module) {
   main().catch((error: unknown) => {
     console.error(error instanceof Error ? error.message : error);
-    if ((error as { code?: unknown }).code === INSUFFICIENT_PRIVILEGE)
+    if (isForbidden(error))
       console.error('Migrations are run by the owner of the tables: DATABASE_MIGRATION_URL has to log in as that role');
     process.exitCode = 1;
   });

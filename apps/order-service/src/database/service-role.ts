@@ -1,7 +1,4 @@
-import type { DirectConnection } from '@platform/database';
-
-/** SQLSTATE */
-export const INSUFFICIENT_PRIVILEGE = '42501';
+import { type DirectConnection, isForbidden } from '@platform/database';
 
 /** Group role of the service. It owns nothing and cannot log in: operators make login roles its members. */
 const SERVICE_ROLE = 'order_service';
@@ -64,8 +61,8 @@ const policyOn = (table: string) => `
 
 /** Creates the role unless it exists. @throws {Error} one line, when the user may not create it */
 export async function createServiceRole(client: DirectConnection): Promise<void> {
-  await client.query(CREATE_ROLE).catch((error: Error & { code?: string }) => {
-    if (error.code !== INSUFFICIENT_PRIVILEGE) throw error;
+  await client.query(CREATE_ROLE).catch((error: unknown) => {
+    if (!isForbidden(error)) throw error;
     throw new Error(
       `The role ${SERVICE_ROLE} is missing, and ${client.user} may not create it. Have it created: CREATE ROLE ${SERVICE_ROLE} NOLOGIN`,
       { cause: error },
