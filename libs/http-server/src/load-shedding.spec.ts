@@ -223,6 +223,22 @@ describe('shedLoad', () => {
     client.destroy();
   });
 
+  it('refuses in turns, beside which Node sees to other sockets, and not who is gone', async () => {
+    await fill();
+    const refused: object[] = [];
+    const surplus = Array.from({ length: 1_000 }, () => {
+      const { req, res } = aRequest();
+      return Object.assign(res, { writeHead: () => res, end: () => refused.push(req) });
+    });
+    for (const res of surplus) server.emit('request', res.req, res);
+    surplus[0]!.destroyed = true;
+    expect(refused).toHaveLength(0);
+    await new Promise(setImmediate);
+    expect(refused).toEqual(surplus.slice(1, 512).map(({ req }) => req));
+    await new Promise(setImmediate);
+    expect(refused).toHaveLength(999);
+  });
+
   describe('does not begin what was given up', () => {
     it('while it waited for its turn', async () => {
       const all = Array.from({ length: 300 }, () => aRequest());

@@ -23,6 +23,11 @@ const MAX_PER_TURN = 64;
 const MAX_WHILE_CONNECTING = 16;
 /** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
 const MAX_LOOK_MS = 20;
+/**
+ * How many a turn refuses. Who is refused often asks again at once: were all refused as they are read, Node would find
+ * sockets to read without an end, and the answers of the database among them late.
+ */
+const MAX_REFUSED_PER_TURN = 512;
 /** Requests that a client may send ahead on one connection; with more it is cut off. */
 const MAX_PIPELINED = 16;
 const REPORT_EVERY_MS = 1_000;
@@ -52,6 +57,8 @@ class Admission {
   /** Of each connection: the last answer that was asked for, and how many requests wait for those before it. */
   private readonly lines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
+  /** Those that are refused in the next turns. */
+  private readonly surplus: [IncomingMessage, ServerResponse][] = [];
   private atWork = 0;
   private lookingSince = 0;
   private isScheduled = false;
@@ -90,8 +97,8 @@ class Admission {
     if (FOR_OPERATORS.test(req.url ?? '')) return this.start(req, res);
     const { waiting } = this;
     if (waiting.length > 0 && performance.now() - this.lookingSince > MAX_LOOK_MS) this.takeTurn(MAX_PER_TURN);
-    if (waiting.length + this.atWork >= MAX_CONCURRENT) return refuse(req, res, this.isDraining());
-    waiting.push([req, res]);
+    const isFull = waiting.length + this.atWork >= MAX_CONCURRENT;
+    (isFull ? this.surplus : waiting).push([req, res]);
     if (this.isScheduled) return;
     this.isScheduled = true;
     setImmediate(this.takeTurns);
@@ -100,7 +107,10 @@ class Admission {
   private readonly takeTurns = (): void => {
     this.takeTurn(this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN);
     this.hasNewConnection = false;
-    if (this.waiting.length > 0) setImmediate(this.takeTurns);
+    for (const [req, res] of this.surplus.splice(0, MAX_REFUSED_PER_TURN)) {
+      if (!res.destroyed) refuse(req, res, this.isDraining());
+    }
+    if (this.waiting.length + this.surplus.length > 0) setImmediate(this.takeTurns);
     else this.isScheduled = false;
   };
 
