@@ -8,7 +8,7 @@ import { startService, type TestService } from '../support/service';
 import { describeWithKafka, Topic } from '../support/topic';
 import { until } from '../support/until';
 
-/** Consumers that join and leave Kafka beside each other on a busy machine are slow to get their first event. */
+/** Until an order is paid; on a busy machine 15 s were once too few. */
 const PATIENCE_MS = 60_000;
 const TYPES = ['order.created', 'order.confirmed', 'order.rejected', 'order.cancelled', 'customer.erased'];
 
