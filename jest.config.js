@@ -25,8 +25,8 @@ module.exports = {
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
   maxWorkers: 2,
-  // Longer than a start of the service may take, so that a slow start fails with its own error.
-  testTimeout: 90_000,
+  // Longer than `until` waits for one thing, so that what does not happen fails with its own error.
+  testTimeout: 300_000,
   coverageProvider: 'v8',
   coverageReporters: ['text-summary', 'html'],
   collectCoverageFrom: ['{apps,libs}/*/src/**/*.ts', '!**/*.spec.ts'],

@@ -163,14 +163,10 @@ describe('With PostgreSQL away', () => {
     await service.end(); // so that nobody else pays
     await until('readiness', async () => (await call('/health/ready')).status === 200);
     const order = await placeOrder(call);
-    await until(
-      'the payment',
-      async () => (await call(`/v1/orders/${order.orderId}`)).body.status === 'CONFIRMED',
-      60_000,
-    );
+    await until('the payment', async () => (await call(`/v1/orders/${order.orderId}`)).body.status === 'CONFIRMED');
     expect(await late.end()).toBe(0);
     await serve();
-  }, 150_000);
+  });
 
   it('carries on the payments whose answers came while it was stopped', async () => {
     const { orderId } = await placeOrder(orders, anOrder({ customerId: 'cust_slow' }));
@@ -184,7 +180,7 @@ describe('With PostgreSQL away', () => {
     // Each run that fails meanwhile has the next wait longer, up to a minute.
     await until('the confirmation', confirmed, 90_000);
     expect(await held()).toHaveLength(1);
-  }, 150_000);
+  });
 
   it('accepts an order once although its answer was 503', async () => {
     const body = anOrder({ customerId: 'cust_unsure' });

@@ -116,7 +116,7 @@ describeWithOwnBroker('Dead letters', () => {
         arrived.push(message);
       },
     });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await consumer.disconnect();

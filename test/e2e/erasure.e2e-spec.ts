@@ -484,7 +484,7 @@ describeWithKafka('Erasure, with Kafka,', () => {
   const placeAndPay = async (customerId: string) => {
     const { orderId } = (await orders('/v1/orders', { body: anOrder({ customerId }) })).body;
     const isPaid = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
-    await until('the payment', isPaid, 60_000); // the broker's first group waits for the topic of the groups' offsets
+    await until('the payment', isPaid); // the broker's first group waits for the topic of the groups' offsets
     return orderId as string;
   };
   const letter = (key: string, value: object | string) =>
@@ -518,15 +518,11 @@ describeWithKafka('Erasure, with Kafka,', () => {
     await letter(bystander, { customerId: bystander });
 
     const { body } = await erase(compliance, customerId);
-    await until(
-      'the dead letters to be rewritten',
-      async () => {
-        const job = `SELECT FROM graphile_worker._private_jobs
+    await until('the dead letters to be rewritten', async () => {
+      const job = `SELECT FROM graphile_worker._private_jobs
           WHERE payload ->> 'pseudonym' = $1 AND run_at < now() + interval '1 hour'`;
-        return (await service.database.query(job, [body.pseudonym])).length === 0;
-      },
-      30_000,
-    );
+      return (await service.database.query(job, [body.pseudonym])).length === 0;
+    });
     const ours = await ourLetters(orderId);
     expect(ours).toHaveLength(1);
     expect(JSON.parse(String(ours[0]?.value))).toEqual({ orderId, customerId: body.pseudonym, items: [] });
@@ -567,6 +563,6 @@ describeWithKafka('Erasure, with Kafka,', () => {
     await service.database.query('SELECT pg_advisory_unlock(6021774390518)');
 
     const rewritten = values.map(() => JSON.stringify({ orderId, customerId: pseudonym, items: [] }));
-    await until('the rewriting', async () => (await texts()).join() === rewritten.join(), 30_000);
+    await until('the rewriting', async () => (await texts()).join() === rewritten.join());
   });
 });

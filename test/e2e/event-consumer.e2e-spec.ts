@@ -58,7 +58,7 @@ describeWithKafka('Events of Kafka', () => {
       return WithListener;
     });
     orders = api(service.url, await fetchToken('order-orchestrator'));
-  }, 60_000);
+  });
   afterAll(async () => {
     await service.stop();
     await Promise.all([topic.close(), letters.close(), producer.disconnect()]);
@@ -84,7 +84,7 @@ describeWithKafka('Events of Kafka', () => {
 
   it('carry an order from its creation to its confirmation, in order', async () => {
     const { orderId } = await placeOrder(orders);
-    await until('both events', () => topic.about(orderId).length === 2, 30_000);
+    await until('both events', () => topic.about(orderId).length === 2);
     const types = topic.about(orderId).map(({ headers }) => [headers['ce_type'], headers['ce_sequence']]);
     expect(types).toEqual([
       ['order.created', '1'],

@@ -51,7 +51,7 @@ describe('A job whose handler throws', () => {
   beforeAll(async () => {
     service = await startWithNotes();
     notes = service.app.get(Notes, { strict: false });
-  }, 60_000);
+  });
   afterAll(() => service.stop());
 
   /** @returns its name */

@@ -47,7 +47,7 @@ describe('migrate', () => {
     const child = startProgram('database/migrate', env, [], 'pipe');
     const end = once(child, 'close');
     const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    await until('it to wait', async () => (await database.query(waiting)).length === 1, 20_000);
+    await until('it to wait', async () => (await database.query(waiting)).length === 1);
     await database.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE datname = current_database() AND application_name = 'order-service migrations'`,

@@ -96,7 +96,7 @@ describe.each(Object.keys(ways) as (keyof typeof ways)[])('Client certificates b
 
   beforeAll(async () => {
     for (const mode of ['required', 'optional', 'off']) services.set(mode, await start({ ...env(), MTLS_MODE: mode }));
-  }, 60_000);
+  });
   afterAll(() => Promise.all([...services.values()].map((service) => service.stop())));
 
   const callTo =

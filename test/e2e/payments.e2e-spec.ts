@@ -52,8 +52,8 @@ class Scene {
     return this.orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' });
   }
 
-  ends(orderId: string, status: string, timeoutMs?: number) {
-    return until(`${status} of ${orderId}`, async () => (await this.get(orderId)).status === status, timeoutMs);
+  ends(orderId: string, status: string) {
+    return until(`${status} of ${orderId}`, async () => (await this.get(orderId)).status === status);
   }
 
   eventsOf(orderId: string) {
@@ -159,26 +159,26 @@ describe('An order and its payment', () => {
     const timeouts = 'payment_requests_total{outcome="timeout"}';
     await until('an attempt without an answer', async () => (await scene.metric(timeouts)) >= 1);
     expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
-    await scene.ends(orderId, 'CONFIRMED', 30_000);
+    await scene.ends(orderId, 'CONFIRMED');
     expect(await payments.of(orderId)).toHaveLength(1);
     expect((await scene.eventsOf(orderId)).map(({ type }) => type)).toEqual(['order.created', 'order.confirmed']);
-  }, 45_000);
+  });
 
   it('stays PENDING while the payment API fails, and is asked for again and again', async () => {
     const orderId = await scene.place('cust_down');
-    await until('three runs', async () => (await scene.attemptsOf(orderId)) >= 3, 30_000);
+    await until('three runs', async () => (await scene.attemptsOf(orderId)) >= 3);
     expect(await scene.get(orderId)).toMatchObject({ status: 'PENDING', version: 1 });
     expect((await scene.get(orderId)).payment).toBeUndefined();
     expect(await payments.of(orderId)).toEqual([]);
     expect(await scene.metric('payment_stuck_attempts_total')).toBe(0);
     await scene.service.database.query('UPDATE payments SET attempts = 8 WHERE order_id = $1', [uuidOf(orderId)]);
     await scene.retry(orderId);
-    await until('the ninth attempt', async () => (await scene.attemptsOf(orderId)) === 9, 30_000);
+    await until('the ninth attempt', async () => (await scene.attemptsOf(orderId)) === 9);
     expect(await scene.metric('payment_stuck_attempts_total')).toBe(0);
     await scene.retry(orderId);
-    await until('the tenth', async () => (await scene.metric('payment_stuck_attempts_total')) === 1, 30_000);
+    await until('the tenth', async () => (await scene.metric('payment_stuck_attempts_total')) === 1);
     expect((await scene.cancel(orderId)).body.status).toBe('CANCELLED');
-  }, 90_000);
+  });
 
   it('has one effect per event, however often it is delivered', async () => {
     const orderId = await scene.place('cust_again');
@@ -217,10 +217,10 @@ describe('An order and its payment', () => {
     const orderId = await scene.place('cust_slow');
     await until('the charge', async () => (await payments.of(orderId)).length === 1);
     expect((await scene.cancel(orderId)).body).toMatchObject({ status: 'CANCELLED', version: 2 });
-    await until('the void', async () => (await scene.get(orderId)).payment?.status === 'VOIDED', 30_000);
+    await until('the void', async () => (await scene.get(orderId)).payment?.status === 'VOIDED');
     expect(await payments.of(orderId)).toMatchObject([{ status: 'VOIDED' }]);
     expect((await scene.get(orderId)).status).toBe('CANCELLED');
-  }, 45_000);
+  });
 
   it('is carried on when the runner of its job has lost the connection that says that it lives', async () => {
     const orderId = await scene.place('cust_slow');
@@ -231,11 +231,11 @@ describe('An order and its payment', () => {
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
     );
     expect(lost).toHaveLength(1);
-    await scene.ends(orderId, 'CONFIRMED', 60_000);
+    await scene.ends(orderId, 'CONFIRMED');
     expect(await payments.of(orderId)).toHaveLength(1);
     const jobs = async () => (await scene.orders('/health/ready')).body.details.jobs.status;
     await until('another runner', async () => (await jobs()) === 'up');
-  }, 90_000);
+  });
 
   it('continues the trace and the request id of the order', async () => {
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
@@ -283,12 +283,12 @@ describe('Jobs that wait', () => {
       scene.service.database.query(`SELECT graphile_worker.add_job('nobody-runs-this', run_at := ${runAt})`);
     await add(`now() + interval '1 day'`);
     await add(`now() - interval '1 hour'`);
-    await until('the age', async () => (await age()) >= 3_600, 20_000);
+    await until('the age', async () => (await age()) >= 3_600);
     await scene.service.database.query(
       `DELETE FROM graphile_worker._private_jobs WHERE run_at < now() - interval '1 hour'`,
     );
-    await until('it to be gone', async () => (await age()) < 3_600, 20_000);
-  }, 60_000);
+    await until('it to be gone', async () => (await age()) < 3_600);
+  });
 });
 
 describe('Orders of which no worker has taken note', () => {
@@ -369,7 +369,7 @@ describe('A cancellation that races with the payment', () => {
       const orderId = await scene.place(n % 4 < 2 && n % 3 === 0 ? 'cust_declined' : `cust_race_${n}`);
       // Some at any time, the others in the very moment in which the payment is made.
       if (n % 2 === 0) await delay(Math.random() * 400);
-      else await until('the payment', async () => (await payments.of(orderId)).length > 0, 30_000);
+      else await until('the payment', async () => (await payments.of(orderId)).length > 0);
       const { status, body } = await until('an answer', async () => {
         const answer = await scene.cancel(orderId);
         return answer.status < 500 && answer;
@@ -381,15 +381,11 @@ describe('A cancellation that races with the payment', () => {
     for (let first = 0; first < 200; first += 20) {
       answers.push(...(await Promise.all(Array.from({ length: 20 }, (_, n) => race(first + n)))));
     }
-    await until(
-      'the end of all jobs',
-      async () => {
-        const waiting =
-          'SELECT FROM graphile_worker._private_jobs UNION ALL SELECT FROM outbox WHERE published_at IS NULL';
-        return (await scene.service.database.query(waiting)).length === 0;
-      },
-      60_000,
-    );
+    await until('the end of all jobs', async () => {
+      const waiting =
+        'SELECT FROM graphile_worker._private_jobs UNION ALL SELECT FROM outbox WHERE published_at IS NULL';
+      return (await scene.service.database.query(waiting)).length === 0;
+    });
 
     const ends = { voided: 0, neverCharged: 0, refused: 0, declined: 0 };
     for (const { orderId, status, code } of answers) {
@@ -415,7 +411,7 @@ describe('A cancellation that races with the payment', () => {
     expect(answers).toHaveLength(200);
     // Else it was no race.
     expect(ends.voided).toBeGreaterThan(0);
-  }, 120_000);
+  });
 });
 
 describe('A payment API that is away', () => {
@@ -457,7 +453,7 @@ describe('A payment API that is away', () => {
     for (const orderId of regretted) expect((await scene.cancel(orderId)).status).toBe(200);
 
     await payments.comeBack();
-    for (const orderId of placed) await scene.ends(orderId, 'CONFIRMED', 60_000);
+    for (const orderId of placed) await scene.ends(orderId, 'CONFIRMED');
     for (const orderId of placed) expect(await payments.of(orderId)).toHaveLength(1);
     const charged = (await Promise.all(regretted.map((orderId) => payments.of(orderId)))).flat();
     await until('the voids', async () => {
@@ -469,7 +465,7 @@ describe('A payment API that is away', () => {
     expect(await scene.metric('circuit_breaker_state{name="payment"}')).toBe(0);
     const median = durations.sort((a, b) => a - b)[50] ?? NaN;
     expect(median).toBeLessThan(Math.max(100, 2 * usual));
-  }, 150_000);
+  });
 });
 
 describe('PAYMENT_GIVE_UP_HOURS', () => {
@@ -478,17 +474,17 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
     const slow = await scene.place('cust_slow');
     const down = await scene.place('cust_down');
     for (const orderId of [slow, down]) {
-      await scene.ends(orderId, 'REJECTED', 30_000);
+      await scene.ends(orderId, 'REJECTED');
       expect((await scene.eventsOf(orderId))[1]).toMatchObject({
         type: 'order.rejected',
         payload: { reason: 'payment_unknown', status: 'REJECTED' },
       });
     }
-    await until('the void', async () => (await scene.get(slow)).payment?.status === 'VOIDED', 60_000);
+    await until('the void', async () => (await scene.get(slow)).payment?.status === 'VOIDED');
     expect(await payments.of(slow)).toMatchObject([{ status: 'VOIDED' }]);
     expect(await scene.get(slow)).toMatchObject({ status: 'REJECTED', reason: 'payment_unknown', version: 4 });
     expect(await scene.eventsOf(slow)).toHaveLength(2);
-  }, 120_000);
+  });
 });
 
 describe('PAYMENT_API_TOKEN_URL', () => {

@@ -43,7 +43,7 @@ beforeAll(async () => {
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
     SELECT tenant_id, client_id, 'POST /v1/orders', sha256(id::text::bytea), '', '' FROM orders ON CONFLICT DO NOTHING`);
   await service.database.query('ANALYZE idempotency_keys');
-}, 120_000);
+});
 afterAll(() => service.stop());
 
 /** What the service says to PostgreSQL about `table` while it works. */
@@ -254,7 +254,7 @@ it('The plan of the search for jobs of dead runners reads those that are under w
     query.mockRestore();
     await worker.stop();
   }
-}, 60_000);
+});
 
 describe('The plan of the oldest pending orders', () => {
   const planIn = async (of: TestService) => {

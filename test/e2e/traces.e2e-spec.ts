@@ -115,7 +115,7 @@ describe('Traces', () => {
     }
     const all = JSON.stringify(collector.spans);
     for (const secret of ['cust_of_a_trace', token]) expect(all).not.toContain(secret);
-  }, 60_000);
+  });
 
   it('are left out where the caller does not record its own, and for probes', async () => {
     const { body: receipt } = await orders({ traceparent: traceparent('00') });
@@ -135,7 +135,7 @@ describe('Traces', () => {
       attributes: { 'http.response.status_code': '404', 'app.error.code': 'ROUTE_NOT_FOUND' },
     });
     expect(JSON.stringify(collector.spans)).not.toContain('cust_of_a_trace');
-  }, 60_000);
+  });
 
   it('say what failed: a request, an attempt, a job', async () => {
     const noOrder = { orderId: 'ord_00000000000000000000000000', origin: { traceparent: traceparent('01') } };
@@ -162,24 +162,20 @@ describe('Traces', () => {
     const runs = collector.spans.filter(isRun);
     expect(runs.length).toBeGreaterThanOrEqual(2);
     expect(new Set(runs.map(({ parentSpanId }) => parentSpanId)).size).toBe(1);
-  }, 60_000);
+  });
 
   it.each<[string, Buffer, string]>([
     // ExportTraceServiceResponse { partial_success { rejected_spans: 1, error_message: "too many" } }
     ['takes a part of them', Buffer.from('\x0a\x0c\x08\x01\x12\x08too many'), 'too many'],
     ['answers rubbish', Buffer.from('<html>canary</html>'), 'could not deserialize response'],
-  ])(
-    'have a warning when the collector %s',
-    async (_, answer, reason) => {
-      collector.answer = answer;
-      await orders();
-      await service.end();
-      const warnings = service.lines.filter(({ context }) => context === 'Spans');
-      expect(warnings).toMatchObject([{ level: 'warn', reason: expect.stringContaining(reason) }]);
-      expect(JSON.stringify(warnings)).not.toContain('canary');
-    },
-    60_000,
-  );
+  ])('have a warning when the collector %s', async (_, answer, reason) => {
+    collector.answer = answer;
+    await orders();
+    await service.end();
+    const warnings = service.lines.filter(({ context }) => context === 'Spans');
+    expect(warnings).toMatchObject([{ level: 'warn', reason: expect.stringContaining(reason) }]);
+    expect(JSON.stringify(warnings)).not.toContain('canary');
+  });
 
   it('cost neither an answer nor the shutdown when the collector refuses them', async () => {
     collector.status = 400;
@@ -191,7 +187,7 @@ describe('Traces', () => {
     expect((await orders()).status).toBe(201);
     expect(await service.end()).toBe(0);
     expect(warnings()).toHaveLength(1); // of many that would say the same
-  }, 60_000);
+  });
 
   it('keep a process that ends for 1 s at most when the collector does not answer', async () => {
     collector.status = 0;
@@ -204,7 +200,7 @@ describe('Traces', () => {
     expect(service.lines.filter(({ context }) => context === 'Spans')).toMatchObject([
       { level: 'warn', msg: 'The collector did not take the last spans in time; they are dropped' },
     ]);
-  }, 60_000);
+  });
 });
 
 function children(spans: readonly CollectedSpan[], parent: string | undefined): CollectedSpan[] {

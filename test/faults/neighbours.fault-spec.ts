@@ -32,7 +32,7 @@ describe('POST /v1/orders in a burst', () => {
     mineElsewhere = api(urls[1] ?? '', token);
     theirs = api(urls[0] ?? '', await fetchToken('other-tenant'));
     await Promise.all([mine, mineElsewhere, theirs].map((call) => send(call, anOrder({ customerId: 'first' }))));
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await Promise.all(services.map((service) => service.end('SIGKILL')));
@@ -209,7 +209,7 @@ describe('POST /v1/orders beside a key that another transaction holds on to', ()
     database = await createDatabase();
     service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api', LOG_LEVEL: 'fatal' });
     orders = api(service.url, await fetchToken('order-orchestrator'));
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await service.end('SIGKILL');

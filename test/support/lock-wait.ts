@@ -6,7 +6,7 @@ import { until } from './until';
  * @param statement pattern of its text for `LIKE`
  * @returns process ids of the backends that wait
  */
-export function untilLockIsAwaited(database: TestDatabase, statement = '%', timeoutMs?: number): Promise<number[]> {
+export function untilLockIsAwaited(database: TestDatabase, statement = '%'): Promise<number[]> {
   const look = async () => {
     // Within a transaction PostgreSQL would show its activity as at the first look.
     await database.query('SELECT pg_stat_clear_snapshot()');
@@ -17,5 +17,5 @@ export function untilLockIsAwaited(database: TestDatabase, statement = '%', time
     );
     return rows.length > 0 && rows.map(({ pid }) => pid);
   };
-  return until(`a wait for a lock, of ${statement},`, look, timeoutMs);
+  return until(`a wait for a lock, of ${statement},`, look);
 }

@@ -1,10 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
+/**
+ * How long a machine may take for what is not measured. Beside other tests and their brokers a start of the service gets
+ * little of the processor, and for a worker that died others wait some 30 s.
+ */
+const PATIENCE_MS = 60_000;
+
 /** Asks again and again until the answer is neither undefined nor false. */
 export async function until<T>(
   what: string,
   ask: () => T | Promise<T>,
-  timeoutMs = 15_000,
+  timeoutMs = PATIENCE_MS,
 ): Promise<Exclude<T, undefined | false>> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
