@@ -72,8 +72,9 @@ async function startDependency(...behaviours: Behaviour[]) {
 
 const SETTINGS: OutboundSettings = {
   url: 'http://127.0.0.1:1',
-  attemptTimeoutMs: 1_000,
-  deadlineMs: 3_000,
+  // Long, so that an answer that is late on a busy machine is none that did not come.
+  attemptTimeoutMs: 10_000,
+  deadlineMs: 30_000,
   maxAttempts: 3,
   backoffMs: 2,
   backoffMaxMs: 10,
@@ -124,6 +125,12 @@ async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
     await delay(5);
   }
 }
+
+/**
+ * What comes first: it, or a timer of so many ms. Timers of one process keep their order however late they are, so that a
+ * time limit can be measured by another.
+ */
+const before = <T>(ms: number, promise: Promise<T>) => Promise.race([promise, delay(ms, 'late', { ref: false })]);
 
 async function tookMs(promise: Promise<unknown>): Promise<number> {
   const start = performance.now();
@@ -231,10 +238,10 @@ describe('a retry', () => {
 
   it.each(['POST', 'PATCH'] as const)('never follows a %s without a key', async (method) => {
     const dependency = await startDependency(answer(503), reset, hang);
-    const { failed } = startClient(dependency.url, { attemptTimeoutMs: 100 });
+    const { failed } = startClient(dependency.url);
     expect(await failed({ method })).toMatchObject({ kind: 'status', status: 503, wasSent: true });
     expect(await failed({ method })).toMatchObject({ kind: 'network', wasSent: true });
-    expect(await failed({ method })).toMatchObject({ kind: 'timeout', wasSent: true });
+    expect(await failed({ method, attemptTimeoutMs: 1_000 })).toMatchObject({ kind: 'timeout', wasSent: true });
     expect(dependency.received).toHaveLength(3);
   });
 
@@ -251,7 +258,7 @@ describe('a retry', () => {
 
   it('follows a connection that was reset and an attempt that took too long', async () => {
     const dependency = await startDependency(reset, hang, answer(200));
-    const { get, outcomes } = startClient(dependency.url, { attemptTimeoutMs: 100 });
+    const { get, outcomes } = startClient(dependency.url, { attemptTimeoutMs: 1_500 });
     expect(await get()).toMatchObject({ status: 200 });
     expect(await outcomes()).toEqual({ network_error: 1, timeout: 1, success: 1 });
   });
@@ -275,11 +282,11 @@ describe('a retry', () => {
   });
 
   it.each([429, 503])('is not waited for when Retry-After with a %i leads beyond the deadline', async (status) => {
-    const dependency = await startDependency(answer(status, '', { 'retry-after': '3' }));
-    const { failed } = startClient(dependency.url, { deadlineMs: 2_900 });
+    const dependency = await startDependency(answer(status, '', { 'retry-after': '30' }));
+    const { failed } = startClient(dependency.url, { deadlineMs: 29_000 });
     const failure = failed();
-    expect(await tookMs(failure)).toBeLessThan(1_000);
-    expect(await failure).toMatchObject({ kind: 'status', status, retryAfterMs: 3_000 });
+    expect(await tookMs(failure)).toBeLessThan(10_000);
+    expect(await failure).toMatchObject({ kind: 'status', status, retryAfterMs: 30_000 });
     expect(dependency.received).toHaveLength(1);
   });
 });
@@ -298,40 +305,38 @@ describe('a timeout', () => {
     ],
   ])('ends attempt and connection when %s', async (_, behaviour) => {
     const dependency = await startDependency(behaviour);
-    const { failed } = startClient(dependency.url, { attemptTimeoutMs: 400, maxAttempts: 1 });
-    const failure = failed();
+    const { failed } = startClient(dependency.url, { attemptTimeoutMs: 1_000, deadlineMs: 60_000, maxAttempts: 1 });
+    const start = performance.now();
+    const failure = before(1_400, failed());
     await until(() => dependency.received.length === 1);
     const [socket] = dependency.sockets;
     expect(socket?.destroyed).toBe(false);
-    const closed = new Promise((resolve) => socket?.once('close', resolve));
-    const took = await tookMs(failure);
-    expect(took).toBeGreaterThan(50);
-    expect(took).toBeLessThan(800);
     expect(await failure).toMatchObject({ kind: 'timeout', wasSent: true });
-    expect(await tookMs(closed)).toBeLessThan(500);
+    expect(performance.now() - start).toBeGreaterThan(990);
+    await until(() => socket?.destroyed === true);
   });
 
   it('ends an attempt whose connection does not come about', async () => {
     const { url, stop } = await startSilentServer();
     const { failed } = startClient(url, { attemptTimeoutMs: 2_000 });
+    // The time for the connection alone ends only after a second, and has a code.
     const failure = failed({ attemptTimeoutMs: 100, method: 'POST' });
-    expect(await tookMs(failure)).toBeLessThan(500);
-    expect(await failure).toMatchObject({ kind: 'timeout' });
+    expect(await before(500, failure)).toMatchObject({ kind: 'timeout', code: undefined });
     await stop();
   });
 
   it('is sooner for the connection alone, and then nothing was sent', async () => {
     const { url } = await startSilentServer();
-    const { failed } = startClient(url, { attemptTimeoutMs: 3_000, maxAttempts: 1 });
+    const { failed } = startClient(url, { attemptTimeoutMs: 30_000, deadlineMs: 60_000, maxAttempts: 1 });
     const failure = failed();
-    expect(await tookMs(failure)).toBeLessThan(2_500);
+    expect(await tookMs(failure)).toBeLessThan(15_000);
     expect(await failure).toMatchObject({ kind: 'timeout', wasSent: false });
   });
 
   it('may be longer for a patient caller, also than the deadline', async () => {
     const dependency = await startDependency(later(300, answer(200)));
     const { get, failed } = startClient(dependency.url, { attemptTimeoutMs: 50, deadlineMs: 100 });
-    expect(await get({ attemptTimeoutMs: 2_000 })).toMatchObject({ status: 200 });
+    expect(await get({ attemptTimeoutMs: 20_000 })).toMatchObject({ status: 200 });
     expect(await failed({ attemptTimeoutMs: 60 })).toMatchObject({ kind: 'timeout' });
   });
 });
@@ -339,20 +344,19 @@ describe('a timeout', () => {
 describe('the deadline', () => {
   it('holds for all attempts, and cuts the last one', async () => {
     const dependency = await startDependency(hang);
-    const { failed } = startClient(dependency.url, { attemptTimeoutMs: 1_000, deadlineMs: 1_400, maxAttempts: 10 });
-    const failure = failed();
-    const took = await tookMs(failure);
-    expect(took).toBeGreaterThan(1_390);
-    expect(took).toBeLessThan(1_980);
-    expect(await failure).toMatchObject({ kind: 'timeout' });
+    const { failed } = startClient(dependency.url, { attemptTimeoutMs: 1_500, deadlineMs: 2_500, maxAttempts: 10 });
+    jest.spyOn(Math, 'random').mockReturnValue(0.999); // no pause that would fit into the deadline's last millisecond
+    const start = performance.now();
+    expect(await before(2_950, failed())).toMatchObject({ kind: 'timeout' });
+    expect(performance.now() - start).toBeGreaterThan(2_490);
     expect(dependency.received).toHaveLength(2);
   });
 
   it('leaves out a pause that it would cut', async () => {
     jest.spyOn(Math, 'random').mockReturnValue(0.9);
     const dependency = await startDependency(answer(503));
-    const { failed } = startClient(dependency.url, { deadlineMs: 800, backoffMs: 1_000, backoffMaxMs: 1_000 });
-    expect(await tookMs(failed())).toBeLessThan(500);
+    const { failed } = startClient(dependency.url, { deadlineMs: 20_000, backoffMs: 30_000, backoffMaxMs: 30_000 });
+    expect(await tookMs(failed())).toBeLessThan(10_000);
     expect(dependency.received).toHaveLength(1);
   });
 });
@@ -379,10 +383,13 @@ describe('an abort', () => {
   });
 
   it('ends a pause', async () => {
-    const dependency = await startDependency(answer(503, '', { 'retry-after': '2' }));
-    const { failed } = startClient(dependency.url);
-    const failure = failed({ signal: AbortSignal.timeout(100) });
-    expect(await tookMs(failure)).toBeLessThan(1_000);
+    const dependency = await startDependency(answer(503, '', { 'retry-after': '20' }));
+    const { failed, outcomes } = startClient(dependency.url);
+    const abort = new AbortController();
+    const failure = failed({ signal: abort.signal });
+    await until(async () => (await outcomes())['failed'] === 1);
+    abort.abort();
+    expect(await tookMs(failure)).toBeLessThan(10_000);
     expect(await failure).toMatchObject({ kind: 'aborted', wasSent: true });
   });
 
@@ -459,13 +466,13 @@ describe('a failure', () => {
 describe('the circuit', () => {
   const once = { maxAttempts: 1, breaker: BREAKER };
 
-  it.each<[string, Behaviour]>([
-    ['5xx', answer(500)],
-    ['reset connections', reset],
-    ['timeouts', hang],
-  ])('opens on %s, and then nothing is sent', async (_, behaviour) => {
+  it.each<[string, Behaviour, Partial<OutboundSettings>]>([
+    ['5xx', answer(500), {}],
+    ['reset connections', reset, {}],
+    ['timeouts', hang, { attemptTimeoutMs: 500 }],
+  ])('opens on %s, and then nothing is sent', async (_, behaviour, settings) => {
     const dependency = await startDependency(behaviour);
-    const { client, failed, circuit, outcomes } = startClient(dependency.url, { ...once, attemptTimeoutMs: 100 });
+    const { client, failed, circuit, outcomes } = startClient(dependency.url, { ...once, ...settings });
     expect(await circuit()).toEqual({ value: 0, labels: { name: 'payment' } });
     for (let n = 0; n < 3; n += 1) await failed();
     expect(await circuit()).toMatchObject({ value: 0 });
@@ -474,9 +481,7 @@ describe('the circuit', () => {
     expect(await circuit()).toMatchObject({ value: 2 });
     expect(() => client.assertCircuitNotOpen()).toThrow('open');
     const sockets = dependency.sockets.length;
-    const refused = failed();
-    expect(await tookMs(refused)).toBeLessThan(100);
-    expect(await refused).toMatchObject({ kind: 'circuit_open', wasSent: false });
+    expect(await before(100, failed())).toMatchObject({ kind: 'circuit_open', wasSent: false });
     expect([dependency.received.length, dependency.sockets.length]).toEqual([4, sockets]);
     expect(await outcomes()).toMatchObject({ circuit_open: 1 });
   });
@@ -520,8 +525,8 @@ describe('the circuit', () => {
     const dependency = await startDependency(answer(500));
     const { failed, circuit } = startClient(dependency.url, { ...once, breaker: { ...BREAKER, windowMs: 100 } });
     for (let n = 0; n < 3; n += 1) await failed();
-    // Ten ticks of a timer make a window; on a busy machine they come late, and none is made up for.
-    await delay(500);
+    // A window is ten ticks of 10 ms, which come late on a busy machine; but one at least before each of these ends.
+    for (let n = 0; n < 12; n += 1) await delay(12);
     await failed();
     expect(await circuit()).toMatchObject({ value: 0 });
   });
@@ -623,15 +628,15 @@ describe('the circuit', () => {
   describe('ready', () => {
     it('resolves at once while the circuit is closed', async () => {
       const { client } = startClient((await startDependency(answer(200))).url);
-      expect(await tookMs(client.ready())).toBeLessThan(100);
+      expect(await before(100, client.ready())).not.toBe('late');
     });
 
     it('waits while the circuit is open, and sends nothing', async () => {
-      const { dependency, client, get } = await open();
+      const { dependency, client, get, circuit } = await open();
       dependency.behave(answer(200));
-      const took = await tookMs(client.ready());
-      expect(took).toBeGreaterThan(60);
-      expect(took).toBeLessThan(1_000);
+      expect(await circuit()).toMatchObject({ value: 2 });
+      await client.ready();
+      expect(await circuit()).toMatchObject({ value: 1 });
       expect(dependency.received).toEqual([]);
       expect(await get()).toMatchObject({ status: 200 });
     });
@@ -679,7 +684,7 @@ describe('the circuit', () => {
       const idle = client.ready(undefined, 0);
       const next = client.ready(undefined, 1);
       await idle;
-      expect(await tookMs(next)).toBeLessThan(1_000);
+      expect(await before(1_000, next)).not.toBe('late');
     });
 
     it('rejects with the reason of the signal, and leaves nothing behind', async () => {
@@ -715,32 +720,37 @@ describe('the circuit', () => {
 
 describe('the bulkhead', () => {
   it('refuses what is too much at once, and does not hold it against the dependency', async () => {
-    const dependency = await startDependency(later(100, answer(200)));
+    const { promise: mayAnswer, resolve: letAnswer } = Promise.withResolvers<void>();
+    const dependency = await startDependency((req, res) => void mayAnswer.then(() => answer(200)(req, res)));
     const { client, get, failed, circuit, outcomes } = startClient(dependency.url, {
       maxConcurrent: 2,
       breaker: { ...BREAKER, minCalls: 1 },
     });
     const admitted = [get(), get()];
     for (let n = 0; n < 5; n += 1) {
-      const refused = failed();
-      expect(await tookMs(refused)).toBeLessThan(100);
-      expect(await refused).toMatchObject({ kind: 'bulkhead_full', wasSent: false });
+      expect(await before(100, failed())).toMatchObject({ kind: 'bulkhead_full', wasSent: false });
     }
     expect(await circuit()).toMatchObject({ value: 0 });
+    await until(() => dependency.mostInFlight() === 2);
+    letAnswer();
     await Promise.all(admitted);
-    expect(dependency.mostInFlight()).toBe(2);
     await Promise.all([get(), get()]);
+    expect(dependency.mostInFlight()).toBe(2);
     expect(await outcomes()).toEqual({ success: 4, bulkhead_full: 5 });
     await client.ready();
   });
 
   it('has room again after failures, timeouts and aborts', async () => {
     const dependency = await startDependency(answer(500), reset, hang, hang, answer(200));
-    const { get, failed } = startClient(dependency.url, { maxConcurrent: 1, maxAttempts: 1, attemptTimeoutMs: 400 });
+    const { get, failed } = startClient(dependency.url, { maxConcurrent: 1, maxAttempts: 1 });
     await failed();
     await failed();
-    await failed();
-    await failed({ signal: AbortSignal.timeout(20) });
+    await failed({ attemptTimeoutMs: 1_000 });
+    const abort = new AbortController();
+    const aborted = failed({ signal: abort.signal });
+    await until(() => dependency.received.length === 4);
+    abort.abort();
+    await aborted;
     expect(await get()).toMatchObject({ status: 200 });
   });
 });
@@ -864,6 +874,12 @@ describe('the token', () => {
     jest.spyOn(performance, 'now').mockImplementation(() => now() + ms);
   }
 
+  /** After so much time, which goes by no further. */
+  function stopTheClock(afterMs = 0): void {
+    const now = performance.now() + afterMs;
+    jest.spyOn(performance, 'now').mockReturnValue(now);
+  }
+
   it('is had by client credentials, and goes with each request', async () => {
     const { endpoint, sent, get } = await startWithToken(token('one'));
     await Promise.all([get(), get()]);
@@ -895,7 +911,7 @@ describe('the token', () => {
   it('that is still good is used while no other can be had', async () => {
     const { endpoint, sent, get } = await startWithToken(token('good', 100), answer(503));
     await get();
-    letPass(90_000);
+    stopTheClock(90_000); // what failed is asked for again a second later
     await Promise.all([get(), get()]);
     await delay(20);
     await get();
@@ -939,6 +955,7 @@ describe('the token', () => {
 
   it('is not fetched anew for each attempt with a dependency that takes none', async () => {
     const { endpoint, api, failed } = await startWithToken(token('good'));
+    stopTheClock(); // a token that was used for a second may be discarded
     api.behave(answer(401));
     for (let n = 0; n < 3; n += 1) expect(await failed()).toMatchObject({ kind: 'status', status: 401 });
     expect(api.received).toHaveLength(9);
@@ -957,17 +974,21 @@ describe('the token', () => {
   });
 
   it('and the answer together have the time of an attempt', async () => {
-    const { api, failed } = await startWithToken(later(600, token('late')));
+    const { api, failed } = await startWithToken(later(1_000, token('late')));
     api.behave(hang);
-    const ms = await tookMs(failed({ method: 'POST' }));
-    expect(ms).toBeGreaterThan(950);
-    expect(ms).toBeLessThan(1_300);
+    const start = performance.now();
+    const failure = failed({ method: 'POST', attemptTimeoutMs: 2_000 });
+    expect(await before(2_900, failure)).toMatchObject({ kind: 'timeout' });
+    expect(performance.now() - start).toBeGreaterThan(1_950);
     expect(api.received).toHaveLength(1);
   });
 
   it('that comes too late, or after the shutdown began, is sent nowhere', async () => {
     const slow = await startWithToken(later(1_500, token('late')));
-    expect(await slow.failed({ method: 'POST' })).toMatchObject({ kind: 'no_token', wasSent: false });
+    expect(await slow.failed({ method: 'POST', attemptTimeoutMs: 1_000 })).toMatchObject({
+      kind: 'no_token',
+      wasSent: false,
+    });
     expect(slow.api.received).toEqual([]);
     const ending = await startWithToken(later(200, token('late')));
     const failure = ending.failed({ method: 'POST' });
@@ -1030,7 +1051,7 @@ describe('the shutdown', () => {
     await until(() => dependency.received.length === 2);
     const stopped = client.onApplicationShutdown();
     expect(await failed()).toMatchObject({ kind: 'aborted', wasSent: false });
-    expect(await tookMs(stopped)).toBeLessThan(400);
+    expect(await tookMs(stopped)).toBeLessThan(5_000); // and not the 12 s that it may take at most
     expect(await last).toMatchObject({ status: 200 });
     await until(() => dependency.sockets.every(({ destroyed }) => destroyed));
     await client.onApplicationShutdown();
@@ -1052,22 +1073,21 @@ describe('the shutdown', () => {
   });
 
   it('ends the pause of a request', async () => {
-    const dependency = await startDependency(answer(503, '', { 'retry-after': '2' }));
-    const { client, failed } = startClient(dependency.url);
+    const dependency = await startDependency(answer(503, '', { 'retry-after': '20' }));
+    const { client, failed, outcomes } = startClient(dependency.url);
     const failure = failed();
-    await until(() => dependency.received.length === 1);
-    await delay(20);
+    await until(async () => (await outcomes())['failed'] === 1);
     await client.onApplicationShutdown();
-    expect(await tookMs(failure)).toBeLessThan(500);
+    expect(await tookMs(failure)).toBeLessThan(10_000);
     expect(await failure).toMatchObject({ kind: 'aborted', wasSent: true });
   });
 
   it('does not wait longer than the attempt may take', async () => {
     const dependency = await startDependency(hang);
-    const { client, failed } = startClient(dependency.url, { attemptTimeoutMs: 500 });
+    const { client, failed } = startClient(dependency.url, { attemptTimeoutMs: 1_000 });
     const last = failed({ method: 'POST' });
     await until(() => dependency.received.length === 1);
-    expect(await tookMs(client.onApplicationShutdown())).toBeLessThan(3_000);
+    expect(await before(11_000, client.onApplicationShutdown())).not.toBe('late');
     expect(await last).toMatchObject({ kind: 'timeout', wasSent: true });
   });
 });

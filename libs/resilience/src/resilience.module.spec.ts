@@ -51,7 +51,9 @@ describe('ResilienceModule', () => {
     config = loadConfig('things', {
       ...REQUIRED,
       PAYMENT_API_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      PAYMENT_API_ATTEMPT_TIMEOUT_MS: '10000', // a busy machine may answer late
       PAYMENT_API_BREAKER_MIN_CALLS: '2',
+      PAYMENT_API_BREAKER_OPEN_MS: '60000',
       PAYMENT_API_MAX_ATTEMPTS: '1',
     });
   });
