@@ -31,7 +31,7 @@ interface Row {
 }
 
 beforeAll(async () => {
-  service = await startService({ ROLES: 'api,worker' });
+  service = await startService({ ROLES: 'api,worker' }, undefined, { isPatient: true });
   anonymous = api(service.url);
   orders = api(service.url, await fetchToken('order-orchestrator'));
   foreign = api(service.url, await fetchToken('other-tenant'));
@@ -233,8 +233,7 @@ describe('the audit trail of refusals', () => {
       headers: { authorization, 'x-request-id': 'gone-away' },
       signal: abort.signal,
     });
-    // For half a second, and not before the call has come to it.
-    await untilLockIsAwaited(service.database);
+    await untilLockIsAwaited(service.database, '%AS wanted (id, tenant_id)%');
     abort.abort();
     await expect(call).rejects.toThrow();
     await delay(50);

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
-import { type Answer, anOrder, type Api, api, fetchToken } from '../support/client';
+import { type Answer, anOrder, type Api, api, apiOnce, fetchToken } from '../support/client';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
@@ -183,11 +183,12 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const held = new Client(service.database.superuserUrl);
     await held.connect();
     const customers = Array.from({ length: 20 }, aCustomer);
+    const once = apiOnce(service.url, await fetchToken('compliance'));
     await held.query('BEGIN');
     await held.query('LOCK TABLE erasures');
     let refusals = 0; // until the lock is given nobody else hears anything, for two seconds
     const erasures = customers.map(async (customerId) => {
-      const answer = await erase(compliance, customerId);
+      const answer = await erase(once, customerId);
       refusals += 1;
       return answer;
     });
@@ -360,12 +361,13 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
   it('waits for no lock for long, and has the client try again', async () => {
     const customerId = aCustomer();
     await ended(await orders('/v1/orders', { body: anOrder({ customerId }) }));
+    const once = apiOnce(service.url, await fetchToken('compliance'));
     const holder = new Client(service.database.superuserUrl);
     await holder.connect();
     await holder.query('BEGIN');
     await holder.query('SELECT FROM orders WHERE customer_id = $1 FOR UPDATE', [customerId]);
     const start = performance.now();
-    const { status, headers, body } = await erase(compliance, customerId);
+    const { status, headers, body } = await erase(once, customerId);
     const waitedMs = performance.now() - start;
     await holder.end();
     expect([status, body.error.code, headers.get('retry-after')]).toEqual([503, 'SERVICE_UNAVAILABLE', '1']);
@@ -387,7 +389,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
         RETURN NEW;
       END $$;
       CREATE TRIGGER deadlock BEFORE INSERT ON erasures FOR EACH ROW EXECUTE FUNCTION deadlock()`);
-    const { status, body } = await erase(compliance, customerId);
+    const { status, body } = await erase(apiOnce(service.url, await fetchToken('compliance')), customerId);
     const sql = 'SELECT last_value::int AS attempts FROM attempts';
     const [{ attempts } = {}] = await service.database.query<{ attempts?: number }>(sql);
     await service.database.query('DROP FUNCTION deadlock CASCADE; DROP SEQUENCE attempts');

@@ -199,7 +199,7 @@ describe('IdempotencyStore.once', () => {
   let store: IdempotencyStore;
 
   beforeAll(async () => {
-    service = await startService();
+    service = await startService({}, undefined, { isPatient: true });
     store = service.app.get(IdempotencyStore, { strict: false });
     await service.database.query('CREATE TABLE refunds (id text); GRANT INSERT ON refunds TO order_service');
   });

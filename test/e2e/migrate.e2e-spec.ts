@@ -5,7 +5,7 @@ import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { Client } from 'pg';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
-import { api } from '../support/client';
+import { apiOnce } from '../support/client';
 import { createDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { until } from '../support/until';
@@ -100,7 +100,7 @@ describe('migrate', () => {
     const database = await createDatabase({ empty: true });
     const env = { DATABASE_URL: database.url };
     const service = await spawnService({ ...env, ROLES: 'api' });
-    const call = api(service.url);
+    const call = apiOnce(service.url);
     await call('/health/ready');
     const { status, body } = await call('/health/ready');
     expect(status).toBe(503);
@@ -113,7 +113,7 @@ describe('migrate', () => {
       'database/migrate',
       environment({ PATH: process.env['PATH'], ...env, DATABASE_MIGRATION_URL: database.superuserUrl }),
     );
-    expect((await call('/health/ready')).status).toBe(200);
+    await until('readiness', async () => (await call('/health/ready')).status === 200);
     await service.end();
     await database.drop();
   });

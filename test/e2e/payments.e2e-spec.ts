@@ -203,7 +203,7 @@ describe('An order and its payment', () => {
     await scene.ends(orderId, 'CONFIRMED');
     const { paymentId } = (await scene.get(orderId)).payment;
     expect((await scene.cancel(orderId)).body.payment).toEqual({ paymentId, status: 'AUTHORIZED' });
-    await until('the void', async () => (await scene.get(orderId)).payment.status === 'VOIDED');
+    await until('the void', async () => (await scene.get(orderId)).payment?.status === 'VOIDED');
     expect(await payments.of(orderId)).toMatchObject([{ paymentId, status: 'VOIDED' }]);
     expect((await scene.get(orderId)).version).toBe(4);
     expect((await scene.eventsOf(orderId)).map(({ type }) => type)).toEqual([
@@ -516,6 +516,8 @@ describe('PAYMENT_API_TOKEN_URL', () => {
       PAYMENT_API_CLIENT_ID: 'reporting',
       PAYMENT_API_CLIENT_SECRET: CLIENT_SECRET,
       PAYMENT_API_SCOPE: 'orders:read',
+      PAYMENT_API_ATTEMPT_TIMEOUT_MS: '60000',
+      PAYMENT_API_DEADLINE_MS: '60000',
     });
     await scene.ends(await scene.place('cust_123'), 'CONFIRMED');
     expect(callers).toEqual([['reporting', 'orders:read']]);

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
 import { anOrder, api, fetchToken, placeOrder } from '../support/client';
-import { createDatabase, type TestDatabase } from '../support/database';
+import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { pieces } from '../support/pieces';
 import { until } from '../support/until';
@@ -42,12 +42,13 @@ async function endWithAnEndlessRequest() {
 
 describe('SIGTERM', () => {
   it('makes the process not ready at once, keeps it serving, finishes what is in flight and ends with code 0', async () => {
-    const service = await spawnService({ DATABASE_URL: database.url, SHUTDOWN_DELAY_MS: '3000' });
-    const orders = api(service.url, await fetchToken('order-orchestrator'));
+    const service = await spawnService({ DATABASE_URL: database.url + PATIENT, SHUTDOWN_DELAY_MS: '6000' });
+    const token = await fetchToken('order-orchestrator');
+    const orders = api(service.url, token);
     await until('readiness', async () => (await orders('/health/ready')).status === 200);
 
     service.process.kill('SIGTERM');
-    await until('the drain', async () => (await orders('/health/ready')).status === 503, 500);
+    await until('the drain', async () => (await orders('/health/ready')).status === 503, 2_000);
     expect((await orders('/health/live')).status).toBe(200);
     const { status, headers } = await orders('/v1/orders', { body: anOrder() });
     expect([status, headers.get('connection')]).toEqual([201, 'close']);
@@ -55,7 +56,6 @@ describe('SIGTERM', () => {
     // A request that is being read when the intake stops is still answered.
     const body = JSON.stringify(anOrder({ customerId: 'cust_in_flight' }));
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
-    const token = await fetchToken('order-orchestrator');
     socket.write(
       `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
@@ -65,7 +65,7 @@ describe('SIGTERM', () => {
         () => false,
         () => true,
       );
-    await until('the end of the intake', isRefused, 5_000);
+    await until('the end of the intake', isRefused);
     let answer = '';
     socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
     socket.write(body.slice(10));
@@ -86,7 +86,7 @@ describe('SIGTERM', () => {
     await delay(100);
     const start = performance.now();
     expect(await service.end()).toBe(0);
-    expect(performance.now() - start).toBeLessThan(5_000);
+    expect(performance.now() - start).toBeLessThan(20_000); // requests have 30 s
   });
 
   it('ends a process that still starts with code 0', async () => {
@@ -363,6 +363,6 @@ describe('SIGTERM with a request that never ends', () => {
     const { code, ms } = await endOfTheEndless;
     expect(code).toBe(0);
     expect(ms).toBeGreaterThan(25_000); // it has its time
-    expect(ms).toBeLessThan(33_000);
+    expect(ms).toBeLessThan(45_000);
   });
 });

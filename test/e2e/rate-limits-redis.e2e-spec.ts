@@ -10,8 +10,8 @@ import { until } from '../support/until';
 
 const QUOTA = 6;
 const PASSWORD = 'canary-password';
-/** What a call may take when Redis hangs: the 100 ms for which it is waited for, and a busy machine. */
-const FAST_MS = 1_000;
+/** What a call may take when Redis hangs: the 100 ms for which it is waited for, and a busy machine. It is away for longer. */
+const FAST_MS = 2_000;
 
 const FALLBACK = 'Redis does not answer: this process counts calls alone';
 const RECOVERY = 'Redis answers again: processes count calls together';
@@ -124,15 +124,20 @@ describeWithRedis('Rate limits with Redis', () => {
     const client = new Redis(redis.url);
     try {
       const [refused, earlier, admitted] = await whileShared(async () => {
-        const { first, second, key } = await aClient();
-        for (let n = 0; n <= QUOTA; n += 1) await first();
-        await client.pexpire(key, 2_000);
-        const refused = await second();
-        const seconds = Number(refused.headers.get('retry-after'));
-        await delay((seconds - 1) * 1_000);
-        const earlier = await first();
-        await delay(1_000);
-        return [refused, earlier, await second()];
+        for (;;) {
+          const { first, second, key } = await aClient();
+          for (let n = 0; n <= QUOTA; n += 1) await first();
+          await client.pexpire(key, 2_000);
+          const start = performance.now();
+          const refused = await second();
+          const isInTime = performance.now() - start < 1_000;
+          const seconds = Number(refused.headers.get('retry-after'));
+          await delay((seconds - 1) * 1_000);
+          const earlier = await first();
+          if (!isInTime || performance.now() - start > 2_000) continue; // in another second than it was to be asked in
+          await delay(1_000);
+          return [refused, earlier, await second()];
+        }
       });
       expect(refused?.headers.get('retry-after')).toBe('2');
       expect([earlier?.status, earlier?.headers.get('retry-after')]).toEqual([429, '1']);
@@ -273,16 +278,17 @@ describeWithRedis('Rate limits with Redis', () => {
 
   it('let a service start while Redis is away, and are shared when it comes', async () => {
     await redis.kill();
-    const begin = performance.now();
     const late = await start();
     try {
+      const begin = performance.now();
       await untilAlone(late);
       const { headers } = await api(late.url, await issuer.sign('ES256', { client_id: 'late' }))('/v1/orders');
       expect(headers.get('ratelimit')).toBe('"client";r=5;t=60');
       expect(performance.now() - begin).toBeLessThan(10_000);
+      await catchUp(late);
+      expect(timesIn(late, FALLBACK)).toBe(1);
       redis = await redis.restart();
       await untilShared(late);
-      expect(timesIn(late, FALLBACK)).toBe(1);
       expect(JSON.stringify(late.lines)).not.toContain(PASSWORD);
     } finally {
       expect(await late.end()).toBe(0);

@@ -165,7 +165,7 @@ describe('npm start', () => {
       await new Promise((resolve) => setTimeout(resolve, afterMs));
       child.kill('SIGTERM');
       await once(child, 'close');
-      await until('the end of every process', () => sandbox.processes.length === 0, 5_000);
+      await until('the end of every process', () => sandbox.processes.length === 0);
     }
   });
 

@@ -4,7 +4,7 @@ import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { anOrder, type Api, api, fetchToken } from '../support/client';
-import { createDatabase, type TestDatabase } from '../support/database';
+import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { brokerOptions, createOrdersTopics } from '../support/own-broker';
 import { PaymentGate } from '../support/payment-gate';
@@ -62,7 +62,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const name = `worker-${(spawned += 1)}`;
     const service = await spawnService({
       // What a test keeps waiting does not give up, however slow the machine is.
-      DATABASE_URL: `${database.url}?statement_timeout=60000&lock_timeout=60000&query_timeout=60000`,
+      DATABASE_URL: database.url + PATIENT,
       PAYMENT_API_ATTEMPT_TIMEOUT_MS: '60000',
       PAYMENT_API_DEADLINE_MS: '60000',
       PAYMENT_API_URL: gate.urlFor(name),

@@ -4,8 +4,8 @@ import { toOrderId } from '../../apps/order-service/src/orders/order-id';
 import { runProgram } from '../../apps/sandbox/src/program';
 import { Balancer } from '../support/balancer';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { anOrder, type Answer, type Api, api, fetchToken } from '../support/client';
-import { createDatabase, type TestDatabase } from '../support/database';
+import { anOrder, type Answer, type Api, api, apiOnce, fetchToken } from '../support/client';
+import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { Payments } from '../support/payments';
 import { pieces } from '../support/pieces';
@@ -16,7 +16,7 @@ const CLIENTS = 4;
 /** Between a client's rounds: load has to be there all the time, and leave processes room to start. */
 const PAUSE_MS = 100;
 /** Many rounds long: each connection has to be used once in it, by a client that may get little of a busy machine. */
-const DRAINING_MS = '2000';
+const DRAINING_MS = '4000';
 
 /** The build that N is of. Without it N is this build too, and only the schema differs: see `EXPAND`. */
 const OLD_DIST = process.env['REHEARSE_OLD_DIST'];
@@ -66,7 +66,7 @@ describeWithKafka('A release under load', () => {
   async function start(role: Role, dist?: string): Promise<ServiceProcess> {
     const service = await spawnService(
       {
-        DATABASE_URL: database.url,
+        DATABASE_URL: database.url + PATIENT,
         KAFKA_BROKERS: pieces().kafkaBrokers,
         PAYMENT_API_URL: payments.url,
         ROLES: role,
@@ -93,7 +93,7 @@ describeWithKafka('A release under load', () => {
   /** One process at a time, the new one first, as `maxUnavailable: 0` has it. */
   async function roll(old: Record<Role, ServiceProcess>, dist?: string): Promise<Record<Role, ServiceProcess>> {
     const newApi = await start('api', dist);
-    const [one, other] = [api(old.api.url, token), api(newApi.url, token)];
+    const [one, other] = [apiOnce(old.api.url, token), apiOnce(newApi.url, token)];
     await Promise.all([meet(one, other), meet(other, one)]);
     await end(old.api);
     const newWorker = await start('worker', dist);
@@ -185,7 +185,7 @@ describeWithKafka('A release under load', () => {
       // A connection that stays idle while its process drains learns of it only by its end, which HTTP/1.1 lets meet
       // the next request on its way. From a pool that all share, one would.
       const connection = new Agent({ connections: 1 });
-      const call = api(balancer.url, token, connection);
+      const call = apiOnce(balancer.url, token, connection);
       for (let round = 0; !done; round += 1) {
         await work(call, round).catch((error: Error) => {
           failures.push(error.message);

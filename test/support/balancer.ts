@@ -10,8 +10,8 @@ const PROBE_TIMEOUT_MS = 3_000;
  * is until one of its ends closes it. Nothing is retried, so that a client sees whatever an endpoint does wrong.
  */
 export class Balancer {
-  /** Whether each was ready when it was last asked. */
-  private readonly endpoints = new Map<string, boolean>();
+  /** Whether each was ready when it was last asked, of what has been answered. */
+  private readonly endpoints = new Map<string, { isReady: boolean; askedAt: number }>();
   private readonly clients = new Set<net.Socket>();
   private readonly server = net.createServer((client) => this.connect(client));
   private timer: NodeJS.Timeout | undefined;
@@ -30,7 +30,7 @@ export class Balancer {
   }
 
   add(url: string): void {
-    this.endpoints.set(url, false);
+    this.endpoints.set(url, { isReady: false, askedAt: 0 });
   }
 
   remove(url: string): void {
@@ -38,7 +38,7 @@ export class Balancer {
   }
 
   isReady(url: string): boolean {
-    return this.endpoints.get(url) === true;
+    return this.endpoints.get(url)?.isReady === true;
   }
 
   /** Ends the connections too: clients keep theirs open, and jest would wait for them. */
@@ -66,10 +66,12 @@ export class Balancer {
 
   private async probe(): Promise<void> {
     const probes = [...this.endpoints.keys()].map(async (url) => {
+      const askedAt = performance.now();
       const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
       const answer = await fetch(`${url}/health/ready`, { signal }).catch(() => undefined);
       await answer?.body?.cancel();
-      if (this.endpoints.has(url)) this.endpoints.set(url, answer?.ok === true);
+      const known = this.endpoints.get(url);
+      if (known && askedAt > known.askedAt) this.endpoints.set(url, { isReady: answer?.ok === true, askedAt });
     });
     await Promise.all(probes);
   }

@@ -13,6 +13,9 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
+/** For the end of a `DATABASE_URL`: what a test holds up does not give up, however slow the machine is. */
+export const PATIENT = '?statement_timeout=60000&lock_timeout=60000&query_timeout=60000';
+
 /** A fresh database on the shared server, with every migration made unless it is to be empty. */
 export async function createDatabase({ empty = false } = {}): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll('-', '')}`;

@@ -22,7 +22,7 @@ export function environment(overrides: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
     PAYMENT_API_URL: pieces().paymentApi,
     // Services of one test share their consumer group as they share their database, and no other's.
-    KAFKA_CONSUMER_GROUP: overrides['DATABASE_URL']?.replace(/^.*\//, ''),
+    KAFKA_CONSUMER_GROUP: overrides['DATABASE_URL']?.replace(/^.*\/|\?.*$/g, ''),
     ...overrides,
   };
 }

@@ -3,7 +3,7 @@ import { type Config, loadConfig } from '@platform/config';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
 import { createApp } from '../../apps/order-service/src/create-app';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { createDatabase, type TestDatabase } from './database';
+import { createDatabase, PATIENT, type TestDatabase } from './database';
 import { environment } from './environment';
 
 export interface TestService {
@@ -19,15 +19,17 @@ export interface TestService {
  * them, unless the test asks for another.
  * @param overrides environment variables that differ from the tests' usual ones
  * @param rootModule wraps the application's module where a test adds controllers of its own
+ * @param isPatient whether its statements wait for longer than in production: see `PATIENT`
  */
 export async function startService(
   overrides: NodeJS.ProcessEnv = {},
   rootModule: (appModule: object) => object = (appModule) => appModule,
+  { isPatient = false } = {},
 ): Promise<TestService> {
   const database = await createDatabase();
   const config = loadConfig(
     SERVICE_NAME,
-    environment({ ROLES: 'api', DATABASE_URL: database.url, ...overrides }),
+    environment({ ROLES: 'api', DATABASE_URL: database.url + (isPatient ? PATIENT : ''), ...overrides }),
     NEEDS,
   );
   try {

@@ -30,8 +30,13 @@ export class Topic {
     });
     await topic.consumer.connect();
     await topic.consumer.subscribe({ topics: [name], fromBeginning: true });
+    const seen = new Set<string>();
     await topic.consumer.run({
       eachMessage: async ({ partition, message }) => {
+        // A group that forms again, since a member was late, hears once more what it had not committed.
+        const position = `${partition} ${message.offset}`;
+        if (seen.has(position)) return;
+        seen.add(position);
         const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)] as const);
         topic.messages.push({
           partition,
