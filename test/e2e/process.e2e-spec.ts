@@ -241,32 +241,23 @@ describe('Logs', () => {
 
 describe('In production', () => {
   it('it is said at the start what is reached in the clear', async () => {
-    const keys = { AUDIT_KEY: 'a'.repeat(32), PSEUDONYM_KEY: 'b'.repeat(32) };
-    const token = { PAYMENT_API_CLIENT_ID: 'a', PAYMENT_API_CLIENT_SECRET: 'b' };
-    const urls = { PAYMENT_API_URL: 'https://payments.example', PAYMENT_API_TOKEN_URL: 'http://id.example' };
-    const production = { NODE_ENV: 'production', ROLES: 'api', ...keys, ...token, ...urls };
-    const warningsOf = async (others: NodeJS.ProcessEnv) => {
-      const service = await spawnService({ DATABASE_URL: database.url, ...production, ...others });
-      expect(await service.end()).toBe(0);
-      const warnings = service.lines.filter(({ msg }) => String(msg).includes('is used without TLS'));
-      return warnings.map(({ level, msg }) => [level, String(msg).split(' ')[0]]);
-    };
-    const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'a', KAFKA_SASL_PASSWORD: 'b' };
-    const kafka = { KAFKA_BROKERS: '127.0.0.1:9', ...sasl };
-    const spans = { OTEL_EXPORTER_OTLP_HEADERS: 'api-key=a' };
-    const insecure = { REDIS_URL: 'redis://:a@127.0.0.1:9', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
-    expect(await warningsOf({ ...kafka, ...spans, ...insecure })).toEqual([
+    const service = await spawnService({
+      NODE_ENV: 'production',
+      ROLES: 'api',
+      DATABASE_URL: database.url,
+      AUDIT_KEY: 'a'.repeat(32),
+      PSEUDONYM_KEY: 'b'.repeat(32),
+      PAYMENT_API_URL: 'https://payments.example',
+      PAYMENT_API_TOKEN_URL: 'http://id.example',
+      PAYMENT_API_CLIENT_ID: 'a',
+      PAYMENT_API_CLIENT_SECRET: 'b',
+    });
+    expect(await service.end()).toBe(0);
+    const warnings = service.lines.filter(({ msg }) => String(msg).includes('is used without TLS'));
+    expect(warnings.map(({ level, msg }) => [level, String(msg).split(' ')[0]])).toEqual([
       ['warn', 'OIDC_ISSUER'],
       ['warn', 'PAYMENT_API_TOKEN_URL'],
-      ['warn', 'KAFKA_SASL_PASSWORD'],
-      ['warn', 'REDIS_URL'],
-      ['warn', 'OTEL_EXPORTER_OTLP_HEADERS'],
     ]);
-    const secure = { REDIS_URL: 'rediss://:a@127.0.0.1:9', OTEL_EXPORTER_OTLP_ENDPOINT: 'https://127.0.0.1:9' };
-    const withoutSecrets = { REDIS_URL: 'redis://127.0.0.1:9', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
-    const good = { PAYMENT_API_TOKEN_URL: 'https://id.example', OIDC_ISSUER: 'https://id.example' };
-    expect(await warningsOf({ ...good, ...kafka, KAFKA_SSL: 'true', ...spans, ...secure })).toEqual([]);
-    expect(await warningsOf({ ...good, KAFKA_BROKERS: '127.0.0.1:9', ...withoutSecrets })).toEqual([]);
   });
 });
 

@@ -286,10 +286,15 @@ describe('npm start', () => {
     await closed.untilReady(child);
     child.kill('SIGTERM');
     await once(child, 'close');
-    const again = closed.start();
-    await closed.untilReady(again);
-    again.kill('SIGTERM');
-    await once(again, 'close');
+    const again = await startPostgres({
+      dataDir: path.join(closed.directory, '.sandbox/postgres'),
+      port: closed.port('SANDBOX_POSTGRES_PORT'),
+    });
+    const client = new Client(closed.postgresUrl);
+    await client.connect();
+    expect((await client.query('SELECT FROM migrations')).rowCount).toBeGreaterThan(0);
+    await client.end();
+    await again.stop();
     closed.remove();
   });
 

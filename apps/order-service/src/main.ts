@@ -11,6 +11,7 @@ import { Spans } from '@platform/tracing';
 import { NEEDS } from './app.module';
 import { createApp, REQUEST_TIMEOUT_MS } from './create-app';
 import { SERVICE_NAME } from './service-name';
+import { settingsWithoutTls } from './settings-without-tls';
 
 /** When the server stops listening, a connection has this long to send the headers of a request before it is closed. */
 const UNUSED_MS = 1_000;
@@ -33,20 +34,6 @@ async function main(): Promise<void> {
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
   new Logger('main').log(`Listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
-}
-
-/** Names of settings by which production connects, or sends a secret, without TLS. A mesh may encrypt it unseen. */
-function settingsWithoutTls({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): string[] {
-  const isHttp = (url: string | undefined) => url?.startsWith('http:') ?? false;
-  const found = {
-    OIDC_ISSUER: isHttp(oidc.issuer),
-    PAYMENT_API_URL: isHttp(paymentApi?.url),
-    PAYMENT_API_TOKEN_URL: isHttp(paymentApi?.token?.url),
-    KAFKA_SASL_PASSWORD: kafka?.sasl !== undefined && !kafka.ssl,
-    REDIS_URL: redisUrl?.startsWith('redis:') && new URL(redisUrl).password !== '',
-    OTEL_EXPORTER_OTLP_HEADERS: isHttp(spans?.url) && Object.keys(spans?.headers ?? {}).length > 0,
-  };
-  return env === 'production' ? Object.entries(found).flatMap(([name, isFound]) => (isFound ? name : [])) : [];
 }
 
 /**
