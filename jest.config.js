@@ -24,7 +24,7 @@ module.exports = {
     },
   ],
   testSequencer: '<rootDir>/test/support/test-sequencer.js',
-  maxWorkers: 2,
+  maxWorkers: 3, // on two cores: each often waits for a program to start, or for time to pass
   // Longer than `until` waits for one thing, so that what does not happen fails with its own error.
   testTimeout: 300_000,
   coverageProvider: 'v8',

@@ -330,8 +330,10 @@ describe('The keys of the identity provider', () => {
     expect(issuer.jwksRequests).toBe(2);
     issuer.keys['late'] = ecKeys();
     const late = await sign('late');
-    skip(4_000);
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(performance.now() + 9_000);
     expect(await statusOf(late)).toBe(401);
+    clock.mockRestore();
+    skip(9_000);
     await until('the end of the cooldown', async () => (await statusOf(late)) === 200);
     expect(issuer.jwksRequests).toBe(3);
   });
@@ -559,11 +561,16 @@ describe('A route', () => {
       @Get()
       open() {}
     }
-    const start = startService({}, (appModule) => {
-      @Module({ imports: [appModule as never], controllers: [OpenController] })
-      class WithOpenRoute {}
-      return WithOpenRoute;
-    });
+    const start = startService(
+      {},
+      {
+        rootModule: (appModule) => {
+          @Module({ imports: [appModule as never], controllers: [OpenController] })
+          class WithOpenRoute {}
+          return WithOpenRoute;
+        },
+      },
+    );
     await expect(start).rejects.toThrow('These routes need @RequireScopes(…) or @Public(): OpenController.open');
   });
 });

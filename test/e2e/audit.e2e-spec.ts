@@ -31,7 +31,7 @@ interface Row {
 }
 
 beforeAll(async () => {
-  service = await startService({ ROLES: 'api,worker' }, undefined, { isPatient: true });
+  service = await startService({ ROLES: 'api,worker' }, { isPatient: true });
   anonymous = api(service.url);
   orders = api(service.url, await fetchToken('order-orchestrator'));
   foreign = api(service.url, await fetchToken('other-tenant'));

@@ -44,7 +44,7 @@ describe('A connection to PostgreSQL', () => {
     ['a statement', () => query('SELECT pg_sleep(1.1)')],
     ['a prepared statement', () => database.prepared('sleep', 'SELECT pg_sleep(1.1)', [])],
   ])('is kept when %s takes longer than it may', async (_, work) => {
-    // Where the answer, 0.2 s before it is given up, is read late, it is taken for one that did not come.
+    // An answer that is read more than 0.2 s late counts as none, and costs the connection.
     await until('a connection that is kept', async () => {
       const before = await pid();
       await expect(work()).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' });

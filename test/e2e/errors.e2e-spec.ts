@@ -31,11 +31,16 @@ describe('Errors', () => {
   let call: Api;
 
   beforeAll(async () => {
-    service = await startService({}, (appModule) => {
-      @Module({ imports: [appModule as never], controllers: [BrokenController] })
-      class WithBrokenRoute {}
-      return WithBrokenRoute;
-    });
+    service = await startService(
+      {},
+      {
+        rootModule: (appModule) => {
+          @Module({ imports: [appModule as never], controllers: [BrokenController] })
+          class WithBrokenRoute {}
+          return WithBrokenRoute;
+        },
+      },
+    );
     call = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(() => service.stop());

@@ -52,11 +52,16 @@ describeWithKafka('Events of Kafka', () => {
     await admin.disconnect();
     [topic, letters] = await Promise.all([Topic.read(), Topic.read(undefined, `${ORDERS_TOPIC}.dlq`)]);
     const kafkaSettings = { KAFKA_BROKERS: pieces().kafkaBrokers, KAFKA_CONSUMER_GROUP: GROUP };
-    service = await startService({ ROLES: 'api,worker', ...kafkaSettings }, (appModule) => {
-      @Module({ imports: [appModule as never], controllers: [Listener] })
-      class WithListener {}
-      return WithListener;
-    });
+    service = await startService(
+      { ROLES: 'api,worker', ...kafkaSettings },
+      {
+        rootModule: (appModule) => {
+          @Module({ imports: [appModule as never], controllers: [Listener] })
+          class WithListener {}
+          return WithListener;
+        },
+      },
+    );
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(async () => {

@@ -38,11 +38,16 @@ class Notes {
 class NotesModule {}
 
 const startWithNotes = () =>
-  startService({}, (appModule) => {
-    @Module({ imports: [appModule as never, NotesModule] })
-    class WithNotes {}
-    return WithNotes;
-  });
+  startService(
+    {},
+    {
+      rootModule: (appModule) => {
+        @Module({ imports: [appModule as never, NotesModule] })
+        class WithNotes {}
+        return WithNotes;
+      },
+    },
+  );
 
 describe('A job whose handler throws', () => {
   let service: TestService;

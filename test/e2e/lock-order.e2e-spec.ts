@@ -18,7 +18,7 @@ describe('Of two rows that are written together, given the wrong way round, the 
   let orders: Api;
 
   beforeAll(async () => {
-    service = await startService({}, undefined, { isPatient: true });
+    service = await startService({}, { isPatient: true });
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(() => service.stop());
@@ -98,7 +98,7 @@ describe('Of two rows that are written together, given the wrong way round, the 
   });
 
   it('of events that are consumed', async () => {
-    const worker = await startService({ ROLES: 'worker' }, undefined, { isPatient: true });
+    const worker = await startService({ ROLES: 'worker' }, { isPatient: true });
     const consumer = worker.app.get(EventConsumer, { strict: false });
     const lock = (holder: Client, id: string) =>
       holder.query("INSERT INTO inbox (consumer, event_id) VALUES ('test', $1)", [id]);

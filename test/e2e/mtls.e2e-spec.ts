@@ -30,8 +30,8 @@ afterAll(async () => {
   certificates.remove();
 });
 
-const start = (env: NodeJS.ProcessEnv, ...wrap: Parameters<typeof startService>[1][]) =>
-  startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_TENANT_CLAIM: undefined, ...env }, ...wrap);
+const start = (env: NodeJS.ProcessEnv, options?: Parameters<typeof startService>[1]) =>
+  startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_TENANT_CLAIM: undefined, ...env }, options);
 
 const ways = {
   'own TLS': {
@@ -190,7 +190,7 @@ class SeenController {
   }
 }
 
-const withSeen: Parameters<typeof startService>[1] = (appModule) => {
+const withSeen = (appModule: object) => {
   @Module({ imports: [appModule as never], controllers: [SeenController] })
   class WithSeen {}
   return WithSeen;
@@ -202,7 +202,7 @@ describe('CLIENT_CERT_HEADER', () => {
   describe('from anyone but TRUSTED_PROXIES', () => {
     let service: TestService;
     beforeAll(async () => {
-      service = await start({ ...env, TRUSTED_PROXIES: '10.0.0.0/8' }, withSeen);
+      service = await start({ ...env, TRUSTED_PROXIES: '10.0.0.0/8' }, { rootModule: withSeen });
     });
     afterAll(() => service.stop());
 
@@ -230,7 +230,10 @@ describe('CLIENT_CERT_HEADER', () => {
   describe('from a trusted proxy, which alone verifies', () => {
     let service: TestService;
     beforeAll(async () => {
-      service = await start({ ...env, MTLS_MODE: 'required', TRUSTED_PROXIES: '127.0.0.0/8' }, withSeen);
+      service = await start(
+        { ...env, MTLS_MODE: 'required', TRUSTED_PROXIES: '127.0.0.0/8' },
+        { rootModule: withSeen },
+      );
     });
     afterAll(() => service.stop());
 

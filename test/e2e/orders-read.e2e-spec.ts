@@ -24,7 +24,7 @@ let reporting: Api;
 let foreign: Api;
 
 beforeAll(async () => {
-  service = await startService({}, undefined, { isPatient: true });
+  service = await startService({}, { isPatient: true });
   orders = api(service.url, await fetchToken('order-orchestrator'));
   reporting = api(service.url, await fetchToken('reporting'));
   foreign = api(service.url, await fetchToken('other-tenant'));

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { RunningServer } from '../../apps/sandbox/src/listen';
 import { startPaymentApi } from '../../apps/sandbox/src/payment-api';
-import { api } from '../support/client';
+import { api, apiOnce } from '../support/client';
 import { until } from '../support/until';
 
 describe("The sandbox's payment API", () => {
@@ -21,7 +21,7 @@ describe("The sandbox's payment API", () => {
   });
 
   const pay = (customerId: string, orderId: string, key = `key-of-${orderId}`) =>
-    api(server.url)('/v1/payments', {
+    apiOnce(server.url)('/v1/payments', {
       body: { orderId, customerId, amount: { currency: 'USD', value: '1.00' } },
       headers: { 'idempotency-key': key },
     });

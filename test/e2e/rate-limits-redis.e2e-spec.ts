@@ -2,16 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { type Answer, api } from '../support/client';
-import { createDatabase, type TestDatabase } from '../support/database';
+import { type Answer, api, apiOnce } from '../support/client';
+import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { describeWithRedis, type RedisServer, startRedis } from '../support/redis';
 import { TokenIssuer } from '../support/token-issuer';
-import { until } from '../support/until';
+import { inSomeRound, until } from '../support/until';
 
 const QUOTA = 6;
 const PASSWORD = 'canary-password';
-/** What a call may take when Redis hangs: the 100 ms for which it is waited for, and a busy machine. It is away for longer. */
-const FAST_MS = 2_000;
+/** What a call may take when Redis hangs: the 100 ms for which it is waited for, and a busy machine. */
+const FAST_MS = 1_000;
 
 const FALLBACK = 'Redis does not answer: this process counts calls alone';
 const RECOVERY = 'Redis answers again: processes count calls together';
@@ -27,7 +27,7 @@ describeWithRedis('Rate limits with Redis', () => {
   const start = (overrides: NodeJS.ProcessEnv = {}) =>
     spawnService({
       ROLES: 'api',
-      DATABASE_URL: database.url,
+      DATABASE_URL: database.url + PATIENT,
       OIDC_ISSUER: issuer.url,
       OIDC_AUDIENCE: 'orders',
       REDIS_URL: redis.url,
@@ -39,7 +39,7 @@ describeWithRedis('Rate limits with Redis', () => {
   const aClient = async () => {
     clients += 1;
     const token = await issuer.sign('ES256', { client_id: `client-${clients}`, tenant: 't' });
-    const [first, second] = services.map(({ url }) => api(url, token));
+    const [first, second] = services.map(({ url }) => apiOnce(url, token));
     if (!first || !second) throw new Error('there are two services');
     return {
       key: `order-service:rate-limit:t\nclient-${clients}`,
@@ -130,11 +130,10 @@ describeWithRedis('Rate limits with Redis', () => {
           await client.pexpire(key, 2_000);
           const start = performance.now();
           const refused = await second();
-          const isInTime = performance.now() - start < 1_000;
-          const seconds = Number(refused.headers.get('retry-after'));
-          await delay((seconds - 1) * 1_000);
+          if (performance.now() - start > 1_000) continue; // asked too late to tell
+          await delay(1_000);
           const earlier = await first();
-          if (!isInTime || performance.now() - start > 2_000) continue; // in another second than it was to be asked in
+          if (performance.now() - start > 2_000) continue;
           await delay(1_000);
           return [refused, earlier, await second()];
         }
@@ -192,32 +191,37 @@ describeWithRedis('Rate limits with Redis', () => {
       () => replicaOf('NO', 'ONE'),
     ],
   ])('fail no call and slow none down while Redis %s, and are shared again', async (_, goAway, comeBack) => {
-    await Promise.all(services.map(untilShared));
-    const [service] = services;
-    await catchUp(service);
-    const [warnings, recoveries] = [timesIn(service, FALLBACK), timesIn(service, RECOVERY)];
-    const stopLoad = load();
-    await goAway();
-    await untilAlone(service);
+    await inSomeRound(async () => {
+      await Promise.all(services.map(untilShared));
+      const [service] = services;
+      await catchUp(service);
+      const [warnings, recoveries] = [timesIn(service, FALLBACK), timesIn(service, RECOVERY)];
+      const stopLoad = load();
+      let seen: Awaited<ReturnType<typeof stopLoad>>;
+      try {
+        await goAway();
+        await untilAlone(service);
 
-    // A budget in each service, whole in both.
-    const { first, second } = await aClient();
-    for (const ask of [first, second]) {
-      const answers: Answer[] = [];
-      for (let n = 0; n <= QUOTA; n += 1) answers.push(await ask());
-      expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200, 429]);
-    }
-    await delay(2_500); // several attempts to reach it
-    expect(timesIn(service, FALLBACK)).toBe(warnings + 1);
-    expect(timesIn(service, RECOVERY)).toBe(recoveries);
-
-    await comeBack();
-    await untilShared(service);
-    const { statuses, slowestMs, calls } = await stopLoad();
-    expect([...statuses]).toEqual([200]);
-    expect(calls).toBeGreaterThan(10);
-    expect(slowestMs).toBeLessThan(FAST_MS);
-    await until('the news', () => timesIn(service, RECOVERY) > recoveries);
+        // A budget in each service, whole in both.
+        const { first, second } = await aClient();
+        for (const ask of [first, second]) {
+          const answers: Answer[] = [];
+          for (let n = 0; n <= QUOTA; n += 1) answers.push(await ask());
+          expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200, 429]);
+        }
+        await delay(2_500); // several attempts to reach it
+        expect(timesIn(service, FALLBACK)).toBe(warnings + 1);
+        expect(timesIn(service, RECOVERY)).toBe(recoveries);
+      } finally {
+        await comeBack();
+        await untilShared(service);
+        seen = await stopLoad();
+      }
+      expect([...seen.statuses]).toEqual([200]);
+      expect(seen.calls).toBeGreaterThan(10);
+      expect(seen.slowestMs).toBeLessThan(FAST_MS);
+      await until('the news', () => timesIn(service, RECOVERY) > recoveries);
+    });
   });
 
   it('keep the password out of the log, even one that Redis refuses', async () => {
@@ -278,13 +282,13 @@ describeWithRedis('Rate limits with Redis', () => {
 
   it('let a service start while Redis is away, and are shared when it comes', async () => {
     await redis.kill();
+    const begin = performance.now();
     const late = await start();
     try {
-      const begin = performance.now();
       await untilAlone(late);
       const { headers } = await api(late.url, await issuer.sign('ES256', { client_id: 'late' }))('/v1/orders');
       expect(headers.get('ratelimit')).toBe('"client";r=5;t=60');
-      expect(performance.now() - begin).toBeLessThan(10_000);
+      expect(performance.now() - begin).toBeLessThan(30_000); // nearly all of it is the start of a process
       await catchUp(late);
       expect(timesIn(late, FALLBACK)).toBe(1);
       redis = await redis.restart();

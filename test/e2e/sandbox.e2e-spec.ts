@@ -73,7 +73,7 @@ class Sandbox {
       if (child.exitCode !== null) throw new Error(this.output);
       return /^Ready/m.test(this.output);
     };
-    await until('Ready', isReady); // it takes 5 s, and took more than 45 s with five busy processes for each core
+    await until('Ready', isReady);
   }
 
   /** Its database too, which stands elsewhere where only root can enter the directory. */

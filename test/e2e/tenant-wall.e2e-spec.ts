@@ -119,14 +119,19 @@ describe('The tenant wall', () => {
   const victim = anOrder({ customerId: 'cust_of_acme' });
 
   beforeAll(async () => {
-    service = await startService({ DATABASE_POOL_SIZE: '2' }, (appModule) => {
-      @Module({
-        imports: [appModule as never],
-        controllers: [MistakesController],
-      })
-      class WithMistakes {}
-      return WithMistakes;
-    });
+    service = await startService(
+      { DATABASE_POOL_SIZE: '2' },
+      {
+        rootModule: (appModule) => {
+          @Module({
+            imports: [appModule as never],
+            controllers: [MistakesController],
+          })
+          class WithMistakes {}
+          return WithMistakes;
+        },
+      },
+    );
     const acme = api(service.url, await fetchToken('order-orchestrator'));
     expect((await acme('/v1/orders', { body: victim })).status).toBe(201);
   });

@@ -11,7 +11,7 @@ import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postg
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
 import { childrenOf, isRunning } from '../support/child-processes';
-import { anOrder, type Api, api, fetchToken } from '../support/client';
+import { anOrder, type Api, api, apiOnce, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { until } from '../support/until';
@@ -60,7 +60,7 @@ describe('With processes killed under load', () => {
       ROLES: 'api',
       LOG_LEVEL: 'error',
     });
-    return api(service.url, token);
+    return apiOnce(service.url, token);
   };
 
   beforeAll(async () => {
@@ -219,7 +219,8 @@ describe('With processes killed under load', () => {
   });
 
   it('replays the first answer to the key of each', async () => {
-    const call = await up;
+    await up;
+    const call = api(service!.url, token);
     const left = [...accepted];
     await Promise.all(
       Array.from({ length: CLIENTS }, async () => {

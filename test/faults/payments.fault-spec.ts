@@ -61,7 +61,6 @@ describeWithOwnBroker('Between an event and a payment', () => {
   async function spawnWorker(): Promise<Worker> {
     const name = `worker-${(spawned += 1)}`;
     const service = await spawnService({
-      // What a test keeps waiting does not give up, however slow the machine is.
       DATABASE_URL: database.url + PATIENT,
       PAYMENT_API_ATTEMPT_TIMEOUT_MS: '60000',
       PAYMENT_API_DEADLINE_MS: '60000',
@@ -92,8 +91,6 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   const find = async (orderId: string) => (await orders(`/v1/orders/${orderId}`)).body;
 
-  const eventually = <T>(what: string, ask: () => T | Promise<T>) => until(what, ask);
-
   /** A session beside the service, which ends with the test at the latest. */
   async function connect(): Promise<Client> {
     const session = new Client(database.superuserUrl);
@@ -111,7 +108,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
   const waiting = (statement: string) => untilLockIsAwaited(database, statement);
 
   const ended = (pids: number[]) =>
-    eventually('the end of the session', async () => {
+    until('the end of the session', async () => {
       const rows = await database.query('SELECT FROM pg_stat_activity WHERE pid = ANY($1)', [pids]);
       return rows.length === 0;
     });
@@ -129,13 +126,13 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   /** Waits until nobody has anything left to do for the order. @returns its events: what they are called, and which. */
   async function eventsOf(orderId: string) {
-    await eventually(`the last job of ${orderId}`, async () => (await jobsOf(orderId)).length === 0);
+    await until(`the last job of ${orderId}`, async () => (await jobsOf(orderId)).length === 0);
     const [{ count } = { count: 0 }] = await database.query<{ count: number }>(
       'SELECT count(*)::integer FROM outbox WHERE aggregateid = $1',
       [orderId],
     );
     const ids = () => new Set(topic.about(orderId).map(({ headers }) => headers['ce_id']));
-    await eventually(`${count} events of ${orderId}`, () => ids().size >= count);
+    await until(`${count} events of ${orderId}`, () => ids().size >= count);
     const told = topic.about(orderId).map(({ headers }) => `${headers['ce_sequence']} ${headers['ce_type']}`);
     return { count: ids().size, told: [...new Set(told)] };
   }
@@ -178,7 +175,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const worker = await someWorker();
     const barriers = [gate.hold('killed_uncharged', 'before'), gate.hold('killed_charged', 'after')];
     const [uncharged = '', charged = ''] = await Promise.all(['killed_uncharged', 'killed_charged'].map(place));
-    await eventually('the calls', () => barriers.every(({ held }) => held.length === 1));
+    await until('the calls', () => barriers.every(({ held }) => held.length === 1));
     await kill(worker);
     gate.liftAll();
     expect(await gate.paymentsOf(uncharged)).toHaveLength(0);
@@ -196,7 +193,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const worker = await someWorker();
     const { held, lift } = gate.hold('killed_before_commit', 'after');
     const orderId = await place('killed_before_commit');
-    await eventually('the call', () => held.length === 1);
+    await until('the call', () => held.length === 1);
     const other = await connect();
     await other.query("SELECT FROM orders WHERE customer_id = 'killed_before_commit' FOR UPDATE");
     lift();
@@ -218,7 +215,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const worker = await someWorker();
     const { held, lift } = gate.hold('killed_after_commit', 'after');
     const orderId = await place('killed_after_commit');
-    await eventually('the call', () => held.length === 1);
+    await until('the call', () => held.length === 1);
     const other = await connect();
     const [job] = await jobsOf(orderId);
     await other.query('SELECT FROM graphile_worker._private_jobs WHERE id = $1 FOR UPDATE', [job?.id]);
@@ -239,7 +236,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   it('a worker killed before it committed the offset has the event delivered again, to no effect', async () => {
     const worker = await someWorker();
-    await eventually('the offsets of all that was before', async () => {
+    await until('the offsets of all that was before', async () => {
       const [committed] = await admin.fetchOffsets({ groupId: GROUP, topics: [ORDERS_TOPIC] });
       const ends = await admin.fetchTopicOffsets(ORDERS_TOPIC);
       return ends.every(({ partition, high }) => {
@@ -259,14 +256,14 @@ describeWithOwnBroker('Between an event and a payment', () => {
     await waiting('COMMIT');
     await kill(worker);
     await release(other);
-    await eventually('the event on the topic', () => topic.about(orderId).length > 0);
-    await eventually('the commit', async () => (await inboxOf(orderId)).length === 1);
+    await until('the event on the topic', () => topic.about(orderId).length > 0);
+    await until('the commit', async () => (await inboxOf(orderId)).length === 1);
     await database.query('DROP TRIGGER wait_for_test ON inbox; DROP FUNCTION wait_for_test');
 
     const next = await spawnWorker();
     const metric = /^events_consumed_total\{type="order.created",outcome="duplicate"\} [1-9]/m;
     const again = async () => metric.test((await api(next.url)('/metrics')).text);
-    await eventually('the event once more', again);
+    await until('the event once more', again);
     await expectPaidOnce(orderId);
     expect(timesAsked(orderId)).toEqual([1]);
   });
@@ -280,12 +277,12 @@ describeWithOwnBroker('Between an event and a payment', () => {
     await kill(worker);
     await release(other);
     await ended(pids);
-    await eventually('the event on the topic', () => topic.about(orderId).length > 0);
+    await until('the event on the topic', () => topic.about(orderId).length > 0);
     expect(await inboxOf(orderId)).toHaveLength(0);
     expect(await jobsOf(orderId)).toHaveLength(0);
 
     await spawnWorker();
-    await eventually('the event', async () => (await inboxOf(orderId)).length === 1);
+    await until('the event', async () => (await inboxOf(orderId)).length === 1);
     await expectPaidOnce(orderId);
   });
 
@@ -293,7 +290,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     const worker = await someWorker();
     const { held, lift } = gate.hold('killed_and_cancelled', 'after');
     const orderId = await place('killed_and_cancelled');
-    await eventually('the call', () => held.length === 1);
+    await until('the call', () => held.length === 1);
     await kill(worker);
     lift();
     const { status } = await orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' });
@@ -301,7 +298,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
     await spawnWorker();
     const isVoided = async () => (await find(orderId)).payment?.status === 'VOIDED';
-    await eventually('the void', isVoided);
+    await until('the void', isVoided);
     expect(await eventsOf(orderId)).toEqual({ count: 2, told: ['1 order.created', '2 order.cancelled'] });
     const payments = await gate.paymentsOf(orderId);
     expect(payments).toEqual([expect.objectContaining({ orderId, status: 'VOIDED' })]);
@@ -322,12 +319,12 @@ describeWithOwnBroker('Between an event and a payment', () => {
     await Promise.all([someWorker(), spawnWorker()]);
     const { held, lift } = gate.hold('stream', 'after');
     const orderIds = await placeBatch();
-    await eventually('the calls', () => held.length === BATCH);
+    await until('the calls', () => held.length === BATCH);
     const victim = [...workers].find(({ name }) => name === held[0]?.caller);
     await spawnWorker();
     const [batch] = await Promise.all([
       placeBatch(),
-      eventually('a group of three', async () => {
+      until('a group of three', async () => {
         const [group] = (await admin.describeGroups([GROUP])).groups;
         return group?.state === 'Stable' && group.members.length === 3;
       }),
@@ -338,7 +335,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
     orderIds.push(...batch, ...(await rest));
 
     for (const orderId of orderIds) {
-      await eventually(`the end of ${orderId}`, async () => (await find(orderId)).status !== 'PENDING');
+      await until(`the end of ${orderId}`, async () => (await find(orderId)).status !== 'PENDING');
       await expectPaidOnce(orderId);
       expect(timesAsked(orderId)).toHaveLength(1); // one key
     }

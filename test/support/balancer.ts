@@ -10,7 +10,7 @@ const PROBE_TIMEOUT_MS = 3_000;
  * is until one of its ends closes it. Nothing is retried, so that a client sees whatever an endpoint does wrong.
  */
 export class Balancer {
-  /** Whether each was ready when it was last asked, of what has been answered. */
+  /** What the latest answered probe of each said, and when it was sent. */
   private readonly endpoints = new Map<string, { isReady: boolean; askedAt: number }>();
   private readonly clients = new Set<net.Socket>();
   private readonly server = net.createServer((client) => this.connect(client));

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Dispatcher, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici';
 import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { pieces } from './pieces';
@@ -28,8 +29,8 @@ const BUSY_AFTER_MS = 400;
 const MOST_TRIES = 20;
 
 /**
- * Calls the service at `url` with a token. As clients do, it asks again after a 503, when that took so long that the machine
- * may have been busy. One that comes at once has another reason, and is handed on.
+ * Calls the service at `url` with a token. It asks again after a 503 that took so long that a busy machine may be its cause;
+ * one that comes at once has another, and is handed on.
  */
 export function api(url: string, token?: string): Api {
   const call = apiOnce(url, token);
@@ -39,12 +40,13 @@ export function api(url: string, token?: string): Api {
       const answer = await call(path, request);
       const wasBusy = answer.status === 503 && performance.now() - start > BUSY_AFTER_MS;
       if (!wasBusy || tries === MOST_TRIES) return answer;
+      await delay(100);
     }
   };
 }
 
 /**
- * The same for tests to which a 503 counts.
+ * The same, but asks once: for tests in which a 503 counts.
  * @param connections dispatcher to send through; by default the one that the process shares
  */
 export function apiOnce(url: string, token?: string, connections?: Dispatcher): Api {

@@ -14,17 +14,21 @@ export interface TestService {
   stop(): Promise<void>;
 }
 
+interface Options {
+  /** Wraps the application's module where a test adds controllers of its own. */
+  readonly rootModule?: (appModule: object) => object;
+  /** Whether its statements wait for longer than in production: see `PATIENT`. */
+  readonly isPatient?: boolean;
+}
+
 /**
  * The real application in this process, on a database of its own. In the role `api`, so that orders stay as a test left
  * them, unless the test asks for another.
  * @param overrides environment variables that differ from the tests' usual ones
- * @param rootModule wraps the application's module where a test adds controllers of its own
- * @param isPatient whether its statements wait for longer than in production: see `PATIENT`
  */
 export async function startService(
   overrides: NodeJS.ProcessEnv = {},
-  rootModule: (appModule: object) => object = (appModule) => appModule,
-  { isPatient = false } = {},
+  { rootModule = (appModule) => appModule, isPatient = false }: Options = {},
 ): Promise<TestService> {
   const database = await createDatabase();
   const config = loadConfig(

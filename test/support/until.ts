@@ -20,3 +20,14 @@ export async function until<T>(
     await delay(25);
   }
 }
+
+/** A busy machine may spoil a round, and what is wrong spoils each. @throws what the last of three threw */
+export async function inSomeRound(round: () => Promise<void>): Promise<void> {
+  for (let left = 2; ; left -= 1) {
+    try {
+      return await round();
+    } catch (error) {
+      if (left === 0) throw error;
+    }
+  }
+}

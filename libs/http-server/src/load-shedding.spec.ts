@@ -15,7 +15,7 @@ describe('shedLoad', () => {
   let server: http.Server;
   let port: number;
   let held: ServerResponse[];
-  /** How many requests have begun, whose answers do not wait in `held` alone. */
+  /** How many requests have begun; not every answer is put into `held`. */
   let begun: number;
   let isDraining: boolean;
   const agent = new http.Agent({ keepAlive: true });
@@ -248,11 +248,11 @@ describe('shedLoad', () => {
       const all = Array.from({ length: 300 }, () => aRequest());
       for (const { req, res } of all) server.emit('request', req, res);
       await new Promise(setImmediate);
-      const begun = held.length;
-      expect(begun).toBeLessThan(300);
-      for (const { res } of all.slice(begun)) res.destroyed = true;
+      const started = held.length;
+      expect(started).toBeLessThan(300);
+      for (const { res } of all.slice(started)) res.destroyed = true;
       await delay(20);
-      expect(held).toHaveLength(begun);
+      expect(held).toHaveLength(started);
       for (const { res } of all) res.emit('close');
       held = [];
       await fill(); // and they have no place

@@ -58,7 +58,7 @@ describe('CallCounter', () => {
     onCounted = () => {
       inTheEventLoop(() => timeIsOver(), 1);
       const start = performance.now();
-      while (performance.now() - start < 50); // the answer comes, and the timer before the event loop reads it
+      while (performance.now() - start < 50); // the answer comes, and the timer is due before the event loop reads it
     };
     expect(await counter.count('key')).toEqual({ calls: 7, resetMs: 60_001 });
   });

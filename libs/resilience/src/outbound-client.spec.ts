@@ -72,7 +72,7 @@ async function startDependency(...behaviours: Behaviour[]) {
 
 const SETTINGS: OutboundSettings = {
   url: 'http://127.0.0.1:1',
-  // Long, so that an answer that is late on a busy machine is none that did not come.
+  // Long, so that an answer that is only late is not taken for none.
   attemptTimeoutMs: 10_000,
   deadlineMs: 30_000,
   maxAttempts: 3,
@@ -127,8 +127,8 @@ async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
 }
 
 /**
- * What comes first: it, or a timer of so many ms. Timers of one process keep their order however late they are, so that a
- * time limit can be measured by another.
+ * Whichever comes first: the promise, or 'late' after so many ms. Timers of one process keep their order however late they
+ * are, so that a time limit can be measured by another.
  */
 const before = <T>(ms: number, promise: Promise<T>) => Promise.race([promise, delay(ms, 'late', { ref: false })]);
 
@@ -329,7 +329,7 @@ describe('a timeout', () => {
     const { url } = await startSilentServer();
     const { failed } = startClient(url, { attemptTimeoutMs: 30_000, deadlineMs: 60_000, maxAttempts: 1 });
     const failure = failed();
-    expect(await tookMs(failure)).toBeLessThan(15_000);
+    expect(await tookMs(failure)).toBeLessThan(8_000); // of itself undici takes 10 s
     expect(await failure).toMatchObject({ kind: 'timeout', wasSent: false });
   });
 
@@ -472,7 +472,11 @@ describe('the circuit', () => {
     ['timeouts', hang, { attemptTimeoutMs: 500 }],
   ])('opens on %s, and then nothing is sent', async (_, behaviour, settings) => {
     const dependency = await startDependency(behaviour);
-    const { client, failed, circuit, outcomes } = startClient(dependency.url, { ...once, ...settings });
+    const { client, failed, circuit, outcomes } = startClient(dependency.url, {
+      maxAttempts: 1,
+      breaker: { ...BREAKER, openMs: 60_000 },
+      ...settings,
+    });
     expect(await circuit()).toEqual({ value: 0, labels: { name: 'payment' } });
     for (let n = 0; n < 3; n += 1) await failed();
     expect(await circuit()).toMatchObject({ value: 0 });
@@ -632,7 +636,7 @@ describe('the circuit', () => {
     });
 
     it('waits while the circuit is open, and sends nothing', async () => {
-      const { dependency, client, get, circuit } = await open();
+      const { dependency, client, get, circuit } = await open({ breaker: { ...BREAKER, openMs: 1_000 } });
       dependency.behave(answer(200));
       expect(await circuit()).toMatchObject({ value: 2 });
       await client.ready();
@@ -874,7 +878,7 @@ describe('the token', () => {
     jest.spyOn(performance, 'now').mockImplementation(() => now() + ms);
   }
 
-  /** After so much time, which goes by no further. */
+  /** Stops the clock at so many ms from now. */
   function stopTheClock(afterMs = 0): void {
     const now = performance.now() + afterMs;
     jest.spyOn(performance, 'now').mockReturnValue(now);
@@ -942,7 +946,7 @@ describe('the token', () => {
     const { endpoint, api, sent, get } = await startWithToken(token('old', 0.02), token('new'));
     const { promise: isLate, resolve: beLate } = Promise.withResolvers<void>();
     api.behave((req, res) => void isLate.then(() => answer(401)(req, res)), answer(200));
-    const first = get({ attemptTimeoutMs: 10_000 });
+    const first = get();
     await until(() => api.received.length === 1);
     await delay(30);
     await get();
