@@ -156,4 +156,15 @@ describe('The API description', () => {
     expect(text).toContain('swagger-ui');
     expect((await api(service.url)('/docs/swagger-ui-bundle.js')).status).toBe(200);
   });
+
+  it.each<[string, Record<string, string>, number]>([
+    ['LICENSE', {}, 404],
+    ['nothing', {}, 404],
+    ['swagger-ui.css', { 'if-match': '"x"' }, 200],
+    ['swagger-ui.css', { 'if-unmodified-since': 'Thu, 01 Jan 1970 00:00:00 GMT' }, 200],
+    ['swagger-ui.css', { range: 'bytes=99999999-' }, 200],
+  ])('has no failure of ours for /docs/%s with %j', async (file, headers, expected) => {
+    const { status, body } = await api(service.url)(`/docs/${file}`, { headers });
+    expect([status, body?.error.code]).toEqual([expected, expected === 404 ? 'ROUTE_NOT_FOUND' : undefined]);
+  });
 });

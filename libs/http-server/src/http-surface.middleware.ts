@@ -88,5 +88,14 @@ const ambiguous = (what: string) =>
 /** Headers of every response, and rules for every request, whatever its route. */
 export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseAmbiguous];
 
+/**
+ * Whole files are served, to anybody: for a range or a condition that does not hold their server throws what would look like
+ * a failure of ours, and so does the route that Swagger has for a licence that is not there.
+ */
+function wholeFiles(req: Request, _res: Response, next: NextFunction): void {
+  for (const name of ['range', 'if-match', 'if-unmodified-since']) delete req.headers[name];
+  next(req.path === '/LICENSE' ? new ServiceError('ROUTE_NOT_FOUND', 'There is no such route') : undefined);
+}
+
 /** Runs after {@link httpSurface}, on the path of the Swagger page. */
-export const docsSurface: RequestHandler = docsPolicy;
+export const docsSurface: RequestHandler[] = [docsPolicy, wholeFiles];
