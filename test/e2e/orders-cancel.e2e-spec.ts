@@ -110,8 +110,10 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
   it('refuses for a rejected order', async () => {
     const orderId = await place();
     await lifecycle.reject(await known(orderId), 'payment_unknown');
-    const { status, body } = await cancel(orderId);
-    expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    for (const headers of [{}, { 'if-match': '"1"' }]) {
+      const { status, body } = await cancel(orderId, headers as Record<string, string>);
+      expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    }
     expect(await get(orderId)).toMatchObject({ status: 'REJECTED', reason: 'payment_unknown', version: 2 });
     expect(await eventsOf(orderId)).toHaveLength(2);
   });

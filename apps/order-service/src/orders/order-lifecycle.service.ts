@@ -76,11 +76,12 @@ export class OrderLifecycleService {
         // A client that lost the first answer retries with the old ETag. RFC 9110 section 13.1.1 allows success when
         // the requested change has been made already.
         if (order.status === 'CANCELLED') return undefined;
-        if (!matchesAny(ifMatch, etagOf(order.version))) {
-          throw new ServiceError('PRECONDITION_FAILED', 'The order has changed; If-Match names another version');
-        }
+        // Nor does a precondition count where the request fails without it (section 13.2.1).
         if (!mayBecome(order, 'CANCELLED')) {
           throw new ServiceError('ORDER_STATUS_CONFLICT', `The order is ${order.status} and cannot be cancelled`);
+        }
+        if (!matchesAny(ifMatch, etagOf(order.version))) {
+          throw new ServiceError('PRECONDITION_FAILED', 'The order has changed; If-Match names another version');
         }
         return { status: 'CANCELLED', reason };
       },
