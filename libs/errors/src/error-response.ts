@@ -1,5 +1,16 @@
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import { type Request, request } from 'express';
 import type { ServiceError } from './service-error';
+
+export const PROBLEM = 'application/problem+json';
+/** JSON first: clients that accept anything get the ordinary shape. Media type parameters must match too. */
+const SHAPES = ['application/json', PROBLEM, `${PROBLEM}; charset=utf-8`];
+
+/** Whether the client prefers problem details. The request need not have come to Express. */
+export function wantsProblem({ headers }: IncomingMessage): boolean {
+  const req = Object.create(request, { headers: { value: headers } }) as Request;
+  return String(req.accepts(SHAPES)).startsWith(PROBLEM);
+}
 
 /** The error shape of the guide's section 4.4. */
 export function errorBody(error: ServiceError, correlationId: string) {

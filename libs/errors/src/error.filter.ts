@@ -1,12 +1,8 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import type { ILayer } from 'express-serve-static-core';
-import { errorBody, problemBody } from './error-response';
+import { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
 import { ServiceError } from './service-error';
-
-const PROBLEM = 'application/problem+json';
-/** JSON first: clients that accept anything get the ordinary shape. Media type parameters must match too. */
-const SHAPES = ['application/json', PROBLEM, `${PROBLEM}; charset=utf-8`];
 
 /** Turns whatever an HTTP request threw into the API's error shape. Nothing of the cause is shown to the client. */
 @Catch()
@@ -29,7 +25,7 @@ export class ErrorFilter implements ExceptionFilter {
       return;
     }
     res.status(error.status).set('Cache-Control', 'no-store').set(error.headers).vary('Accept');
-    if (String(req.accepts(SHAPES)).startsWith(PROBLEM)) {
+    if (wantsProblem(req)) {
       res.type(PROBLEM).send(JSON.stringify(problemBody(error, requestId, req.path)));
     } else {
       res.json(errorBody(error, requestId));

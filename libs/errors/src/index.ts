@@ -1,5 +1,5 @@
 export { answerClientErrors } from './client-error';
 export { ERROR_STATUS, type ErrorCode } from './error-code';
 export { ErrorFilter } from './error.filter';
-export { errorBody, problemBody } from './error-response';
+export { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
 export { ServiceError, type ErrorDetail } from './service-error';

@@ -104,11 +104,21 @@ describe('shedLoad', () => {
     expect(held).toHaveLength(MOST);
   });
 
-  it('answers with problem details whoever asks for them', async () => {
+  it.each(['application/problem+json', 'application/json;q=0.5, application/problem+json'])(
+    'answers with problem details whoever asks for them: %s',
+    async (accept) => {
+      await fill();
+      const { headers, text } = await ask('/v1/orders?limit=1', { headers: { Accept: accept } });
+      expect(headers['content-type']).toBe('application/problem+json; charset=utf-8');
+      expect(JSON.parse(text)).toMatchObject({ status: 503, code: 'SERVICE_UNAVAILABLE', instance: '/v1/orders' });
+    },
+  );
+
+  it('answers in the ordinary shape whoever prefers it', async () => {
     await fill();
-    const { headers, text } = await ask('/v1/orders?limit=1', { headers: { Accept: 'application/problem+json' } });
-    expect(headers['content-type']).toBe('application/problem+json; charset=utf-8');
-    expect(JSON.parse(text)).toMatchObject({ status: 503, code: 'SERVICE_UNAVAILABLE', instance: '/v1/orders' });
+    const accept = 'application/json, application/problem+json;q=0.5';
+    const { headers } = await ask('/v1/orders', { headers: { Accept: accept } });
+    expect(headers['content-type']).toBe('application/json; charset=utf-8');
   });
 
   it.each(['/health/live', '/metrics'])('refuses %s never', async (path) => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Logger } from '@nestjs/common';
-import { errorBody, problemBody, ServiceError } from '@platform/errors';
+import { errorBody, problemBody, ServiceError, PROBLEM, wantsProblem } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { HeldBytes } from './held-bytes';
@@ -169,8 +169,6 @@ class Admission {
 
 const logger = new Logger('http');
 const REFUSAL = ServiceError.unavailable(undefined);
-const PROBLEM = 'application/problem+json';
-const JSON_TYPE = 'application/json';
 const [BEFORE_ID = '', AFTER_ID = ''] = JSON.stringify(errorBody(REFUSAL, '\0')).split('\\u0000');
 const HEADERS = Object.entries({
   ...API_HEADERS,
@@ -185,13 +183,12 @@ const refused = new Map<string, number>();
 /** As little as can be done: what is spent here is taken from those that are answered. */
 function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean): void {
   const requestId = requestIdOf(req.headers['x-request-id']);
-  const { accept = '' } = req.headers;
-  const wantsProblem = accept.includes(PROBLEM) && !accept.includes(JSON_TYPE);
-  const body = wantsProblem
+  const isProblem = req.headers.accept?.includes('problem') === true && wantsProblem(req);
+  const body = isProblem
     ? JSON.stringify(problemBody(REFUSAL, requestId, req.url?.split('?')[0] ?? ''))
     : BEFORE_ID + requestId + AFTER_ID;
   const headers = [...HEADERS, 'X-Request-Id', requestId, 'Content-Length', String(Buffer.byteLength(body))];
-  headers.push('Content-Type', `${wantsProblem ? PROBLEM : JSON_TYPE}; charset=utf-8`);
+  headers.push('Content-Type', `${isProblem ? PROBLEM : 'application/json'}; charset=utf-8`);
   const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
   if (!req.complete) readOnBeforeClosing(req);
   if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
