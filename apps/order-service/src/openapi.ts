@@ -135,7 +135,7 @@ function describeRefusals(operation: OperationObject): void {
   responses['400'] = refusal('A field, a parameter or a header is missing or invalid');
   if (operation.requestBody) {
     responses['413'] = refusal('The body is larger than 256 KiB, measured uncompressed');
-    responses['415'] = refusal('The body is not `application/json` in UTF-8');
+    responses['415'] = refusal('The body is not `application/json` in UTF-8, or compressed in an unknown way');
   }
   if (operation.security) {
     responses['401'] = refusal(

@@ -81,7 +81,11 @@ export class OrdersController {
     description: 'An `ETag`: the answer is 304 while it is current.',
   })
   @ApiOkResponse({ type: OrderView, headers: { ETag: { schema: { type: 'string' } } } })
-  @ApiResponse({ status: 304, description: 'The order has not changed since the `ETag`' })
+  @ApiResponse({
+    status: 304,
+    description: 'The order has not changed since the `ETag`',
+    headers: { ETag: { schema: { type: 'string' } } },
+  })
   @ApiNotFoundResponse({ description: NO_SUCH_ORDER })
   async get(
     @CurrentPrincipal() principal: Principal,
