@@ -43,6 +43,8 @@ interface Erasure extends EraseDeadLetters {
 /** The payment API has not answered for an order of the customer, and must be asked with the same customer again. */
 export class PaymentUnderWay extends Error {
   override readonly name = 'PaymentUnderWay';
+  /** How many orders were erased before it was found. */
+  ordersErased = 0;
 }
 
 /**
@@ -102,17 +104,23 @@ export class ErasureStore {
   /** @param audit makes the audit row of a part, in the client's context */
   private async erasePartByPart(erasure: Erasure, audit: () => AuditRow): Promise<number> {
     const client = await directConnection(this.config, 'erasure', ANSWER_TIMEOUT_MS);
+    let orders = 0;
+    let isFirst = true;
     try {
       // Before anything is locked or erased: it may take a while.
       await assertNoPaymentUnderWay(client, 'tenant_id = $1 AND customer_id = $2', [
         erasure.tenantId,
         erasure.customerId,
       ]);
-      let orders = await this.erasePart(client, erasure, audit(), true);
-      for (let part = orders; part === MAX_ORDERS_AT_ONCE; orders += part) {
-        part = await this.erasePart(client, erasure, audit(), false);
+      // Until there are none: of a part some may have been deleted meanwhile.
+      for (let part = 1; part > 0; orders += part) {
+        part = await this.erasePart(client, erasure, audit(), isFirst);
+        isFirst = false;
       }
       return orders;
+    } catch (error) {
+      if (error instanceof PaymentUnderWay) error.ordersErased = orders;
+      throw error;
     } finally {
       await endConnection(client); // rolls back what was not committed
     }

@@ -32,13 +32,15 @@ export class ErasureService {
   async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
     const pseudonym = pseudonymOf(this.key, tenantId, customerId);
     const deadline = performance.now() + PATIENCE_MS;
+    let ordersErased = 0;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
       const erasedAt = new Date();
       try {
-        const ordersErased = await this.store.erase({ tenantId, customerId, pseudonym, erasedAt });
+        ordersErased += await this.store.erase({ tenantId, customerId, pseudonym, erasedAt });
         return { customerId, pseudonym, ordersErased, erasedAt: erasedAt.toISOString() };
       } catch (error) {
         if (!(error instanceof PaymentUnderWay)) throw error;
+        ordersErased += error.ordersErased;
         if (performance.now() > deadline) {
           throw new ServiceError('ORDER_STATUS_CONFLICT', 'An order of the customer is being paid; try again later');
         }
