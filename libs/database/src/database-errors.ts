@@ -69,6 +69,11 @@ export function isLocked(error: unknown): boolean {
   return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');
 }
 
+/** Whether a statement took longer than `statement_timeout`: query_canceled. */
+export function isTooSlow(error: unknown): boolean {
+  return codeOf(error) === '57014';
+}
+
 /** Whether a transaction failed only because of concurrent ones, so that running all of it again can succeed. */
 export function isRetryable(error: unknown): boolean {
   const code = codeOf(error);

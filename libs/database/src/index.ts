@@ -1,4 +1,4 @@
-export { isForbidden, isLocked, isRetryable, isUnavailable } from './database-errors';
+export { isForbidden, isLocked, isMissingTable, isRetryable, isTooSlow, isUnavailable } from './database-errors';
 export { Database, type Transaction } from './database';
 export { DatabaseModule } from './database.module';
 export { type DirectConnection, directConnection, directOptions } from './direct-connection';

@@ -34,4 +34,14 @@ describe('EventConsumer.consume', () => {
     await expect(events.consume('payments', delivery, handlers)).rejects.toBe(expelled);
     expect(once).toHaveBeenCalledTimes(1);
   });
+
+  it.each([
+    ['lets the service do nothing', '42501'],
+    ['has no tables', '42P01'],
+  ])('leaves an event for later when the database %s, which is not its fault', async (_, code) => {
+    const fault = Object.assign(new Error('refused'), { code });
+    const once = jest.spyOn(inbox, 'once').mockRejectedValue(fault);
+    await expect(events.consume('payments', aDelivery(), handlers)).rejects.toBe(fault);
+    expect(once).toHaveBeenCalledTimes(1);
+  });
 });

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import type { Transaction } from '@platform/database';
+import { isForbidden, isMissingTable, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { DeadLetters } from '@platform/kafka';
 import { runInContext } from '@platform/request-context';
@@ -104,7 +104,8 @@ export class EventConsumer {
         const isFirst = await this.inbox.once(consumer, event, handlers, { alone: attempts > 1 });
         return isFirst ? 'processed' : 'duplicate';
       } catch (error) {
-        if (ServiceError.isUnavailable(error)) throw error; // not the event's fault, so it costs no attempt
+        // Not the event's fault, so it costs no attempt: the database is away, or not as it has to be for anybody.
+        if (ServiceError.isUnavailable(error) || isForbidden(error) || isMissingTable(error)) throw error;
         if (attempts < ATTEMPTS && !isFinal(error)) {
           const line = { err: error, ...originOf(context), eventId: eventIdIn(context), consumer, attempts };
           this.logger.warn(line, 'An event failed; it is tried again');
