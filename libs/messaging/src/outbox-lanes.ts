@@ -17,20 +17,21 @@ const PRESENCE = LANES;
  */
 export class OutboxLanes {
   private readonly lanes = new Set<number>();
+  private isPresent = false;
 
-  private constructor(private readonly client: Client) {}
-
-  static async join(client: Client): Promise<OutboxLanes> {
-    await client.query('SELECT pg_advisory_lock_shared($1, $2)', [LOCK_CLASS, PRESENCE]);
-    return new OutboxLanes(client);
-  }
+  constructor(private readonly client: Client) {}
 
   get held(): number[] {
     return [...this.lanes];
   }
 
-  /** Releases lanes above the fair share and takes free ones up to it. Not while events of a lane are being sent. */
+  /**
+   * Releases lanes above the fair share and takes free ones up to it. Not while events of a lane are being sent, nor before
+   * any can be: others leave this process its share from the first time on.
+   */
   async balance(): Promise<void> {
+    if (!this.isPresent) await this.client.query('SELECT pg_advisory_lock_shared($1, $2)', [LOCK_CLASS, PRESENCE]);
+    this.isPresent = true;
     const share = Math.ceil(LANES / (await this.countProcesses()));
     for (const lane of this.held.slice(share)) {
       await this.client.query('SELECT pg_advisory_unlock($1, $2)', [LOCK_CLASS, lane]);

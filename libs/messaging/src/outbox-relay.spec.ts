@@ -13,7 +13,7 @@ const METRIC = { set: () => undefined, inc: () => undefined, remove: () => undef
 
 const MEASURED = { backlog: 7, oldestAge: 8, parked: 9 };
 
-const sessionThat = (measure: () => Promise<typeof MEASURED>) =>
+const sessionThat = (measure: OutboxSession['measure']) =>
   ({ lanes: { balance: async () => undefined }, measure, close: async () => undefined }) as never;
 
 describe('OutboxRelay', () => {
@@ -158,6 +158,38 @@ describe('OutboxRelay', () => {
     await new Promise(setImmediate);
     arrival.resolve();
     expect(await markedAtTheEnd).toEqual([[[EVENT]]]);
+  });
+
+  it('relays a backlog that is too long to be counted', async () => {
+    const gauges = [0, 1, 2].map(() => ({ set: jest.fn(), remove: jest.fn() }));
+    const session = sessionThat(async () => ({ backlog: undefined, oldestAge: 8, parked: 9 }));
+    const markPublished = jest.fn();
+    Object.assign(session, { read: async () => (markPublished.mock.calls.length === 0 ? [EVENT] : []), markPublished });
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
+    const publisher = { connect: async () => undefined, publish: async () => undefined } as never;
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const [backlog, oldestAge, parked] = gauges as never[];
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), backlog!, oldestAge!, parked!, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    expect(markPublished).toHaveBeenCalledWith([EVENT]);
+    expect(gauges.map(({ set }) => set.mock.lastCall as unknown)).toEqual([undefined, [8], [9]]);
+    expect(gauges[0]?.remove).toHaveBeenCalled();
+  });
+
+  it('takes no lanes from others while it cannot publish', async () => {
+    const session = sessionThat(async () => MEASURED);
+    const balance = jest.fn();
+    Object.assign(session, { lanes: { balance } });
+    jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
+    const publisher = { connect: () => Promise.reject(new Error('no broker')) } as never;
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+    expect(balance).not.toHaveBeenCalled();
   });
 
   it('says that it works when there is nothing to relay', async () => {

@@ -91,13 +91,13 @@ export class OutboxRelay extends BackgroundWork {
       let measureAt = 0;
       while (!this.stop.signal.aborted) {
         const now = performance.now();
-        await session.lanes.balance();
         if (now >= measureAt) {
           await this.measure(session);
           // Counting a long backlog takes long, and nothing is relayed meanwhile.
           measureAt = now + Math.max(UPKEEP_MS, MEASURE_PAUSE * (performance.now() - now));
         }
         await this.publisher.connect();
+        await session.lanes.balance();
         await this.relayUntil(now + UPKEEP_MS, session, onProgress);
       }
     } finally {
@@ -191,7 +191,8 @@ export class OutboxRelay extends BackgroundWork {
 
   private async measure(session: OutboxSession): Promise<void> {
     const { backlog, oldestAge, parked } = await session.measure();
-    this.backlog.set(backlog);
+    if (backlog === undefined) this.backlog.remove();
+    else this.backlog.set(backlog);
     this.oldestAge.set(oldestAge);
     this.parkedAggregates.set(parked);
     this.hasMeasured = true;

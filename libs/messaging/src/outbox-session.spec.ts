@@ -37,3 +37,22 @@ describe('OutboxSession.read', () => {
     expect(session.hasMore).toBe(false);
   });
 });
+
+describe('OutboxSession.measure', () => {
+  it.each([
+    ['57014', undefined],
+    ['57P01', 'admin_shutdown'],
+  ])('knows no backlog that takes too long to count, and fails with the database: %s', async (code, message) => {
+    const statements: string[] = [];
+    const query = async (sql: string) => {
+      statements.push(sql);
+      if (sql.startsWith('SELECT count')) throw Object.assign(new Error(message), { code });
+      return { rows: [{ oldestAge: 7, parked: 8 }] };
+    };
+    const session = Reflect.construct(OutboxSession, [{ query }, {}]) as OutboxSession;
+    const measured = session.measure();
+    if (message) await expect(measured).rejects.toThrow(message);
+    else expect(await measured).toEqual({ backlog: undefined, oldestAge: 7, parked: 8 });
+    expect(statements.at(-1)).toBe('ROLLBACK');
+  });
+});

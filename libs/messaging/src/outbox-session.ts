@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { directConnection, endConnection, isLocked } from '@platform/database';
+import { directConnection, endConnection, isLocked, isTooSlow } from '@platform/database';
 import type { Client } from 'pg';
 import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
@@ -8,8 +8,13 @@ const QUERY_TIMEOUT_MS = 30_000;
 /** Far longer than we lock events: waiting longer would only keep the lanes from other processes. */
 const LOCK_TIMEOUT = '2s';
 const BATCH_ROWS = 500;
-/** Limit when counting a backlog, which takes seconds. Without one, a long enough backlog would never be relayed. */
+/** Limits when counting a backlog. Without them, a long enough backlog would never be relayed. */
 const MAX_COUNTED = 5_000_000;
+const COUNT_TIMEOUT = '3s';
+/** Events that wait, without those of parked aggregates. */
+const WAITING = `FROM outbox WHERE published_at IS NULL
+  AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
+  ORDER BY position`;
 /** A batch may go to one partition, where brokers limit it to 1 MiB by default (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
 /** Upper estimate of a message's size without its payload: key, headers and record. */
@@ -35,7 +40,7 @@ export class OutboxSession {
       // With missing or outdated statistics PostgreSQL would sort the whole backlog for each batch instead of reading
       // the index from its beginning.
       await client.query('SET enable_sort = off');
-      return new OutboxSession(client, await OutboxLanes.join(client));
+      return new OutboxSession(client, new OutboxLanes(client));
     } catch (error) {
       await endConnection(client);
       throw error;
@@ -99,20 +104,30 @@ export class OutboxSession {
   }
 
   /**
-   * @returns number of events that wait (at most five million), age of the oldest in seconds, number of parked
-   *   aggregates
+   * @returns number of events that wait (at most five million; undefined if there are too many to count in 3 s), age of the
+   *   oldest in seconds, number of parked aggregates
    */
-  async measure(): Promise<{ backlog: number; oldestAge: number; parked: number }> {
-    const { rows } = await this.client.query<{ backlog: number; oldestAge: number; parked: number }>(
-      `SELECT count(*)::int AS backlog, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS "oldestAge",
-              (SELECT count(*)::int FROM outbox_parked) AS parked
-       FROM (
-         SELECT created_at FROM outbox
-         WHERE published_at IS NULL
-           AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
-         ORDER BY position LIMIT ${MAX_COUNTED}
-       ) AS waiting`,
+  async measure(): Promise<{ backlog: number | undefined; oldestAge: number; parked: number }> {
+    const { rows } = await this.client.query<{ oldestAge: number; parked: number }>(
+      `SELECT coalesce(extract(epoch FROM now() - (SELECT created_at ${WAITING} LIMIT 1)), 0)::float AS "oldestAge",
+              (SELECT count(*)::int FROM outbox_parked) AS parked`,
     );
-    return rows[0] ?? { backlog: 0, oldestAge: 0, parked: 0 };
+    const { oldestAge = 0, parked = 0 } = rows[0] ?? {};
+    return { backlog: await this.count(), oldestAge, parked };
+  }
+
+  private async count(): Promise<number | undefined> {
+    await this.client.query(`BEGIN; SET LOCAL statement_timeout = '${COUNT_TIMEOUT}'`);
+    try {
+      const { rows } = await this.client.query<{ count: number }>(
+        `SELECT count(*)::int FROM (SELECT ${WAITING} LIMIT ${MAX_COUNTED}) AS waiting`,
+      );
+      return rows[0]?.count;
+    } catch (error) {
+      if (!isTooSlow(error)) throw error;
+      return undefined;
+    } finally {
+      await this.client.query('ROLLBACK');
+    }
   }
 }
