@@ -62,10 +62,8 @@ describeWithKafka('The description of the events, with Kafka,', () => {
   it('is true of each type, of those that an erasure has changed too', async () => {
     const customerId = `cust_${randomUUID()}`;
     const place = async (changes: object) => (await placeOrder(orders, anOrder(changes))).orderId;
-    const ends = (id: string, status: string) => {
-      const isThere = async () => (await orders(`/v1/orders/${id}`)).body.status === status;
-      return until(`${status} of ${id}`, isThere);
-    };
+    const ends = (id: string, status: string) =>
+      until(`${status} of ${id}`, async () => (await orders(`/v1/orders/${id}`)).body.status === status);
     const items = [{ sku: 'ABC-001', quantity: 3 }];
     const totalAmount = { currency: 'JPY', value: '100' };
 

@@ -93,8 +93,8 @@ describe('With PostgreSQL away', () => {
   }
 
   async function expectBack(): Promise<void> {
-    await until('an order', async () => (await orders('/v1/orders', { body: anOrder() })).status === 201, 20_000);
-    await until('readiness', async () => (await orders('/health/ready')).status === 200, 20_000);
+    await until('an order', async () => (await orders('/v1/orders', { body: anOrder() })).status === 201, 5_000);
+    await until('readiness', async () => (await orders('/health/ready')).status === 200, 5_000);
     expect(service.process.exitCode).toBeNull();
   }
 

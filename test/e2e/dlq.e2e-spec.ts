@@ -910,7 +910,7 @@ value, 46 bytes:
         out: '',
         err: `Kafka cannot be reached at ${address}: no answer for 8 s\n`,
       });
-      expect(ms).toBeLessThan(30_000);
+      expect(ms).toBeLessThan(20_000);
     });
   });
 

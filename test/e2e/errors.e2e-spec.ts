@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { Controller, Get, Module, NotFoundException } from '@nestjs/common';
+import { Controller, Get, NotFoundException } from '@nestjs/common';
 import { Public } from '@platform/auth';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
@@ -31,16 +31,7 @@ describe('Errors', () => {
   let call: Api;
 
   beforeAll(async () => {
-    service = await startService(
-      {},
-      {
-        rootModule: (appModule) => {
-          @Module({ imports: [appModule as never], controllers: [BrokenController] })
-          class WithBrokenRoute {}
-          return WithBrokenRoute;
-        },
-      },
-    );
+    service = await startService({}, { beside: { controllers: [BrokenController] } });
     call = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(() => service.stop());

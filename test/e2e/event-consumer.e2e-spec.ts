@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Controller, Module } from '@nestjs/common';
+import { Controller } from '@nestjs/common';
 import { Ctx, KafkaContext } from '@nestjs/microservices';
 import { EventConsumer, oneByOne, OnEvents } from '@platform/messaging';
 import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
@@ -52,16 +52,7 @@ describeWithKafka('Events of Kafka', () => {
     await admin.disconnect();
     [topic, letters] = await Promise.all([Topic.read(), Topic.read(undefined, `${ORDERS_TOPIC}.dlq`)]);
     const kafkaSettings = { KAFKA_BROKERS: pieces().kafkaBrokers, KAFKA_CONSUMER_GROUP: GROUP };
-    service = await startService(
-      { ROLES: 'api,worker', ...kafkaSettings },
-      {
-        rootModule: (appModule) => {
-          @Module({ imports: [appModule as never], controllers: [Listener] })
-          class WithListener {}
-          return WithListener;
-        },
-      },
-    );
+    service = await startService({ ROLES: 'api,worker', ...kafkaSettings }, { beside: { controllers: [Listener] } });
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(async () => {

@@ -37,17 +37,7 @@ class Notes {
 @Module({ imports: [JobsModule], providers: [Notes] })
 class NotesModule {}
 
-const startWithNotes = () =>
-  startService(
-    {},
-    {
-      rootModule: (appModule) => {
-        @Module({ imports: [appModule as never, NotesModule] })
-        class WithNotes {}
-        return WithNotes;
-      },
-    },
-  );
+const startWithNotes = () => startService({}, { beside: { imports: [NotesModule] } });
 
 describe('A job whose handler throws', () => {
   let service: TestService;

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
-import { Controller, Get, Module, Req } from '@nestjs/common';
+import { Controller, Get, Req } from '@nestjs/common';
 import { Public } from '@platform/auth';
 import { currentContext } from '@platform/request-context';
 import type { Request } from 'express';
@@ -190,11 +190,7 @@ class SeenController {
   }
 }
 
-const withSeen = (appModule: object) => {
-  @Module({ imports: [appModule as never], controllers: [SeenController] })
-  class WithSeen {}
-  return WithSeen;
-};
+const WITH_SEEN = { beside: { controllers: [SeenController] } };
 
 describe('CLIENT_CERT_HEADER', () => {
   const env = { MTLS_MODE: 'optional', CLIENT_CERT_HEADER: 'X-Client-Cert' };
@@ -202,7 +198,7 @@ describe('CLIENT_CERT_HEADER', () => {
   describe('from anyone but TRUSTED_PROXIES', () => {
     let service: TestService;
     beforeAll(async () => {
-      service = await start({ ...env, TRUSTED_PROXIES: '10.0.0.0/8' }, { rootModule: withSeen });
+      service = await start({ ...env, TRUSTED_PROXIES: '10.0.0.0/8' }, WITH_SEEN);
     });
     afterAll(() => service.stop());
 
@@ -230,10 +226,7 @@ describe('CLIENT_CERT_HEADER', () => {
   describe('from a trusted proxy, which alone verifies', () => {
     let service: TestService;
     beforeAll(async () => {
-      service = await start(
-        { ...env, MTLS_MODE: 'required', TRUSTED_PROXIES: '127.0.0.0/8' },
-        { rootModule: withSeen },
-      );
+      service = await start({ ...env, MTLS_MODE: 'required', TRUSTED_PROXIES: '127.0.0.0/8' }, WITH_SEEN);
     });
     afterAll(() => service.stop());
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { Controller, Module } from '@nestjs/common';
+import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { Client } from 'pg';
@@ -256,16 +256,7 @@ describe('OutboxRelay without Kafka', () => {
   let service: TestService;
 
   beforeAll(async () => {
-    service = await startService(
-      { ROLES: 'api,worker' },
-      {
-        rootModule: (appModule) => {
-          @Module({ imports: [appModule as never], controllers: [Consumer] })
-          class WithConsumer {}
-          return WithConsumer;
-        },
-      },
-    );
+    service = await startService({ ROLES: 'api,worker' }, { beside: { controllers: [Consumer] } });
   });
   afterAll(() => service.stop());
 

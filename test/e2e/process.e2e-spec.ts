@@ -48,7 +48,7 @@ describe('SIGTERM', () => {
     await until('readiness', async () => (await orders('/health/ready')).status === 200);
 
     service.process.kill('SIGTERM');
-    await until('the drain', async () => (await apiOnce(service.url)('/health/ready')).status === 503, 2_000);
+    await until('the drain', async () => (await apiOnce(service.url)('/health/ready')).status === 503, 500);
     expect((await orders('/health/live')).status).toBe(200);
     const { status, headers } = await orders('/v1/orders', { body: anOrder() });
     expect([status, headers.get('connection')]).toEqual([201, 'close']);
@@ -86,7 +86,7 @@ describe('SIGTERM', () => {
     await delay(100);
     const start = performance.now();
     expect(await service.end()).toBe(0);
-    expect(performance.now() - start).toBeLessThan(20_000); // requests have 30 s
+    expect(performance.now() - start).toBeLessThan(5_000);
   });
 
   it('ends a process that still starts with code 0', async () => {
@@ -354,6 +354,6 @@ describe('SIGTERM with a request that never ends', () => {
     const { code, ms } = await endOfTheEndless;
     expect(code).toBe(0);
     expect(ms).toBeGreaterThan(25_000); // it has its time
-    expect(ms).toBeLessThan(35_000); // after which Kubernetes kills it
+    expect(ms).toBeLessThan(33_000);
   });
 });

@@ -1,4 +1,4 @@
-import { Controller, Get, Module, Query } from '@nestjs/common';
+import { Controller, Get, Query } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { RequireScopes } from '@platform/auth';
 import { Database, directConnection } from '@platform/database';
@@ -119,19 +119,7 @@ describe('The tenant wall', () => {
   const victim = anOrder({ customerId: 'cust_of_acme' });
 
   beforeAll(async () => {
-    service = await startService(
-      { DATABASE_POOL_SIZE: '2' },
-      {
-        rootModule: (appModule) => {
-          @Module({
-            imports: [appModule as never],
-            controllers: [MistakesController],
-          })
-          class WithMistakes {}
-          return WithMistakes;
-        },
-      },
-    );
+    service = await startService({ DATABASE_POOL_SIZE: '2' }, { beside: { controllers: [MistakesController] } });
     const acme = api(service.url, await fetchToken('order-orchestrator'));
     expect((await acme('/v1/orders', { body: victim })).status).toBe(201);
   });

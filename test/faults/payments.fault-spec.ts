@@ -89,6 +89,14 @@ describeWithOwnBroker('Between an event and a payment', () => {
     return body.orderId as string;
   }
 
+  /** The order's payment is made, and its answer held back until it is lifted. */
+  async function placeAndHold(customerId: string) {
+    const { held, lift } = gate.hold(customerId, 'after');
+    const orderId = await place(customerId);
+    await until('the call', () => held.length === 1);
+    return { orderId, lift };
+  }
+
   const find = async (orderId: string) => (await orders(`/v1/orders/${orderId}`)).body;
 
   /** A session beside the service, which ends with the test at the latest. */
@@ -191,9 +199,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   it('a worker killed after the answer and before the commit has told nobody; the next hears the same answer', async () => {
     const worker = await someWorker();
-    const { held, lift } = gate.hold('killed_before_commit', 'after');
-    const orderId = await place('killed_before_commit');
-    await until('the call', () => held.length === 1);
+    const { orderId, lift } = await placeAndHold('killed_before_commit');
     const other = await connect();
     await other.query("SELECT FROM orders WHERE customer_id = 'killed_before_commit' FOR UPDATE");
     lift();
@@ -213,9 +219,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   it('a worker killed after the commit and before the job was done leaves a job that asks nobody', async () => {
     const worker = await someWorker();
-    const { held, lift } = gate.hold('killed_after_commit', 'after');
-    const orderId = await place('killed_after_commit');
-    await until('the call', () => held.length === 1);
+    const { orderId, lift } = await placeAndHold('killed_after_commit');
     const other = await connect();
     const [job] = await jobsOf(orderId);
     await other.query('SELECT FROM graphile_worker._private_jobs WHERE id = $1 FOR UPDATE', [job?.id]);
@@ -288,9 +292,7 @@ describeWithOwnBroker('Between an event and a payment', () => {
 
   it('an order cancelled after its worker was killed with the payment in the air has the payment voided', async () => {
     const worker = await someWorker();
-    const { held, lift } = gate.hold('killed_and_cancelled', 'after');
-    const orderId = await place('killed_and_cancelled');
-    await until('the call', () => held.length === 1);
+    const { orderId, lift } = await placeAndHold('killed_and_cancelled');
     await kill(worker);
     lift();
     const { status } = await orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' });

@@ -1,3 +1,4 @@
+import type { ModuleMetadata } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type Config, loadConfig } from '@platform/config';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
@@ -15,8 +16,8 @@ export interface TestService {
 }
 
 interface Options {
-  /** Wraps the application's module where a test adds controllers of its own. */
-  readonly rootModule?: (appModule: object) => object;
+  /** What a test puts beside the application's own module. */
+  readonly beside?: Pick<ModuleMetadata, 'imports' | 'controllers'>;
   /** Whether its statements wait for longer than in production: see `PATIENT`. */
   readonly isPatient?: boolean;
 }
@@ -28,7 +29,7 @@ interface Options {
  */
 export async function startService(
   overrides: NodeJS.ProcessEnv = {},
-  { rootModule = (appModule) => appModule, isPatient = false }: Options = {},
+  { beside, isPatient = false }: Options = {},
 ): Promise<TestService> {
   const database = await createDatabase();
   const config = loadConfig(
@@ -37,7 +38,12 @@ export async function startService(
     NEEDS,
   );
   try {
-    const app = await createApp(config, rootModule(AppModule.forRoot(config)));
+    const root = beside && {
+      module: class TestModule {},
+      ...beside,
+      imports: [AppModule.forRoot(config), ...(beside.imports ?? [])],
+    };
+    const app = await createApp(config, root);
     await app.listen(config.port, config.host);
     const stop = async () => {
       await app.close();

@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Logger } from '@nestjs/common';
-import { errorBody, problemBody, ServiceError, PROBLEM, wantsProblem } from '@platform/errors';
+import { errorBody, PROBLEM, problemBody, ServiceError, wantsProblem } from '@platform/errors';
 import { countShed, FOR_OPERATORS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { HeldBytes } from './held-bytes';

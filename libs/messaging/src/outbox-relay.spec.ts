@@ -3,7 +3,7 @@ import { Logger } from '@nestjs/common';
 import type { Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { Gauge } from 'prom-client';
-import { EventRefused } from './event-publisher';
+import { type EventPublisher, EventRefused } from './event-publisher';
 import { OutboxRelay } from './outbox-relay';
 import { OutboxSession } from './outbox-session';
 import { eventIdOf, type StoredEvent } from './stored-event';
@@ -59,6 +59,18 @@ describe('OutboxRelay', () => {
     return { pauses, works };
   }
 
+  /** @param gauges of the backlog, the oldest age and the parked aggregates */
+  async function relayUntilItPauses(
+    publisher: EventPublisher,
+    [backlog, oldestAge, parked]: [Gauge, Gauge, Gauge] = [METRIC, METRIC, METRIC],
+  ): Promise<void> {
+    const config = { outboxRelay: true, kafka: {} } as Config;
+    const relay = new OutboxRelay(config, publisher, new HealthChecks(), backlog, oldestAge, parked, METRIC);
+    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
+    relay.onApplicationBootstrap();
+    await (relay as unknown as { running: Promise<void> }).running;
+  }
+
   it('waits longer from time to time, up to 5 s, before it publishes again what it cannot mark', async () => {
     const { pauses, works } = await relayWith(Array.from({ length: 8 }, () => false));
     expect(pauses).toEqual([100, 200, 400, 800, 1_600, 2_500, 2_500, 2_500]);
@@ -87,11 +99,7 @@ describe('OutboxRelay', () => {
     jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
     const refusal = new EventRefused('too large');
     const publisher = { connect: async () => undefined, publish: () => Promise.reject(refusal) } as never;
-    const config = { outboxRelay: true, kafka: {} } as Config;
-    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
-    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
-    relay.onApplicationBootstrap();
-    await (relay as unknown as { running: Promise<void> }).running;
+    await relayUntilItPauses(publisher);
     expect(park).toHaveBeenCalledWith(event, 'too large');
     const about = { eventId: eventIdOf(event), type: EVENT.type, orderId: event.aggregateid, requestId: 'req_1' };
     expect(error).toHaveBeenCalledWith(
@@ -127,11 +135,7 @@ describe('OutboxRelay', () => {
       throw new EventRefused('too large');
     });
     const publisher = { connect: async () => undefined, publish };
-    const config = { outboxRelay: true, kafka: {} } as Config;
-    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
-    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
-    relay.onApplicationBootstrap();
-    await (relay as unknown as { running: Promise<void> }).running;
+    await relayUntilItPauses(publisher);
     expect(publish.mock.calls).toEqual([[[refused]]]);
   });
 
@@ -167,12 +171,7 @@ describe('OutboxRelay', () => {
     Object.assign(session, { read: async () => (markPublished.mock.calls.length === 0 ? [EVENT] : []), markPublished });
     jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
     const publisher = { connect: async () => undefined, publish: async () => undefined } as never;
-    const config = { outboxRelay: true, kafka: {} } as Config;
-    const [backlog, oldestAge, parked] = gauges as never[];
-    const relay = new OutboxRelay(config, publisher, new HealthChecks(), backlog!, oldestAge!, parked!, METRIC);
-    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
-    relay.onApplicationBootstrap();
-    await (relay as unknown as { running: Promise<void> }).running;
+    await relayUntilItPauses(publisher, gauges as never);
     expect(markPublished).toHaveBeenCalledWith([EVENT]);
     expect(gauges.map(({ set }) => set.mock.lastCall as unknown)).toEqual([undefined, [8], [9]]);
     expect(gauges[0]?.remove).toHaveBeenCalled();
@@ -184,11 +183,7 @@ describe('OutboxRelay', () => {
     Object.assign(session, { lanes: { balance } });
     jest.spyOn(OutboxSession, 'open').mockResolvedValue(session);
     const publisher = { connect: () => Promise.reject(new Error('no broker')) } as never;
-    const config = { outboxRelay: true, kafka: {} } as Config;
-    const relay = new OutboxRelay(config, publisher, new HealthChecks(), METRIC, METRIC, METRIC, METRIC);
-    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
-    relay.onApplicationBootstrap();
-    await (relay as unknown as { running: Promise<void> }).running;
+    await relayUntilItPauses(publisher);
     expect(balance).not.toHaveBeenCalled();
   });
 
@@ -217,13 +212,8 @@ describe('OutboxRelay', () => {
     jest.spyOn(OutboxSession, 'open').mockImplementation(open);
     const gauges = ['backlog', 'age', 'parked'].map((name) => new Gauge({ name, help: name, registers: [] }));
     for (const gauge of gauges) gauge.set(1);
-    const [backlog, age, parked] = gauges as [Gauge, Gauge, Gauge];
     const publisher = { connect: () => Promise.reject(new Error('no broker')) } as never;
-    const config = { outboxRelay: true, kafka: {} } as Config;
-    const relay = new OutboxRelay(config, publisher, new HealthChecks(), backlog, age, parked, METRIC);
-    jest.spyOn(timers, 'setTimeout').mockImplementation(async () => relay.beforeApplicationShutdown());
-    relay.onApplicationBootstrap();
-    await (relay as unknown as { running: Promise<void> }).running;
+    await relayUntilItPauses(publisher, gauges as [Gauge, Gauge, Gauge]);
     const values = await Promise.all(gauges.map(async (gauge) => (await gauge.get()).values));
     expect(values.flat().map(({ value }) => value)).toEqual(told);
   });

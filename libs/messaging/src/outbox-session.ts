@@ -11,10 +11,9 @@ const BATCH_ROWS = 500;
 /** Limits when counting a backlog. Without them, a long enough backlog would never be relayed. */
 const MAX_COUNTED = 5_000_000;
 const COUNT_TIMEOUT = '3s';
-/** Events that wait, without those of parked aggregates. */
-const WAITING = `FROM outbox WHERE published_at IS NULL
-  AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
-  ORDER BY position`;
+/** Of an event of the outbox: it is unpublished, and its aggregate is not parked. */
+const WAITS = `published_at IS NULL
+         AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)`;
 /** A batch may go to one partition, where brokers limit it to 1 MiB by default (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
 /** Upper estimate of a message's size without its payload: key, headers and record. */
@@ -66,8 +65,7 @@ export class OutboxSession {
       `SELECT position, id, aggregatetype, aggregateid, type, payload::text AS payload, sequence, traceparent,
               request_id, created_at
        FROM outbox
-       WHERE published_at IS NULL AND lane = ANY($1) AND position <> ALL($3::bigint[])
-         AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)
+       WHERE ${WAITS} AND lane = ANY($1) AND position <> ALL($3::bigint[])
        ORDER BY position LIMIT $2`,
       [this.lanes.held, this.rows, underWay.map(({ position }) => position)],
     );
@@ -109,7 +107,7 @@ export class OutboxSession {
    */
   async measure(): Promise<{ backlog: number | undefined; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ oldestAge: number; parked: number }>(
-      `SELECT coalesce(extract(epoch FROM now() - (SELECT created_at ${WAITING} LIMIT 1)), 0)::float AS "oldestAge",
+      `SELECT coalesce(extract(epoch FROM now() - (SELECT created_at FROM outbox WHERE ${WAITS} ORDER BY position LIMIT 1)), 0)::float AS "oldestAge",
               (SELECT count(*)::int FROM outbox_parked) AS parked`,
     );
     const { oldestAge = 0, parked = 0 } = rows[0] ?? {};
@@ -120,7 +118,7 @@ export class OutboxSession {
     await this.client.query(`BEGIN; SET LOCAL statement_timeout = '${COUNT_TIMEOUT}'`);
     try {
       const { rows } = await this.client.query<{ count: number }>(
-        `SELECT count(*)::int FROM (SELECT ${WAITING} LIMIT ${MAX_COUNTED}) AS waiting`,
+        `SELECT count(*)::int FROM (SELECT FROM outbox WHERE ${WAITS} ORDER BY position LIMIT ${MAX_COUNTED}) AS waiting`,
       );
       return rows[0]?.count;
     } catch (error) {
