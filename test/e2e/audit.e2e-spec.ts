@@ -260,7 +260,10 @@ describe('the audit trail of refusals', () => {
   });
 
   it('says how many are lost when the process ends while the database is away, and which they are', async () => {
-    const child = await spawnService({ DATABASE_URL: 'postgres://a@127.0.0.1:1/a', ROLES: 'api' });
+    const child = await spawnService(
+      { DATABASE_URL: 'postgres://a@127.0.0.1:1/a', ROLES: 'api' },
+      { isNotReady: true },
+    );
     const answers = await Promise.all(Array.from({ length: 20 }, () => api(child.url)('/v1/orders')));
     expect(await child.end()).toBe(0);
     expect(child.lines.filter(({ level }) => level === 'error')).toMatchObject([{ context: 'RefusalLog', lost: 20 }]);

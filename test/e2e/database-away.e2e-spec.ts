@@ -93,8 +93,8 @@ describe('With PostgreSQL away', () => {
   }
 
   async function expectBack(): Promise<void> {
-    await until('an order', async () => (await orders('/v1/orders', { body: anOrder() })).status === 201, 5_000);
-    await until('readiness', async () => (await orders('/health/ready')).status === 200, 5_000);
+    await until('an order', async () => (await once('/v1/orders', { body: anOrder() })).status === 201, 5_000);
+    await until('readiness', async () => (await once('/health/ready')).status === 200, 5_000);
     expect(service.process.exitCode).toBeNull();
   }
 
@@ -156,7 +156,7 @@ describe('With PostgreSQL away', () => {
 
   it('lets a process start, which says so until it is there, and then works', async () => {
     await postgres.stop();
-    const late = await spawnService(env);
+    const late = await spawnService(env, { isNotReady: true });
     const token = await fetchToken('order-orchestrator');
     const [call, callOnce] = [api(late.url, token), apiOnce(late.url, token)];
     const { status, body } = await callOnce('/health/ready');

@@ -99,7 +99,7 @@ describe('migrate', () => {
   it('that is missing keeps the service not ready until it is made', async () => {
     const database = await createDatabase({ empty: true });
     const env = { DATABASE_URL: database.url };
-    const service = await spawnService({ ...env, ROLES: 'api' });
+    const service = await spawnService({ ...env, ROLES: 'api' }, { isNotReady: true });
     const call = apiOnce(service.url);
     await call('/health/ready');
     const { status, body } = await call('/health/ready');

@@ -4,7 +4,7 @@ import { toOrderId } from '../../apps/order-service/src/orders/order-id';
 import { runProgram } from '../../apps/sandbox/src/program';
 import { Balancer } from '../support/balancer';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { anOrder, type Answer, type Api, api, apiOnce, fetchToken } from '../support/client';
+import { anOrder, type Answer, type Api, apiOnce, fetchToken } from '../support/client';
 import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { Payments } from '../support/payments';
@@ -73,14 +73,12 @@ describeWithKafka('A release under load', () => {
         LOG_LEVEL: 'warn',
         SHUTDOWN_DELAY_MS: DRAINING_MS,
       },
-      dist,
+      { dist },
     );
-    if (role === 'api') balancer.add(service.url);
-    const isReady =
-      role === 'api'
-        ? () => balancer.isReady(service.url)
-        : async () => (await api(service.url)('/health/ready')).status === 200;
-    await until(`readiness of the ${role}`, isReady);
+    if (role === 'api') {
+      balancer.add(service.url);
+      await until('its first request', () => balancer.isReady(service.url));
+    }
     return service;
   }
 

@@ -18,12 +18,21 @@ export interface ServiceProcess {
 const started: ChildProcess[] = [];
 afterAll(() => started.forEach((child) => child.kill('SIGKILL')));
 
+interface Options {
+  /** Another build than this one. */
+  readonly dist?: string;
+  /** Whether it is waited for only until it lives, because something that it needs is missing. */
+  readonly isNotReady?: boolean;
+}
+
 /**
- * The service as production runs it: the compiled program in a process of its own.
- * @param dist another build than this one
+ * The service as production runs it: the compiled program in a process of its own, when it is ready.
  * @throws {Error} with what it logged last, when it does not come up; it is ended then
  */
-export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string): Promise<ServiceProcess> {
+export async function spawnService(
+  overrides: NodeJS.ProcessEnv,
+  { dist, isNotReady = false }: Options = {},
+): Promise<ServiceProcess> {
   const port = await freePort();
   const env = environment({ PATH: process.env['PATH'], PORT: String(port), LOG_LEVEL: 'info', ...overrides });
   const child = startProgram('main', env, [], 'pipe', dist);
@@ -51,7 +60,8 @@ export async function spawnService(overrides: NodeJS.ProcessEnv, dist?: string):
   };
   const isUp = async () => {
     if (child.exitCode !== null) throw new Error(`The service ended with ${child.exitCode}`);
-    const answer = await fetch(`${url}/health/live`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+    const probe = `${url}/health/${isNotReady ? 'live' : 'ready'}`;
+    const answer = await fetch(probe, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
     return answer?.ok;
   };
   try {

@@ -26,23 +26,28 @@ const ANSWERED_WITHIN_MS = 60_000;
 
 /** The service's own time limits, on connections, statements and locks, begin at half a second. */
 const BUSY_AFTER_MS = 400;
-const MOST_TRIES = 20;
+const BUSY_FOR_MS = 20_000;
 
-/**
- * Calls the service at `url` with a token. It asks again after a 503 that took so long that a busy machine may be its cause;
- * one that comes at once has another, and is handed on.
- */
+/** Calls the service at `url` with a token, and again {@link whileBusy while the machine is busy}. */
 export function api(url: string, token?: string): Api {
   const call = apiOnce(url, token);
-  return async (path, request) => {
-    for (let tries = 1; ; tries += 1) {
-      const start = performance.now();
-      const answer = await call(path, request);
-      const wasBusy = answer.status === 503 && performance.now() - start > BUSY_AFTER_MS;
-      if (!wasBusy || tries === MOST_TRIES) return answer;
-      await delay(100);
-    }
-  };
+  return (path, request) => whileBusy(() => call(path, request));
+}
+
+/**
+ * Asks again after a 503 that took so long that a busy machine may be its cause, and after those that follow, which may come
+ * at once. A first one that comes at once has another cause, and is handed on.
+ */
+export async function whileBusy(ask: () => Promise<Answer>): Promise<Answer> {
+  const deadline = performance.now() + BUSY_FOR_MS;
+  let isBusy = false;
+  for (;;) {
+    const start = performance.now();
+    const answer = await ask();
+    isBusy ||= performance.now() - start > BUSY_AFTER_MS;
+    if (answer.status !== 503 || !isBusy || start > deadline) return answer;
+    await delay(100);
+  }
 }
 
 /**

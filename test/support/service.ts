@@ -4,8 +4,10 @@ import { type Config, loadConfig } from '@platform/config';
 import { AppModule, NEEDS } from '../../apps/order-service/src/app.module';
 import { createApp } from '../../apps/order-service/src/create-app';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
+import { DataSource } from 'typeorm';
 import { createDatabase, PATIENT, type TestDatabase } from './database';
 import { environment } from './environment';
+import { until } from './until';
 
 export interface TestService {
   readonly app: NestExpressApplication;
@@ -49,6 +51,7 @@ export async function startService(
       await app.close();
       await database.drop();
     };
+    await until('the connection to the database', () => app.get(DataSource).isInitialized);
     return { app, config, url: await app.getUrl(), database, stop };
   } catch (error) {
     await database.drop();

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { IssuedCertificate } from '../../apps/sandbox/src/certificate-authority';
-import type { Answer } from './client';
+import { type Answer, whileBusy } from './client';
 
 interface TlsCall {
   readonly token?: string;
@@ -17,8 +17,15 @@ interface TlsCall {
   readonly agent?: https.Agent;
 }
 
-/** Calls `url` as a client that has a certificate, or as a proxy that forwards one. */
-export async function tlsCall(url: string, call: TlsCall = {}): Promise<Answer> {
+/**
+ * Calls `url` as a client that has a certificate, or as a proxy that forwards one, and again {@link whileBusy while the
+ * machine is busy}.
+ */
+export function tlsCall(url: string, call: TlsCall = {}): Promise<Answer> {
+  return whileBusy(() => tlsCallOnce(url, call));
+}
+
+async function tlsCallOnce(url: string, call: TlsCall): Promise<Answer> {
   const { token, method, body, ca, certificate, agent = false } = call;
   const headers = { ...call.headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
   const options = { method: method ?? (body === undefined ? 'GET' : 'POST'), headers, agent };
