@@ -1,5 +1,6 @@
+import type { IncomingMessage } from 'node:http';
 import { ERROR_STATUS, type ErrorCode } from './error-code';
-import { errorBody, problemBody } from './error-response';
+import { errorBody, problemBody, wantsProblem } from './error-response';
 import { ServiceError } from './service-error';
 
 const DETAILS = [{ field: 'items[0].sku', message: 'sku should not be empty' }];
@@ -9,6 +10,25 @@ const invalid = new ServiceError('ORDER_VALIDATION_FAILED', 'Invalid order paylo
   cause: new Error('canary'),
 });
 const missing = new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+
+describe('wantsProblem', () => {
+  it.each<[string | undefined, boolean]>([
+    [undefined, false],
+    ['*/*', false],
+    ['application/json', false],
+    ['application/problem+json', true],
+    ['application/json;q=0.5, Application/Problem+JSON', true],
+    ['application/json, application/problem+json;q=0.5', false],
+    ['application/problem+json;charset=utf-8', true],
+  ])('given `Accept: %s`: %p', (accept, expected) => {
+    expect(wantsProblem({ headers: { accept } } as IncomingMessage)).toBe(expected);
+  });
+
+  it('does not weigh thousands of types', () => {
+    const headers = { accept: `application/problem+json,${'a/b,'.repeat(4_000)}` };
+    expect(wantsProblem({ headers } as IncomingMessage)).toBe(false);
+  });
+});
 
 describe('errorBody', () => {
   it('has the shape of the guide', () => {

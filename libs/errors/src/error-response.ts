@@ -6,8 +6,15 @@ export const PROBLEM = 'application/problem+json';
 /** JSON first: clients that accept anything get the ordinary shape. Media type parameters must match too. */
 const SHAPES = ['application/json', PROBLEM, `${PROBLEM}; charset=utf-8`];
 
-/** Whether the client prefers problem details. The request need not have come to Express. */
+/** Weighing what a client accepts takes time for each entry, and anybody may send 16 KB of them. */
+const MAX_ACCEPT_LENGTH = 512;
+
+/**
+ * Whether the client prefers problem details. The request need not have come to Express.
+ * @returns false also when the client accepts more than 512 characters of types
+ */
 export function wantsProblem({ headers }: IncomingMessage): boolean {
+  if ((headers.accept?.length ?? 0) > MAX_ACCEPT_LENGTH) return false;
   const req = Object.create(request, { headers: { value: headers } }) as Request;
   return String(req.accepts(SHAPES)).startsWith(PROBLEM);
 }
