@@ -19,9 +19,21 @@ class Notes {
   readonly ends = new Map<string, (Error | undefined)[]>();
   readonly runs: { readonly payload: Note; readonly requestId: string | undefined }[] = [];
 
+  mostSlowAtOnce = 0;
+  private slow = 0;
+
   constructor(jobs: JobRunner, database: Database) {
     jobs.handle<Note>('note', async (payload) => {
       this.runs.push({ payload, requestId: currentContext()?.requestId });
+      const error = this.ends.get(payload.name)?.shift();
+      if (error) throw error;
+    });
+    jobs.handle<Note>('slow-note', async (payload) => {
+      this.slow += 1;
+      this.mostSlowAtOnce = Math.max(this.mostSlowAtOnce, this.slow);
+      await delay(50);
+      this.slow -= 1;
+      this.runs.push({ payload, requestId: undefined });
       const error = this.ends.get(payload.name)?.shift();
       if (error) throw error;
     });
@@ -162,6 +174,29 @@ describe('A job whose handler throws', () => {
     expect(runsOf(taken)).toEqual([]);
     const sql = `DELETE FROM graphile_worker._private_jobs WHERE payload ->> 'name' = ANY($1)`;
     await service.database.query(sql, [[taken, waiting]]);
+  });
+});
+
+describe('Jobs of which one runs at a time', () => {
+  it('leave the places to others, also when they are run again', async () => {
+    const service = await startWithNotes();
+    const notes = service.app.get(Notes, { strict: false });
+    const queue = service.app.get(JobQueue, { strict: false });
+    const names = Array.from({ length: 4 }, (_, i) => `slow-${i}`);
+    notes.ends.set('slow-0', [new Error('first')]);
+    await service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'note', { name: 'first of all' }));
+    await until('the runner', () => notes.runs.pop()); // as it starts it makes the tasks known, and locks them
+    await service.app.get(Database).inTransaction(async (tx) => {
+      for (const name of names) await queue.enqueue(tx, 'slow-note', { name }, { oneAtATime: true });
+      await queue.enqueue(tx, 'note', { name: 'other' });
+    });
+    await until('all runs', () => notes.runs.length === names.length + 2);
+    const order = notes.runs.map(({ payload }) => payload.name);
+    expect(order.indexOf('other')).toBeLessThan(2);
+    expect(new Set(order)).toEqual(new Set(['other', ...names]));
+    expect(notes.mostSlowAtOnce).toBe(1);
+    expect(await metric(service.url, 'jobs_oldest_age_seconds')).toBe(0);
+    await service.stop();
   });
 });
 

@@ -21,6 +21,16 @@ export interface NewJob {
   readonly context: RequestContext | undefined;
 }
 
+interface JobOptions {
+  /** Minimum delay before it runs, in milliseconds, by the database's clock, which decides when jobs are due. */
+  readonly delayMs?: number;
+  /**
+   * Runs one job of the task at a time, in all processes together, about one a second, and only when no other job is due:
+   * for what nobody waits for, and a client can cause any number of.
+   */
+  readonly oneAtATime?: boolean;
+}
+
 /** The most that Graphile Worker allows: only a job's own code gives it up, never the number of its runs. */
 const MAX_ATTEMPTS = 32_767;
 
@@ -33,12 +43,14 @@ const MAX_ATTEMPTS = 32_767;
  */
 @Injectable()
 export class JobQueue {
-  /**
-   * The job continues the trace of the current work.
-   * @param delayMs minimum delay before it runs, in milliseconds
-   */
-  async enqueue(tx: Transaction | DirectConnection, task: string, payload: JobPayload, delayMs = 0): Promise<void> {
-    await addPayload(tx, task, toPayload({ payload, context: currentContext() }), delayMs);
+  /** The job continues the trace of the current work. */
+  async enqueue(
+    tx: Transaction | DirectConnection,
+    task: string,
+    payload: JobPayload,
+    options?: JobOptions,
+  ): Promise<void> {
+    await addPayload(tx, task, toPayload({ payload, context: currentContext() }), options);
   }
 
   /**
@@ -49,24 +61,27 @@ export class JobQueue {
     tx: Transaction | DirectConnection,
     task: string,
     payload: JobPayload,
-    delayMs: number,
+    options: JobOptions,
   ): Promise<void> {
     const context = currentContext();
     const { parentSpanId: spanId } = context?.trace ?? {};
     const before = context && spanId !== undefined ? { ...context, trace: { ...context.trace, spanId } } : context;
-    await addPayload(tx, task, toPayload({ payload, context: before }), delayMs);
+    await addPayload(tx, task, toPayload({ payload, context: before }), options);
   }
 }
 
-/**
- * @param payload JSON, including `origin`
- * @param delayMs by the database's clock, which decides when jobs are due
- */
-export async function addPayload(tx: Connection, task: string, payload: string, delayMs: number): Promise<void> {
+/** @param payload JSON, including `origin` */
+export async function addPayload(
+  tx: Connection,
+  task: string,
+  payload: string,
+  { delayMs = 0, oneAtATime = false }: JobOptions = {},
+): Promise<void> {
   await tx.query(
     `SELECT graphile_worker.add_job($1::text, $2::json, max_attempts := $3::integer,
-                                    run_at := now() + $4::bigint * interval '1 millisecond')`,
-    [task, payload, MAX_ATTEMPTS, Math.round(delayMs)],
+                                    run_at := now() + $4::bigint * interval '1 millisecond',
+                                    queue_name := $5::text, priority := $6::integer)`,
+    [task, payload, MAX_ATTEMPTS, Math.round(delayMs), oneAtATime ? task : null, oneAtATime ? 1 : 0],
   );
 }
 

@@ -123,7 +123,10 @@ export class JobRunner extends BackgroundWork {
           this.logger[isItsOwn ? 'error' : 'warn'](line, 'A job failed; it is run again');
           const pause = isItsOwn ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
           const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
-          await addPayload(helpers, task, JSON.stringify(again), pause * (0.5 + Math.random() / 2));
+          await addPayload(helpers, task, JSON.stringify(again), {
+            delayMs: pause * (0.5 + Math.random() / 2),
+            oneAtATime: helpers.job.job_queue_id !== null,
+          });
         }
       });
     };
@@ -264,11 +267,12 @@ export class JobRunner extends BackgroundWork {
     );
   }
 
+  /** Without the jobs that are run one at a time: those are expected to wait. */
   private async measure(): Promise<void> {
     const rows = await this.database.run((manager) =>
       manager.query<{ age: number }[]>(
         `SELECT greatest(extract(epoch FROM now() - run_at), 0)::float AS age FROM graphile_worker._private_jobs
-         WHERE is_available ORDER BY priority, run_at LIMIT 1`,
+         WHERE is_available AND job_queue_id IS NULL ORDER BY priority, run_at LIMIT 1`,
       ),
     );
     this.oldestAge.set(rows[0]?.age ?? 0);

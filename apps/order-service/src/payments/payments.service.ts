@@ -165,7 +165,7 @@ export class PaymentsService {
   private async runAgain(orderId: string, delayMs: number, also?: (tx: Transaction) => Promise<void>): Promise<void> {
     await this.database.inTransaction(async (tx) => {
       await also?.(tx);
-      await this.jobs.enqueueAgain(tx, TASK, { orderId } satisfies Job, delayMs);
+      await this.jobs.enqueueAgain(tx, TASK, { orderId } satisfies Job, { delayMs });
     });
   }
 }

@@ -9,7 +9,8 @@ import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasu
 /** Advisory lock of the one process that rewrites dead letters. Chosen at random, and never changed. */
 const LOCK = 6_021_774_390_518;
 const ANSWER_TIMEOUT_MS = 10_000;
-const TRY_AGAIN_MS = 5_000;
+/** The queue runs one of these jobs at a time, and this one came upon another of a runner that counts as dead. */
+const AGAIN = { delayMs: 5_000, oneAtATime: true };
 
 /** Erases customers in the dead letter topic, the only one whose records the service can replace. */
 @Injectable()
@@ -33,8 +34,7 @@ export class DeadLetterEraser {
     try {
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       if (rows[0]?.alone) await this.erase(kafka, job, await ordersErased(client, job));
-      // Tried again later instead of waiting here: a waiting job would take a slot from payments.
-      else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, TRY_AGAIN_MS));
+      else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
     } finally {
       await endConnection(client);
     }

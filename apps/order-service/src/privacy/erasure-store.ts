@@ -176,8 +176,9 @@ export class ErasureStore {
       },
     });
     await client.query(OUTBOX.insert(), OUTBOX.values(event));
+    const job: EraseDeadLetters = { tenantId, pseudonym };
     for (const delayMs of [0, SECOND_LOOK_MS]) {
-      await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, { tenantId, pseudonym } satisfies EraseDeadLetters, delayMs);
+      await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, job, { delayMs, oneAtATime: true });
     }
   }
 }
