@@ -21,8 +21,10 @@ import {
   type Producer,
 } from 'kafkajs';
 import { Gauge } from 'prom-client';
+import { changeDeadLetters } from '../../apps/order-service/src/dead-letter-lock';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
+import { createDatabase, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { openLetters } from '../support/open-letters';
@@ -61,7 +63,7 @@ async function runWithSilentKafka() {
   silent.on('connection', (socket) => sockets.add(socket));
   const address = `127.0.0.1:${(silent.address() as net.AddressInfo).port}`;
   const startedAt = performance.now();
-  const result = await run('dlq', address, ['drop', '--all']);
+  const result = await run('dlq', address, ['list']);
   const ms = performance.now() - startedAt;
   for (const socket of sockets) socket.destroy();
   silent.close();
@@ -79,6 +81,7 @@ function settings(brokers: string) {
 
 /** On a broker of its own: these tests empty the topic, and what they replay is nothing for other tests' consumers. */
 describeWithOwnBroker('Dead letters', () => {
+  let database: TestDatabase;
   let broker: KafkaBroker;
   let startBroker: () => Promise<void>;
   let deadLetters: KafkaDeadLetters;
@@ -92,9 +95,10 @@ describeWithOwnBroker('Dead letters', () => {
   /** Takes 8 s, in which the other tests run. */
   let withSilence: Promise<{ address: string; result: Run; ms: number }>;
 
-  const dlq = (...args: string[]) => run('dlq', broker.address, args);
+  const dlq = (...args: string[]) => run('dlq', broker.address, args, { DATABASE_URL: database.url });
 
   beforeAll(async () => {
+    database = await createDatabase();
     const options = await brokerOptions();
     withSilence = runWithSilentKafka();
     withSilence.catch(() => undefined);
@@ -122,6 +126,7 @@ describeWithOwnBroker('Dead letters', () => {
     await consumer.disconnect();
     await Promise.all([admin.disconnect(), producer.disconnect(), deadLetters.onApplicationShutdown()]);
     await broker.stop();
+    await database.drop();
   });
 
   /** After it the offsets begin above 0, and some partitions are empty. */
@@ -672,7 +677,7 @@ value, 46 bytes:
       );
       const id = await bury();
       const NODE_OPTIONS = `--require ${preload}`;
-      expect(await run('dlq', broker.address, ['drop', id], { NODE_OPTIONS })).toEqual({
+      expect(await run('dlq', broker.address, ['drop', id], { DATABASE_URL: database.url, NODE_OPTIONS })).toEqual({
         code: 0,
         out: `${id} dropped\n`,
         err: 'They are resolved, but orders.events.dlq still holds them; the next replay or drop tries again: Error: not authorized\n',
@@ -888,6 +893,22 @@ value, 46 bytes:
         out: '',
         err: `There is no open letter ${missing} in orders.events.dlq; nothing was done\n`,
       });
+      expect(await openIds()).toEqual([id]);
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
+    it.each(['replay', 'drop'])('%s does nothing while an erasure rewrites the letters', async (command) => {
+      const key = Buffer.from(randomUUID());
+      const id = await bury({ key });
+      const config = loadConfig(SERVICE_NAME, environment({ DATABASE_URL: database.url }));
+      const wasAlone = await changeDeadLetters(config, 'an erasure', async () => {
+        expect(await dlq(command, '--all')).toEqual({
+          code: 1,
+          out: '',
+          err: 'An erasure or another command changes orders.events.dlq; nothing was done: try again\n',
+        });
+      });
+      expect(wasAlone).toBe(true);
       expect(await openIds()).toEqual([id]);
       expect(arrivedWith(key)).toEqual([]);
     });

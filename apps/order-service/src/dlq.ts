@@ -10,6 +10,7 @@ import {
   oneLine,
   replayObstacle,
 } from '@platform/kafka';
+import { changeDeadLetters } from './dead-letter-lock';
 import { ORDERS_TOPIC } from './orders-topic';
 import { SERVICE_NAME } from './service-name';
 
@@ -33,11 +34,13 @@ type Settings = NonNullable<Config['kafka']>;
 /** Lists, shows, replays and drops dead letters of the orders topic; see `docs/runbooks/dead-letters.md`. */
 async function main(): Promise<void> {
   const command = parse();
-  const { kafka } = loadConfig(SERVICE_NAME);
+  const config = loadConfig(SERVICE_NAME);
+  const { kafka } = config;
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);
-  return resolve(kafka, command);
+  const wasAlone = await changeDeadLetters(config, 'dlq', () => resolve(kafka, command));
+  if (!wasAlone) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
 }
 
 function parse(): Command {

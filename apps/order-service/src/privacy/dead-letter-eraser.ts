@@ -1,15 +1,13 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { Database, directConnection, endConnection } from '@platform/database';
+import { Database } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
 import { DeadLetterBox, deadLetterTopicOf, type Letter } from '@platform/kafka';
+import { changeDeadLetters } from '../dead-letter-lock';
 import { ORDERS_TOPIC } from '../orders-topic';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
-/** Advisory lock of the one process that rewrites dead letters. Chosen at random, and never changed. */
-const LOCK = 6_021_774_390_518;
-const ANSWER_TIMEOUT_MS = 10_000;
-/** The queue runs one of these jobs at a time, and this one came upon another of a runner that counts as dead. */
+/** Somebody else changes dead letters: `npm run dlq`, or another of these jobs, of a runner that counts as dead. */
 const AGAIN = { delayMs: 5_000, oneAtATime: true };
 
 /** Erases customers in the dead letter topic, the only one whose records the service can replace. */
@@ -30,14 +28,11 @@ export class DeadLetterEraser {
   private async eraseAlone(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // without Kafka, failed events stay parked in the outbox
-    const client = await directConnection(this.config, 'dead letter eraser', ANSWER_TIMEOUT_MS);
-    try {
-      const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
-      if (rows[0]?.alone) await this.erase(kafka, job, await ordersErased(client, job));
-      else await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
-    } finally {
-      await endConnection(client);
-    }
+    const wasAlone = await changeDeadLetters(this.config, 'dead letter eraser', async (client) =>
+      this.erase(kafka, job, await ordersErased(client, job)),
+    );
+    if (wasAlone) return;
+    await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
   }
 
   private async erase(
