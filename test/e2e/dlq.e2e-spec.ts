@@ -213,6 +213,7 @@ describeWithOwnBroker('Dead letters', () => {
         'cleanup.policy': 'delete',
         'compression.type': 'producer',
         'retention.ms': '2592000000',
+        'segment.ms': '86400000',
         'max.message.bytes': '2097176',
       });
     });

@@ -6,6 +6,8 @@ import { deadLetterTopicOf } from './topics';
 
 /** Long enough for somebody to look. Letters that were not replayed by then are lost. */
 const DEAD_LETTER_RETENTION_MS = 30 * 24 * 3_600_000;
+/** Kafka deletes segments as a whole, when the newest record is old enough, and by default begins one a week. */
+const DEAD_LETTER_SEGMENT_MS = 24 * 3_600_000;
 /**
  * Twice the broker's default: a letter is a message with some more headers, and has to fit if its message fitted. A
  * message that was compressed may be larger still; a letter that is too large is kept without its message.
@@ -41,6 +43,7 @@ export async function createTopics(
         asItCame,
         { name: 'cleanup.policy', value: 'delete' },
         { name: 'retention.ms', value: String(DEAD_LETTER_RETENTION_MS) },
+        { name: 'segment.ms', value: String(DEAD_LETTER_SEGMENT_MS) },
         { name: 'max.message.bytes', value: String(DEAD_LETTER_BYTES) },
       ],
     },
