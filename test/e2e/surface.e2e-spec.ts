@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
+import { HealthChecks } from '@platform/health';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -231,6 +233,19 @@ describe('The HTTP surface', () => {
       expect(await untilClosed()).toMatch(/^(HTTP\/1\.1 408 |$)/);
       expect(performance.now() - begin).toBeLessThan(SOON_MS);
     });
+  });
+
+  it('does not check its dependencies anew for each of many who ask at once', async () => {
+    const { reported } = service.app.get(HealthChecks, { strict: false });
+    let times = 0;
+    reported.set('slow', async () => {
+      times += 1;
+      await delay(300);
+    });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => call('/health/ready')));
+    reported.delete('slow');
+    for (const { status, body } of answers) expect([status, body.details.slow.status]).toEqual([200, 'up']);
+    expect(times).toBeLessThan(10); // one, unless the machine is busy
   });
 
   it('takes no time for an Authorization header that is long and nothing', async () => {

@@ -14,6 +14,8 @@ const CHECK_TIMEOUT_MS = 1_000;
 @ApiExcludeController()
 @Controller({ path: 'health', version: VERSION_NEUTRAL })
 export class HealthController {
+  private checking: Promise<unknown> | undefined;
+
   constructor(
     private readonly health: HealthCheckService,
     private readonly indicators: HealthIndicatorService,
@@ -30,27 +32,33 @@ export class HealthController {
   @Get('ready')
   async ready(@Res({ passthrough: true }) res: Response): Promise<unknown> {
     try {
-      return await this.health.check([
-        () => {
-          const process = this.indicators.check('process');
-          return this.checks.isDraining ? process.down('shutting down') : process.up();
-        },
-        ...[...this.checks.required].map(
-          ([name, check]) =>
-            () =>
-              this.attempt(name, check),
-        ),
-        ...[...this.checks.reported].map(([name, check]) => async () => {
-          const result = await this.attempt(name, check);
-          if (result[name]?.status === 'down') result[name].status = 'degraded';
-          return result;
-        }),
-      ]);
+      // Who asks meanwhile gets the same answer: anybody may ask, and each time a connection of the pool is needed.
+      this.checking ??= this.check().finally(() => (this.checking = undefined));
+      return await this.checking;
     } catch (error) {
       if (!(error instanceof ServiceUnavailableException)) throw error;
       res.status(503);
       return error.getResponse();
     }
+  }
+
+  private check(): Promise<unknown> {
+    return this.health.check([
+      () => {
+        const process = this.indicators.check('process');
+        return this.checks.isDraining ? process.down('shutting down') : process.up();
+      },
+      ...[...this.checks.required].map(
+        ([name, check]) =>
+          () =>
+            this.attempt(name, check),
+      ),
+      ...[...this.checks.reported].map(([name, check]) => async () => {
+        const result = await this.attempt(name, check);
+        if (result[name]?.status === 'down') result[name].status = 'degraded';
+        return result;
+      }),
+    ]);
   }
 
   private async attempt(name: string, check: () => Promise<void>): Promise<HealthIndicatorResult> {
