@@ -230,6 +230,27 @@ it('The plan of the audit trail of a client that did little reads that, and not 
   expect(rowsIn(plan)).toBeLessThanOrEqual(20);
 });
 
+it('The plan of the audit trail of an order reads what its own tenant did, and not what others were refused', async () => {
+  const compliance = api(service.url, await fetchToken('compliance'));
+  const { orderId } = await placeOrder(orders);
+  await service.database.query(
+    `INSERT INTO audit_events (id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code)
+     SELECT gen_random_uuid(), now(), 'another', 'another', 'order.read', $1, 'refused', 404, 'ORDER_NOT_FOUND'
+     FROM generate_series(1, 10000)`,
+    [orderId],
+  );
+  await service.database.query('ANALYZE audit_events');
+  const path = `/v1/audit-events?orderId=${orderId}`;
+  const sent = await statementsOf('audit_events', () => compliance(path));
+  const plan = await planOf(
+    sent.find(({ text }) => text.includes('SELECT'))!,
+    'custom',
+  );
+  expect(indexesIn(plan)).toEqual(['audit_events_by_tenant_and_object']);
+  expect(plan.map((node) => node['Node Type']).filter((type) => /Sort|Seq|Bitmap/.test(type))).toEqual([]);
+  expect(rowsIn(plan)).toBe(1);
+});
+
 it('The plan of the search for jobs of dead runners reads those that are under way, and not all that wait', async () => {
   const query = jest.spyOn(Client.prototype, 'query');
   const worker = await startService({ ROLES: 'worker' });

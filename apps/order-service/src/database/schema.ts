@@ -7,6 +7,7 @@ import { FindEventsOfAnOrder1764300000000 } from './migrations/1764300000000-fin
 import { FindWhatAClientDid1764400000000 } from './migrations/1764400000000-find-what-a-client-did';
 import { FindJobsOfDeadRunners1764500000000 } from './migrations/1764500000000-find-jobs-of-dead-runners';
 import { JudgeBlocksByTheTrail1764600000000 } from './migrations/1764600000000-judge-blocks-by-the-trail';
+import { FindWhatATenantDidToAnOrder1764700000000 } from './migrations/1764700000000-find-what-a-tenant-did-to-an-order';
 
 /**
  * All entities; all migrations, in order; and all tables with a column `tenant_id`, which a client's statements reach
@@ -23,6 +24,7 @@ export const schema = {
     FindWhatAClientDid1764400000000,
     FindJobsOfDeadRunners1764500000000,
     JudgeBlocksByTheTrail1764600000000,
+    FindWhatATenantDidToAnOrder1764700000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };
