@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { auditRow, AuditTrail } from '@platform/audit';
 import { fromString, toUUID } from 'typeid-js';
 import { spawnService } from '../support/child';
-import { anOrder, type Answer, type Api, api, fetchToken } from '../support/client';
+import { anOrder, type Answer, type Api, api, apiOnce, fetchToken } from '../support/client';
 import { createDatabase } from '../support/database';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { startService, type TestService } from '../support/service';
@@ -335,6 +335,19 @@ describe('GET /v1/audit-events', () => {
   ])('refuses %s', async (query, field) => {
     const { status, body } = await reader(`/v1/audit-events?${query}`);
     expect([status, body.error.code, body.error.details[0].field]).toEqual([400, 'VALIDATION_FAILED', field]);
+  });
+
+  it('is read three times at once, so that slow reads leave connections to others', async () => {
+    const once = apiOnce(service.url, await fetchToken('compliance'));
+    await service.database.query('BEGIN');
+    await service.database.query('LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE');
+    const reads = [1, 2, 3].map(() => once('/v1/audit-events'));
+    const waiting = () => untilLockIsAwaited(service.database, '%FROM audit_events%ORDER BY id DESC%');
+    await until('three reads', async () => (await waiting()).length === 3);
+    expect((await once('/v1/audit-events')).status).toBe(503);
+    await service.database.query('COMMIT');
+    for (const { status } of await Promise.all(reads)) expect(status).toBe(200);
+    expect((await once('/v1/audit-events')).status).toBe(200);
   });
 
   it("shows nothing of another tenant's", async () => {

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Database } from '@platform/database';
+import { ServiceError } from '@platform/errors';
 import { AUDIT_EVENTS, type AuditRow } from './audit-row';
 
 export interface AuditFilter {
@@ -12,11 +13,19 @@ export interface AuditFilter {
   readonly beforeId?: string;
 }
 
+/**
+ * Lists at once, in one process. Filters that nothing passes, `clientId` and `action` together, let PostgreSQL read all that
+ * a client ever did: for a second at most, in which a list has a connection of the pool.
+ */
+const MAX_LISTS = 3;
+
 const APPEND = `${AUDIT_EVENTS.insertAll()} ON CONFLICT DO NOTHING`;
 
 /** Reads `audit_events`, and appends events that belong to no change; a change inserts its own in its transaction. */
 @Injectable()
 export class AuditTrail {
+  private lists = 0;
+
   constructor(private readonly database: Database) {}
 
   /** Appends events that belong to no change. Safe to repeat: rows that exist already are skipped. */
@@ -25,19 +34,28 @@ export class AuditTrail {
     await this.database.run((manager) => manager.query(APPEND, AUDIT_EVENTS.parameters(rows)));
   }
 
-  /** Newest first. */
-  list(tenantId: string, filter: AuditFilter, limit: number): Promise<AuditRow[]> {
+  /**
+   * Newest first.
+   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when three are read already
+   */
+  async list(tenantId: string, filter: AuditFilter, limit: number): Promise<AuditRow[]> {
+    if (this.lists >= MAX_LISTS) throw ServiceError.unavailable(new Error('Too many audit trails are read already'));
     const { clientId, action, object, fromId, beforeId } = filter;
-    return this.database.run((manager) =>
-      manager.query<AuditRow[]>(
-        `SELECT id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code, request_id,
-                address, certificate
-         FROM audit_events
-         WHERE tenant_id = $1 AND ($2::text IS NULL OR client_id = $2) AND ($3::text IS NULL OR action = $3)
-           AND ($4::text IS NULL OR object = $4) AND ($5::uuid IS NULL OR id >= $5) AND ($6::uuid IS NULL OR id < $6)
-         ORDER BY id DESC LIMIT $7`,
-        [tenantId, clientId, action, object, fromId, beforeId, limit],
-      ),
-    );
+    this.lists += 1;
+    try {
+      return await this.database.run((manager) =>
+        manager.query<AuditRow[]>(
+          `SELECT id, occurred_at, tenant_id, client_id, action, object, outcome, status_code, error_code, request_id,
+                  address, certificate
+           FROM audit_events
+           WHERE tenant_id = $1 AND ($2::text IS NULL OR client_id = $2) AND ($3::text IS NULL OR action = $3)
+             AND ($4::text IS NULL OR object = $4) AND ($5::uuid IS NULL OR id >= $5) AND ($6::uuid IS NULL OR id < $6)
+           ORDER BY id DESC LIMIT $7`,
+          [tenantId, clientId, action, object, fromId, beforeId, limit],
+        ),
+      );
+    } finally {
+      this.lists -= 1;
+    }
   }
 }
