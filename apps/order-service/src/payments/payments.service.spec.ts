@@ -39,7 +39,7 @@ describe('PaymentsService', () => {
   const failure = (kind: OutboundFailure['kind'], retryAfterMs?: number) =>
     new OutboundFailure('payment', kind, { wasSent: kind === 'status', status: 503, retryAfterMs });
   /** When the job is to be run again, in ms from now. */
-  const delays = () => jobs.enqueueAgain.mock.calls.map(([, , , delayMs]) => delayMs as number);
+  const delays = () => jobs.enqueueAgain.mock.calls.map(([, , , { delayMs }]) => delayMs as number);
 
   it.each([
     ['after its own pause where it was asked for none', 0, undefined, 1_500],
