@@ -10,7 +10,6 @@ import {
   oneLine,
   replayObstacle,
 } from '@platform/kafka';
-import { changeDeadLetters } from './dead-letter-lock';
 import { ORDERS_TOPIC } from './orders-topic';
 import { SERVICE_NAME } from './service-name';
 
@@ -39,6 +38,7 @@ async function main(): Promise<void> {
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);
+  const { changeDeadLetters } = await import('./dead-letter-lock.js'); // what it needs takes a second to load
   const wasAlone = await changeDeadLetters(config, 'dlq', () => resolve(kafka, command));
   if (!wasAlone) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
 }
