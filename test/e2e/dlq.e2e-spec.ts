@@ -100,12 +100,12 @@ describeWithOwnBroker('Dead letters', () => {
   beforeAll(async () => {
     database = await createDatabase();
     const options = await brokerOptions();
-    withSilence = runWithSilentKafka();
-    withSilence.catch(() => undefined);
     startBroker = async () => {
       broker = await startKafkaOnJvm(options);
     };
     await startBroker();
+    withSilence = runWithSilentKafka();
+    withSilence.catch(() => undefined);
     beforeTopics = await dlq('list');
     topics = await run('topics', broker.address, ['--partitions', '3', '--replication-factor', '1']);
     const kafka = new Kafka({ brokers: [broker.address], logLevel: logLevel.NOTHING });
