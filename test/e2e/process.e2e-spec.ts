@@ -172,8 +172,8 @@ describe('Two processes on one database', () => {
     const start = () => spawnService({ DATABASE_URL: database.url + PATIENT, ROLES: 'api' });
     const [first, second] = await Promise.all([start(), start()]);
     const token = await fetchToken('order-orchestrator');
-    const one = api(first.url, token);
-    const two = api(second.url, token);
+    const one = apiOnce(first.url, token);
+    const two = apiOnce(second.url, token);
     for (let round = 0; round < 5; round += 1) {
       const body = anOrder({ customerId: `cust_two_processes_${round}` });
       const answers = await Promise.all(

@@ -4,7 +4,7 @@ import { toOrderId } from '../../apps/order-service/src/orders/order-id';
 import { runProgram } from '../../apps/sandbox/src/program';
 import { Balancer } from '../support/balancer';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { anOrder, type Answer, type Api, apiOnce, fetchToken, whileBusy } from '../support/client';
+import { anOrder, type Answer, type Api, apiOnce, fetchToken } from '../support/client';
 import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { Payments } from '../support/payments';
@@ -115,7 +115,7 @@ describeWithKafka('A release under load', () => {
     await expecting(200, second, `/v1/orders/${orderId}/cancel`, { method: 'POST', headers: { 'if-match': etag } });
   }
 
-  /** A client's round. Nothing is tried twice that does not take long: what fails here fails at a client. */
+  /** A client's round. Nothing is tried twice: what fails here fails at a client. */
   async function work(call: Api, round: number): Promise<void> {
     const body = anOrder();
     const made = await expecting(201, call, '/v1/orders', { body });
@@ -224,7 +224,7 @@ describeWithKafka('A release under load', () => {
 /** @throws {Error} with the whole answer, when it is another */
 async function expecting(status: number, call: Api, ...[path, request]: Parameters<Api>): Promise<Answer> {
   const what = `${request?.method ?? (request ? 'POST' : 'GET')} ${path}`;
-  const answer = await whileBusy(() => call(path, request)).catch((error: Error) => {
+  const answer = await call(path, request).catch((error: Error) => {
     throw new Error(`${what}: ${error.message}, ${String(error.cause)}`, { cause: error });
   });
   if (answer.status !== status) throw new Error(`${what}: ${answer.status} ${answer.text}`);
