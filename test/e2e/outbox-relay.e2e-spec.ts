@@ -10,7 +10,7 @@ import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
 import { spawnService } from '../support/child';
 import { describeWithKafka, Topic } from '../support/topic';
-import { inSomeRound, until } from '../support/until';
+import { firstBelow, inSomeRound, until } from '../support/until';
 
 /** Puts events of one aggregate into the outbox as a feature would. */
 async function tell(service: TestService, aggregateId: string, sequences: number[], payload = '{}'): Promise<void> {
@@ -137,9 +137,7 @@ describeWithKafka('OutboxRelay with Kafka', () => {
   });
 
   it('publishes a backlog at more than 1,000 events a second, in order', async () => {
-    let tookMs = Infinity;
-    // A busy machine may spoil two rounds.
-    for (let rounds = 3; tookMs >= 10_000 && rounds > 0; rounds -= 1) {
+    const publish = async () => {
       const run = randomUUID();
       await service.database.query(
         `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, sequence)
@@ -150,14 +148,15 @@ describeWithKafka('OutboxRelay with Kafka', () => {
       );
       const start = performance.now();
       await until('the marks', async () => (await unpublished(service)) === 0);
-      tookMs = performance.now() - start;
+      const tookMs = performance.now() - start;
       await until('all events', () => topic.messages.filter(({ key }) => key.endsWith(run)).length === 10_000);
       for (const n of [0, 50, 99]) {
         const sequences = topic.about(`ord_${n}${run}`).map(({ headers }) => Number(headers['ce_sequence']));
         expect(sequences).toEqual([...Array(101).keys()].slice(1));
       }
-    }
-    expect(tookMs).toBeLessThan(10_000);
+      return tookMs;
+    };
+    expect(await firstBelow(10_000, publish)).toBeLessThan(10_000);
   });
 
   it('has an event in Kafka and marked within a second of its commit', async () => {

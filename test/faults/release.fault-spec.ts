@@ -77,7 +77,7 @@ describeWithKafka('A release under load', () => {
     );
     if (role === 'api') {
       balancer.add(service.url);
-      await until('its first request', () => balancer.isReady(service.url));
+      await until('its place behind the balancer', () => balancer.isReady(service.url));
     }
     return service;
   }

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { AuditVerifier, type AuditFault } from '@platform/audit';
 import { loadConfig } from '@platform/config';
-import { directConnection, endConnection } from '@platform/database';
+import { overDirectConnection } from '@platform/database';
 import { fromUUID } from 'typeid-js';
 import { SERVICE_NAME } from './service-name';
 
@@ -16,22 +16,20 @@ const ANSWER_TIMEOUT_MS = 60_000;
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig(SERVICE_NAME);
-  if (!config.auditKeys) throw new Error('AUDIT_KEY is required');
-  const client = await directConnection(config, 'audit', ANSWER_TIMEOUT_MS);
-  try {
-    const verdict = await new AuditVerifier(client, config.auditKeys, config.retention.auditDays).verify(head);
-    const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
-    console.log(`${events} events in ${blocks} blocks; ${unsealed} events are not sealed yet`);
-    if (prunedUntil)
-      console.log(
-        `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
-      );
-    for (const fault of faults) console.log(line(fault));
-    if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} fault(s)`);
-    console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
-  } finally {
-    await endConnection(client);
-  }
+  const { auditKeys, retention } = config;
+  if (!auditKeys) throw new Error('AUDIT_KEY is required');
+  const verdict = await overDirectConnection([config, 'audit', ANSWER_TIMEOUT_MS], (client) =>
+    new AuditVerifier(client, auditKeys, retention.auditDays).verify(head),
+  );
+  const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
+  console.log(`${events} events in ${blocks} blocks; ${unsealed} events are not sealed yet`);
+  if (prunedUntil)
+    console.log(
+      `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
+    );
+  for (const fault of faults) console.log(line(fault));
+  if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} fault(s)`);
+  console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
 }
 
 function parse(): string | undefined {

@@ -41,3 +41,19 @@ export async function directConnection(...parameters: Parameters<typeof directOp
     throw error;
   }
 }
+
+/**
+ * Works over a direct connection and ends it. What was not committed is undone then, and its session's locks are free.
+ * @param parameters as of {@link directConnection}, which may throw
+ */
+export async function overDirectConnection<T>(
+  parameters: Parameters<typeof directConnection>,
+  work: (client: DirectConnection) => Promise<T>,
+): Promise<T> {
+  const client = await directConnection(...parameters);
+  try {
+    return await work(client);
+  } finally {
+    await endConnection(client);
+  }
+}

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow, auditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
-import { type DirectConnection, directConnection, endConnection, isRetryable, isUnavailable } from '@platform/database';
+import { type DirectConnection, isRetryable, isUnavailable, overDirectConnection } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
@@ -78,7 +78,10 @@ export class ErasureStore {
     return runInContext({ ...context, principal: undefined }, async () => {
       await this.takeTurn();
       try {
-        return await this.erasePartByPart(erasure, () => runInContext(context, () => auditRowOf(erasure)));
+        const audit = () => runInContext(context, () => auditRowOf(erasure));
+        return await overDirectConnection([this.config, 'erasure', ANSWER_TIMEOUT_MS], (client) =>
+          this.erasePartByPart(client, erasure, audit),
+        );
       } catch (error) {
         throw isUnavailable(error) || isRetryable(error) ? ServiceError.unavailable(error) : error;
       } finally {
@@ -102,8 +105,7 @@ export class ErasureStore {
   }
 
   /** @param audit makes the audit row of a part, in the client's context */
-  private async erasePartByPart(erasure: Erasure, audit: () => AuditRow): Promise<number> {
-    const client = await directConnection(this.config, 'erasure', ANSWER_TIMEOUT_MS);
+  private async erasePartByPart(client: DirectConnection, erasure: Erasure, audit: () => AuditRow): Promise<number> {
     let orders = 0;
     let isFirst = true;
     try {
@@ -121,8 +123,6 @@ export class ErasureStore {
     } catch (error) {
       if (error instanceof PaymentUnderWay) error.ordersErased = orders;
       throw error;
-    } finally {
-      await endConnection(client); // rolls back what was not committed
     }
   }
 

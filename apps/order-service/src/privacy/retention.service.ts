@@ -1,11 +1,12 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
-import { type DirectConnection, directConnection, endConnection, isRetryable } from '@platform/database';
+import { type DirectConnection, isRetryable, overDirectConnection } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
 import { type Queryable, type RetentionRule, retentionRules } from './retention-rules';
 
+const PURPOSE = 'retention';
 /** Small enough to be over well within the statement timeout, also on a slow disk. */
 const BATCH_ROWS = 1_000;
 /** Nobody waits for it, so it may take longer than a request's statement. */
@@ -35,7 +36,7 @@ export class RetentionService extends BackgroundWork {
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    await this.connected(MAX_COUNT_MS, async (client) => {
+    await overDirectConnection([this.config, PURPOSE, MAX_COUNT_MS], async (client) => {
       for (const { table, count } of retentionRules(this.config)) counts[table] = await count(queryableOf(client));
     });
     return counts;
@@ -52,20 +53,11 @@ export class RetentionService extends BackgroundWork {
   }
 
   private sweepAll(): Promise<Record<string, number> | undefined> {
-    return this.connected(ANSWER_TIMEOUT_MS, async (client) => {
+    return overDirectConnection([this.config, PURPOSE, ANSWER_TIMEOUT_MS], async (client) => {
       await client.query("SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '5s'");
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       return rows[0]?.alone ? this.sweepTables(client) : undefined;
     });
-  }
-
-  private async connected<T>(answerTimeoutMs: number, work: (client: DirectConnection) => Promise<T>): Promise<T> {
-    const client = await directConnection(this.config, 'retention', answerTimeoutMs);
-    try {
-      return await work(client);
-    } finally {
-      await endConnection(client); // what was not committed is undone, and the lock is free
-    }
   }
 
   private async sweepTables(client: DirectConnection): Promise<Record<string, number> | undefined> {
