@@ -15,10 +15,12 @@ export interface TopicMessage {
 export class Topic {
   readonly messages: TopicMessage[] = [];
   private consumer: Consumer;
+  private name: string;
 
   /** Reads from the beginning, so that nothing is missed while the group forms. */
   static async read(brokers = pieces().kafkaBrokers, name = ORDERS_TOPIC): Promise<Topic> {
     const topic = new Topic();
+    topic.name = name;
     // As the service: by itself kafkajs would wait for 30 s for an answer that was lost.
     const kafka = new Kafka({ brokers: [brokers ?? ''], requestTimeout: 10_000, logLevel: logLevel.NOTHING });
     topic.consumer = kafka.consumer({
@@ -52,6 +54,13 @@ export class Topic {
 
   about(orderId: string): TopicMessage[] {
     return this.messages.filter(({ key }) => key === orderId);
+  }
+
+  /** Reads nothing meanwhile: reading takes about as much of the processor as publishing does. */
+  async whilePaused(work: () => Promise<unknown>): Promise<void> {
+    this.consumer.pause([{ topic: this.name }]);
+    await work();
+    this.consumer.resume([{ topic: this.name }]);
   }
 
   async close(): Promise<void> {
