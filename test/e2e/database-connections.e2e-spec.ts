@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Database, directConnection, type Transaction } from '@platform/database';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
+import { spawnService } from '../support/child';
+import { createDatabase } from '../support/database';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -69,6 +71,43 @@ describe('A connection to PostgreSQL', () => {
     const sql = 'SHOW idle_in_transaction_session_timeout';
     const rows = await database.run((manager) => manager.query<object[]>(sql));
     expect(rows).toEqual([{ idle_in_transaction_session_timeout: '5s' }]);
+  });
+});
+
+describe('The connections to PostgreSQL', () => {
+  const pids = async ({ database }: TestService) => {
+    const sql =
+      "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'order-service'";
+    const rows = await database.query<{ pid: number }>(sql);
+    return rows.map(({ pid }) => pid).sort();
+  };
+
+  it('are all open before the first request, and stay open while nobody asks', async () => {
+    const service = await startService({ DATABASE_POOL_SIZE: '3' });
+    try {
+      const atStart = await pids(service);
+      expect(atStart).toHaveLength(3);
+      await delay(10_500); // by itself node-postgres closes what was idle for 10 s
+      expect(await pids(service)).toEqual(atStart);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('are fewer where the server has no room, which is said at the start', async () => {
+    const database = await createDatabase();
+    const name = new URL(database.url).pathname.slice(1);
+    await database.query(`ALTER DATABASE ${name} CONNECTION LIMIT 3`); // one is the test's own
+    const service = await spawnService({ DATABASE_URL: database.url, DATABASE_POOL_SIZE: '3', ROLES: 'api' });
+    try {
+      const warnings = service.lines.filter(({ context }) => context === 'DatabaseModule');
+      // PostgreSQL counts those that it is about to refuse too, so it may refuse one more.
+      const msg = expect.stringMatching(/^Connections to the database that could not be opened: [12] of 3$/);
+      expect(warnings).toMatchObject([{ level: 'warn', msg, err: { code: '08001' } }]);
+    } finally {
+      await service.end();
+      await database.drop();
+    }
   });
 });
 

@@ -42,6 +42,7 @@ describeWithKafka('A release under load', () => {
   let balancer: Balancer;
   let token: string;
   const placed: Placed[] = [];
+  const services: ServiceProcess[] = [];
 
   beforeAll(async () => {
     database = await createDatabase({ empty: true });
@@ -75,6 +76,7 @@ describeWithKafka('A release under load', () => {
       },
       { dist },
     );
+    services.push(service);
     if (role === 'api') {
       balancer.add(service.url);
       await until('its place behind the balancer', () => balancer.isReady(service.url));
@@ -205,7 +207,8 @@ describeWithKafka('A release under load', () => {
       done = true;
       await Promise.all(clients);
     }
-    expect(failures).toEqual([]);
+    const logged = services.flatMap(({ lines }) => lines.filter(({ level }) => level === 'error'));
+    expect({ failures, logged }).toEqual({ failures: [], logged: [] });
 
     await until('the last event', () => withWrongEvents().length === 0).catch(() => undefined);
     expect(withWrongEvents()).toEqual([]);

@@ -11,7 +11,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { CONFIG, type Config } from '@platform/config';
 import { HealthChecks } from '@platform/health';
 import { DataSource, type DataSourceOptions } from 'typeorm';
-import { Database } from './database';
+import { Database, poolOf } from './database';
 import { isMissingTable, isUnavailable } from './database-errors';
 import { TenantWall } from './tenant-wall';
 import { WalledClient } from './walled-client';
@@ -31,6 +31,8 @@ const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
 /** Pause between attempts to connect until the first succeeds. */
 const RETRY_MS = 1_000;
+/** Whether a connection that nobody uses is still there is asked this often, so that nothing on its way forgets it. */
+const KEEP_ALIVE_MS = 10_000;
 /** Far longer than our own statements hold locks: beyond it, something unusual holds the lock. */
 const LOCK_TIMEOUT_MS = 500;
 
@@ -65,7 +67,9 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
             extra: {
               Client: WalledClient,
               tenantWall: new TenantWall(tenantTables),
+              min: config.database.poolSize, // by itself the pool closes what was idle for 10 s
               keepAlive: true,
+              keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
               query_timeout: ANSWER_TIMEOUT_MS,
               statement_timeout: STATEMENT_TIMEOUT_MS,
               lock_timeout: LOCK_TIMEOUT_MS,
@@ -112,6 +116,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   private async connect(): Promise<void> {
     try {
       await this.dataSource.initialize();
+      await this.fillPool();
       if (this.failure) this.logger.log('The database is there');
     } catch (error) {
       await this.dataSource.driver.disconnect().catch(() => undefined); // closes what it opened before it failed
@@ -119,6 +124,21 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
         this.logger.warn({ err: error }, 'The database is away; the service waits for it');
       this.failure = error as Error;
     }
+  }
+
+  /**
+   * Opens all connections, so that no request waits for one. Those that fail are opened when they are needed, but that the
+   * server has no room for them should be known before there is load.
+   */
+  private async fillPool(): Promise<void> {
+    const pool = poolOf(this.dataSource)!;
+    const { max } = pool.options;
+    const opening = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
+    for (const one of opening) if (one.status === 'fulfilled') one.value.release();
+    const failed = opening.filter((one) => one.status === 'rejected');
+    if (failed.length === 0) return;
+    const what = `Connections to the database that could not be opened: ${failed.length} of ${max}`;
+    this.logger.warn({ err: failed[0]!.reason as Error }, what);
   }
 
   private async connectLater(): Promise<void> {

@@ -13,6 +13,11 @@ declare const OPEN: unique symbol;
 /** TypeORM's manager in an open transaction. Only {@link Database.inTransaction} provides one. */
 export type Transaction = EntityManager & { readonly [OPEN]: true };
 
+/** The pool of node-postgres in TypeORM; undefined while the data source is not connected. */
+export function poolOf(dataSource: DataSource): Pool | undefined {
+  return (dataSource.driver as unknown as { master: Pool | undefined }).master;
+}
+
 /** Access to PostgreSQL. If the database is unavailable, all methods throw `SERVICE_UNAVAILABLE`. */
 @Injectable()
 export class Database {
@@ -39,11 +44,11 @@ export class Database {
    */
   async prepared<Row extends object>(name: string, text: string, values: readonly unknown[]): Promise<Row[]> {
     return this.run(async () => {
-      const { master } = this.dataSource.driver as unknown as { master: Pool | undefined };
-      if (!master) throw ServiceError.unavailable(new Error('The database is not connected yet, or no longer'));
+      const pool = poolOf(this.dataSource);
+      if (!pool) throw ServiceError.unavailable(new Error('The database is not connected yet, or no longer'));
       // Not `pool.query`: that would send the statement in the async context of whoever released the connection, and so
       // as another client.
-      const client = await master.connect();
+      const client = await pool.connect();
       try {
         return (await client.query<Row>({ name, text, values: [...values] })).rows;
       } finally {
