@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Module } from '@nestjs/common';
-import { Database } from '@platform/database';
+import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue, JobRunner, JobsModule } from '@platform/jobs';
 import { currentContext, newContext, runInContext } from '@platform/request-context';
@@ -201,6 +201,25 @@ describe('Jobs of which one runs at a time', () => {
     expect(new Set(order)).toEqual(new Set(['other', ...names]));
     expect(notes.mostSlowAtOnce).toBe(1);
     expect(oldest).toBeLessThan(1); // of those that wait for each other, the last does for some three seconds
+    await service.stop();
+  });
+
+  it('are run on after two runners had the same one', async () => {
+    const service = await startWithNotes();
+    const { runs } = service.app.get(Notes, { strict: false });
+    const queue = service.app.get(JobQueue, { strict: false });
+    const run = async (name: string) => {
+      const job = (tx: Transaction) => queue.enqueue(tx, 'note', { name }, { oneAtATime: true });
+      await service.app.get(Database).inTransaction(job);
+      await until(`the run of ${name}`, () => runs.some(({ payload }) => payload.name === name));
+    };
+    await run('first');
+    // When the first of the two is done, the job is gone, and the second finds none whose queue it could free.
+    // The first of the two deletes the job, and then the second finds none whose queue it could free.
+    const lock = `UPDATE graphile_worker._private_job_queues SET locked_by = 'second', locked_at = now() - interval '1 minute'
+                  WHERE is_available RETURNING id`;
+    await until('the queue to be left', async () => (await service.database.query(lock)).length > 0);
+    await run('next');
     await service.stop();
   });
 });

@@ -249,10 +249,13 @@ export class JobRunner extends BackgroundWork {
     }
   }
 
-  /** Frees the jobs of runners that are dead. Graphile Worker by itself would do that after four hours. */
+  /**
+   * Frees the jobs of runners that are dead, and queues that nobody works at: a job that was run by two runners at once,
+   * because one of them counted as dead, leaves its queue locked. Graphile Worker by itself would do that after four hours.
+   */
   private async recover(): Promise<void> {
-    await this.database.run((manager) =>
-      manager.query(
+    await this.database.run(async (manager) => {
+      await manager.query(
         `SELECT graphile_worker.force_unlock_workers(array_agg(runner))
          FROM (SELECT DISTINCT locked_by AS runner FROM graphile_worker._private_jobs
                WHERE locked_at < now() - interval '5 seconds') AS busy
@@ -263,8 +266,13 @@ export class JobRunner extends BackgroundWork {
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
          HAVING count(*) > 0`,
         [LOCK_CLASS],
-      ),
-    );
+      );
+      await manager.query(
+        `UPDATE graphile_worker._private_job_queues AS queue SET locked_by = NULL, locked_at = NULL
+         WHERE locked_at < now() - interval '5 seconds' AND NOT EXISTS (
+           SELECT FROM graphile_worker._private_jobs WHERE job_queue_id = queue.id AND locked_at IS NOT NULL)`,
+      );
+    });
   }
 
   /** Without the jobs that are run one at a time: those are expected to wait. */
