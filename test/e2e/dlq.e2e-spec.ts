@@ -914,6 +914,26 @@ value, 46 bytes:
       expect(arrivedWith(key)).toEqual([]);
     });
 
+    it.each(['replay', 'drop'])('%s does nothing after it has lost the lock', async (command) => {
+      const key = Buffer.from(randomUUID());
+      const id = await bury({ key });
+      const running = dlq(command, '--all');
+      // It joins a consumer group then, which takes far longer.
+      await until('the end of its session', async () => {
+        const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
+                     WHERE datname = current_database() AND application_name = 'order-service dlq'
+                       AND locktype = 'advisory' AND granted`;
+        return (await database.query(end)).length > 0;
+      });
+      expect(await running).toEqual({
+        code: 1,
+        out: '',
+        err: `${id} is still open: Error: the database was lost, and with it the lock on the dead letters\n`,
+      });
+      expect(await openIds()).toEqual([id]);
+      expect(arrivedWith(key)).toEqual([]);
+    });
+
     it('needs to know where Kafka is', async () => {
       expect(await run('dlq', '', ['list'])).toEqual({ code: 1, out: '', err: 'KAFKA_BROKERS is required\n' });
     });

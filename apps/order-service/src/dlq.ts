@@ -39,7 +39,7 @@ async function main(): Promise<void> {
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);
   const { changeDeadLetters } = await import('./dead-letter-lock.js'); // what it needs takes a second to load
-  const wasAlone = await changeDeadLetters(config, 'dlq', () => resolve(kafka, command));
+  const wasAlone = await changeDeadLetters(config, 'dlq', (assertAlone) => resolve(kafka, command, assertAlone));
   if (!wasAlone) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
 }
 
@@ -65,8 +65,9 @@ async function withBox(
   settings: Settings,
   look: (letter: Letter) => void,
   work: (box: DeadLetterBox) => void | Promise<void>,
+  mayChange?: () => Promise<unknown>,
 ): Promise<void> {
-  const box = await DeadLetterBox.open(settings, TOPIC, look);
+  const box = await DeadLetterBox.open(settings, TOPIC, look, mayChange);
   try {
     await work(box);
   } finally {
@@ -171,13 +172,17 @@ function depthOf(json: unknown): number {
   return typeof json === 'object' && json !== null ? 1 + Math.max(0, ...Object.values(json).map(depthOf)) : 0;
 }
 
-async function resolve(settings: Settings, { name, ids }: Resolution): Promise<void> {
+async function resolve(
+  settings: Settings,
+  { name, ids }: Resolution,
+  assertAlone: () => Promise<unknown>,
+): Promise<void> {
   const obstacles = new Map<string, string>();
   const look = (letter: Letter) => {
     const obstacle = replayObstacle(letter);
     if (obstacle !== undefined) obstacles.set(letter.id, obstacle);
   };
-  await withBox(settings, look, async (box) => {
+  const work = async (box: DeadLetterBox) => {
     const chosen = choose(box.ids, ids);
     if (chosen.length === 0) console.log(NONE);
     const kept = name === 'replay' && chosen.find((id) => obstacles.has(id));
@@ -189,7 +194,8 @@ async function resolve(settings: Settings, { name, ids }: Resolution): Promise<v
         `They are resolved, but ${TOPIC} still holds them; the next replay or drop tries again: ${String(error)}`,
       );
     });
-  });
+  };
+  await withBox(settings, look, work, assertAlone);
 }
 
 async function replay(box: DeadLetterBox, letter: Letter): Promise<void> {

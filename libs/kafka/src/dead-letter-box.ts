@@ -52,6 +52,7 @@ export class DeadLetterBox {
     private readonly topic: string,
     private readonly kafka: Kafka,
     private readonly groupPrefix: string,
+    private readonly mayChange: () => Promise<unknown>,
   ) {
     this.admin = kafka.admin();
     this.producer = kafka.producer(PRODUCER_OPTIONS);
@@ -60,14 +61,17 @@ export class DeadLetterBox {
   /**
    * Reads the whole topic.
    * @param look called with each letter, open or resolved, in the order of each partition
+   * @param mayChange called before each letter that is changed, and before what is resolved is deleted; if it rejects, that
+   * is not done, and the caller gets its error
    * @throws {Error} with a one-line message, if Kafka is unavailable or the topic is missing or not readable to its end
    */
   static async open(
     settings: NonNullable<Config['kafka']>,
     topic: string,
     look: (letter: Letter) => void = () => undefined,
+    mayChange: () => Promise<unknown> = async () => undefined,
   ): Promise<DeadLetterBox> {
-    const box = new DeadLetterBox(topic, quietKafka(settings), `${settings.consumerGroup}-dlq-`);
+    const box = new DeadLetterBox(topic, quietKafka(settings), `${settings.consumerGroup}-dlq-`, mayChange);
     try {
       await box.connect(settings.brokers);
       await box.readAll(look);
@@ -103,6 +107,7 @@ export class DeadLetterBox {
   async replay(letter: Letter): Promise<void> {
     const obstacle = replayObstacle(letter);
     if (obstacle !== undefined) throw new Error(`${letter.id} ${obstacle}`);
+    await this.mayChange();
     const { id, origin = '', key, value, headers } = letter;
     await this.producer.send({
       topic: origin,
@@ -113,6 +118,7 @@ export class DeadLetterBox {
   }
 
   async drop(id: string): Promise<void> {
+    await this.mayChange();
     await this.resolve(id, 'dropped');
   }
 
@@ -131,6 +137,7 @@ export class DeadLetterBox {
     let changed = 0;
     const ids = this.ids.filter((id) => partitions.has(positionOf(id).partition));
     await this.each(ids, async (letter) => {
+      await this.mayChange();
       const value = change(letter);
       if (value !== null) await this.append(letter, value ?? letter.value);
       await this.resolve(letter.id, 'rewritten');
@@ -147,7 +154,9 @@ export class DeadLetterBox {
       const offset = first ?? end;
       return offset > low ? [{ partition, offset: String(offset) }] : [];
     });
-    if (ends.length > 0) await this.admin.deleteTopicRecords({ topic: this.topic, partitions: ends });
+    if (ends.length === 0) return;
+    await this.mayChange();
+    await this.admin.deleteTopicRecords({ topic: this.topic, partitions: ends });
   }
 
   async close(): Promise<void> {

@@ -24,12 +24,12 @@ export class DeadLetterEraser {
     runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.eraseAlone(job));
   }
 
-  /** Rejects while Kafka is away: the job is then run again. */
+  /** Rejects while Kafka is away, or when it is alone no longer: the job is then run again. */
   private async eraseAlone(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // without Kafka, failed events stay parked in the outbox
-    const wasAlone = await changeDeadLetters(this.config, 'dead letter eraser', async (client) =>
-      this.erase(kafka, job, await ordersErased(client, job)),
+    const wasAlone = await changeDeadLetters(this.config, 'dead letter eraser', async (assertAlone, client) =>
+      this.erase(kafka, job, await ordersErased(client, job), assertAlone),
     );
     if (wasAlone) return;
     await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
@@ -39,14 +39,16 @@ export class DeadLetterEraser {
     kafka: NonNullable<Config['kafka']>,
     { pseudonym }: EraseDeadLetters,
     orders: ReadonlySet<string>,
+    assertAlone: () => Promise<unknown>,
   ): Promise<void> {
     if (orders.size === 0) return;
     const change = (letter: Letter) =>
       orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, pseudonym) : undefined;
     const partitions = new Set<number>();
-    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), (letter) => {
+    const look = (letter: Letter) => {
       if (change(letter) !== undefined) partitions.add(letter.partition);
-    });
+    };
+    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), look, assertAlone);
     try {
       const changed = await box.rewrite(partitions, change);
       if (changed > 0) this.logger.log({ changed }, 'An erased customer was taken out of the dead letters');
