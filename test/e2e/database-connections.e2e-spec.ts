@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Database, directConnection, type Transaction } from '@platform/database';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { spawnService } from '../support/child';
+import { api } from '../support/client';
 import { createDatabase } from '../support/database';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
@@ -89,6 +90,23 @@ describe('The connections to PostgreSQL', () => {
       expect(atStart).toHaveLength(3);
       await delay(10_500); // by itself node-postgres closes what was idle for 10 s
       expect(await pids(service)).toEqual(atStart);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('are all open again when the process is ready again, after the server has ended them', async () => {
+    const service = await startService({ DATABASE_POOL_SIZE: '3' });
+    try {
+      const ended = await pids(service);
+      await service.database.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [ended]);
+      await until('their end', async () => (await pids(service)).length === 0);
+      const isReady = async () => (await api(service.url)('/health/ready')).status === 200;
+      await until('the process to be ready', isReady);
+      expect(await pids(service)).toHaveLength(3);
+      const opened = await pids(service);
+      await isReady();
+      expect(await pids(service)).toEqual(opened);
     } finally {
       await service.stop();
     }

@@ -44,6 +44,8 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   private connecting: Promise<void> | undefined;
   /** Why the last attempt to connect failed. */
   private failure: Error | undefined;
+  /** Whether connections could not be opened when it was last tried. */
+  private isShort = false;
 
   constructor(
     private readonly dataSource: DataSource,
@@ -92,7 +94,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     let hasWarned = false;
     this.checks.required.set('database', async () => {
       if (this.failure && !this.dataSource.isInitialized) throw this.failure;
-      await this.dataSource.query('SELECT 1');
+      await Promise.all([this.fillPool(), this.dataSource.query('SELECT 1')]);
       if (isMigrated) return;
       const missing = await this.missingMigrations();
       isMigrated = missing.length === 0;
@@ -127,16 +129,22 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /**
-   * Opens all connections, so that no request waits for one. Those that fail are opened when they are needed, but that the
-   * server has no room for them should be known before there is load.
+   * Opens all connections, so that no request waits for one: at the start, and whenever the process is asked whether it is
+   * ready, since a server that was away has ended them. Which of them fail are opened when they are needed; that the server
+   * has no room for them should be known before there is load.
    */
   private async fillPool(): Promise<void> {
-    const pool = poolOf(this.dataSource)!;
+    const pool = poolOf(this.dataSource);
+    if (!pool || this.closing.signal.aborted) return;
     const { max } = pool.options;
-    const opening = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
-    for (const one of opening) if (one.status === 'fulfilled') one.value.release();
-    const failed = opening.filter((one) => one.status === 'rejected');
-    if (failed.length === 0) return;
+    const missing = max - pool.totalCount;
+    if (missing === 0) return;
+    // A new one is opened only for those for whom none is idle.
+    const connecting = Array.from({ length: pool.idleCount + missing }, async () => (await pool.connect()).release());
+    const failed = (await Promise.allSettled(connecting)).filter((one) => one.status === 'rejected');
+    const wasShort = this.isShort;
+    this.isShort = failed.length > 0;
+    if (!this.isShort || wasShort) return;
     const what = `Connections to the database that could not be opened: ${failed.length} of ${max}`;
     this.logger.warn({ err: failed[0]!.reason as Error }, what);
   }
