@@ -69,7 +69,8 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
             extra: {
               Client: WalledClient,
               tenantWall: new TenantWall(tenantTables),
-              min: config.database.poolSize, // by itself the pool closes what was idle for 10 s
+              // As many are kept open; by itself the pool closes what is idle for 10 s. In a worker no client waits for one.
+              min: config.roles.includes('api') ? config.database.poolSize : 0,
               keepAlive: true,
               keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
               query_timeout: ANSWER_TIMEOUT_MS,
@@ -129,23 +130,23 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /**
-   * Opens all connections, so that no request waits for one: at the start, and whenever the process is asked whether it is
-   * ready, since a server that was away has ended them. Which of them fail are opened when they are needed; that the server
-   * has no room for them should be known before there is load.
+   * Opens the connections that are kept open, so that no request waits for one: at the start, and whenever the process is
+   * asked whether it is ready, since a server that was away has ended them. Which of them fail are opened when they are
+   * needed; that the server has no room for them should be known before there is load.
    */
   private async fillPool(): Promise<void> {
     const pool = poolOf(this.dataSource);
     if (!pool || this.closing.signal.aborted) return;
-    const { max } = pool.options;
-    const missing = max - pool.totalCount;
-    if (missing === 0) return;
+    const { min = 0 } = pool.options;
+    const missing = min - pool.totalCount;
+    if (missing <= 0) return;
     // A new one is opened only for those for whom none is idle.
     const connecting = Array.from({ length: pool.idleCount + missing }, async () => (await pool.connect()).release());
     const failed = (await Promise.allSettled(connecting)).filter((one) => one.status === 'rejected');
     const wasShort = this.isShort;
     this.isShort = failed.length > 0;
     if (!this.isShort || wasShort) return;
-    const what = `Connections to the database that could not be opened: ${failed.length} of ${max}`;
+    const what = `Connections to the database that could not be opened: ${failed.length} of ${min}`;
     this.logger.warn({ err: failed[0]!.reason as Error }, what);
   }
 
