@@ -214,7 +214,6 @@ describe('Jobs of which one runs at a time', () => {
       await until(`the run of ${name}`, () => runs.some(({ payload }) => payload.name === name));
     };
     await run('first');
-    // When the first of the two is done, the job is gone, and the second finds none whose queue it could free.
     // The first of the two deletes the job, and then the second finds none whose queue it could free.
     const lock = `UPDATE graphile_worker._private_job_queues SET locked_by = 'second', locked_at = now() - interval '1 minute'
                   WHERE is_available RETURNING id`;

@@ -207,8 +207,8 @@ describeWithKafka('A release under load', () => {
       done = true;
       await Promise.all(clients);
     }
-    const logged = services.flatMap(({ lines }) => lines.filter(({ level }) => level === 'error'));
-    expect({ failures, logged }).toEqual({ failures: [], logged: [] });
+    const errors = services.flatMap(({ lines }) => lines.filter(({ level }) => level === 'error'));
+    expect({ failures, because: failures.length > 0 ? errors : [] }).toEqual({ failures: [], because: [] });
 
     await until('the last event', () => withWrongEvents().length === 0).catch(() => undefined);
     expect(withWrongEvents()).toEqual([]);
