@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
-import { type Answer, anOrder, type Api, api, apiOnce, fetchToken } from '../support/client';
+import { type Answer, anOrder, type Api, api, apiOnce, fetchToken, metric } from '../support/client';
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
@@ -580,5 +580,25 @@ describeWithKafka('Erasure, with Kafka,', () => {
 
     const rewritten = values.map(() => JSON.stringify({ orderId, customerId: pseudonym, items: [] }));
     await until('the rewriting', async () => (await texts()).join() === rewritten.join());
+  });
+
+  it('looks through dead letters again when it loses the database, and with it the lock', async () => {
+    const customerId = aCustomer();
+    const orderId = await placeAndPay(customerId);
+    await letter(orderId, { orderId, customerId, items: [] });
+    const failed = () => metric(service.url, 'jobs_total{task="erase-dead-letters",outcome="failed"}');
+    const before = await failed();
+    const { pseudonym } = (await erase(compliance, customerId)).body;
+    // It joins a consumer group next, which takes far longer.
+    await until('the end of its session', async () => {
+      const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'order-service dead letter eraser'
+          AND state = 'idle' AND query LIKE 'SELECT id FROM orders%'`;
+      return (await service.database.query(end)).length > 0;
+    });
+    await until('the failure', async () => (await failed()) > before);
+    const rewritten = JSON.stringify({ orderId, customerId: pseudonym, items: [] });
+    const texts = async () => (await ourLetters(orderId)).map(({ value }) => String(value));
+    await until('the rewriting', async () => (await texts()).join() === rewritten);
   });
 });
