@@ -65,9 +65,9 @@ async function withBox(
   settings: Settings,
   look: (letter: Letter) => void,
   work: (box: DeadLetterBox) => void | Promise<void>,
-  mayChange?: () => Promise<unknown>,
+  beforeChange?: () => Promise<unknown>,
 ): Promise<void> {
-  const box = await DeadLetterBox.open(settings, TOPIC, look, mayChange);
+  const box = await DeadLetterBox.open(settings, TOPIC, look, beforeChange);
   try {
     await work(box);
   } finally {

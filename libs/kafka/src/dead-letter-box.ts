@@ -52,7 +52,7 @@ export class DeadLetterBox {
     private readonly topic: string,
     private readonly kafka: Kafka,
     private readonly groupPrefix: string,
-    private readonly mayChange: () => Promise<unknown>,
+    private readonly beforeChange: () => Promise<unknown>,
   ) {
     this.admin = kafka.admin();
     this.producer = kafka.producer(PRODUCER_OPTIONS);
@@ -61,17 +61,17 @@ export class DeadLetterBox {
   /**
    * Reads the whole topic.
    * @param look called with each letter, open or resolved, in the order of each partition
-   * @param mayChange called before each letter that is changed, and before what is resolved is deleted; if it rejects, that
-   * is not done, and the caller gets its error
+   * @param beforeChange called before each letter that is changed, and before what is resolved is deleted; if it rejects,
+   * that is not done, and the caller gets its error
    * @throws {Error} with a one-line message, if Kafka is unavailable or the topic is missing or not readable to its end
    */
   static async open(
     settings: NonNullable<Config['kafka']>,
     topic: string,
     look: (letter: Letter) => void = () => undefined,
-    mayChange: () => Promise<unknown> = async () => undefined,
+    beforeChange: () => Promise<unknown> = async () => undefined,
   ): Promise<DeadLetterBox> {
-    const box = new DeadLetterBox(topic, quietKafka(settings), `${settings.consumerGroup}-dlq-`, mayChange);
+    const box = new DeadLetterBox(topic, quietKafka(settings), `${settings.consumerGroup}-dlq-`, beforeChange);
     try {
       await box.connect(settings.brokers);
       await box.readAll(look);
@@ -107,7 +107,7 @@ export class DeadLetterBox {
   async replay(letter: Letter): Promise<void> {
     const obstacle = replayObstacle(letter);
     if (obstacle !== undefined) throw new Error(`${letter.id} ${obstacle}`);
-    await this.mayChange();
+    await this.beforeChange();
     const { id, origin = '', key, value, headers } = letter;
     await this.producer.send({
       topic: origin,
@@ -118,7 +118,7 @@ export class DeadLetterBox {
   }
 
   async drop(id: string): Promise<void> {
-    await this.mayChange();
+    await this.beforeChange();
     await this.resolve(id, 'dropped');
   }
 
@@ -137,7 +137,7 @@ export class DeadLetterBox {
     let changed = 0;
     const ids = this.ids.filter((id) => partitions.has(positionOf(id).partition));
     await this.each(ids, async (letter) => {
-      await this.mayChange();
+      await this.beforeChange();
       const value = change(letter);
       if (value !== null) await this.append(letter, value ?? letter.value);
       await this.resolve(letter.id, 'rewritten');
@@ -155,7 +155,7 @@ export class DeadLetterBox {
       return offset > low ? [{ partition, offset: String(offset) }] : [];
     });
     if (ends.length === 0) return;
-    await this.mayChange();
+    await this.beforeChange();
     await this.admin.deleteTopicRecords({ topic: this.topic, partitions: ends });
   }
 
