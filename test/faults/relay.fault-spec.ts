@@ -33,6 +33,8 @@ describeWithOwnBroker('Between a request and its event', () => {
   afterEach(async () => {
     await Promise.all([...running].map((service) => service.end('SIGKILL')));
     running.clear();
+    // The test that kills it may have failed before it started it again.
+    if (broker.process.signalCode) await startBroker();
   });
 
   afterAll(async () => {
