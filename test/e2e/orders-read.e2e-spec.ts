@@ -1,4 +1,5 @@
 import { Database } from '@platform/database';
+import { newContext, runInContext } from '@platform/request-context';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
@@ -36,15 +37,30 @@ async function place(customerId: string): Promise<string> {
 }
 
 describe('OrderLifecycleService', () => {
-  it('holds an order for its tenant, and for no other', async () => {
+  it('finds and holds an order for its tenant, and for no other', async () => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_asked_for');
+    const find = (tenantId: string, id: string) => lifecycle.find(tenantId, id);
     const hold = (tenantId: string, id: string) =>
       service.app.get(Database).inTransaction((tx) => lifecycle.hold(tx, tenantId, id));
-    expect(await hold('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
-    for (const id of [orderId, 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nonsense']) {
-      await expect(hold('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+    for (const read of [find, hold]) {
+      expect(await read('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
+      for (const id of [orderId, 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nonsense']) {
+        await expect(read('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+      }
     }
+  });
+
+  it('holds an order of any tenant for the service itself, and not while it works for a client', async () => {
+    const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
+    const orderId = await place('cust_of_acme');
+    const hold = (id: string) => service.app.get(Database).inTransaction((tx) => lifecycle.holdForAnyTenant(tx, id));
+    expect(await hold(orderId)).toMatchObject({ tenantId: 'acme', customerId: 'cust_of_acme' });
+    await expect(hold('ord_01jfw9v6k3f0qv8w2m4x5y6z7a')).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+    const principal = { clientId: 'some_client', tenantId: 'acme', scopes: new Set<string>() };
+    await expect(runInContext({ ...newContext(), principal }, () => hold(orderId))).rejects.toThrow(
+      /^A statement was refused/,
+    );
   });
 
   it('keeps an order that is held as it is, until the transaction ends', async () => {

@@ -16,7 +16,7 @@ export interface IdempotencyScope {
 export interface KeyedRequest {
   readonly scope: IdempotencyScope;
   readonly key: string;
-  /** From `fingerprint`. */
+  /** From `fingerprint`, of all that was asked for: parameters of the path too, since the route has only their names. */
   readonly fingerprint: Buffer;
   /** Response body. It is made before the change, so all it contains, ids too, has to be known by then. */
   readonly answer: string;

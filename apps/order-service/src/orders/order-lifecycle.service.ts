@@ -42,14 +42,27 @@ export class OrderLifecycleService {
   ) {}
 
   /**
-   * Reads an order of the tenant and keeps it from being changed until `tx` ends. For features that do something for a
-   * client which names an order.
+   * Reads an order of the tenant. For features that show a client what they have about an order.
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
+  async find(tenantId: string, orderId: string): Promise<Order> {
+    return existing(await this.store.find(tenantId, toOrderUuid(orderId)));
+  }
+
+  /**
+   * As {@link find}, and keeps the order from being changed until `tx` ends. For features that do something for a client
+   * which names an order.
+   */
   async hold(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
-    const order = await this.store.hold(tx, tenantId, toOrderUuid(orderId));
-    if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-    return order;
+    return existing(await this.store.hold(tx, tenantId, toOrderUuid(orderId)));
+  }
+
+  /**
+   * As {@link hold}, for the service's own work on orders of any tenant, such as a consumer's; never for an id that a
+   * client gave.
+   */
+  async holdForAnyTenant(tx: Transaction, orderId: string): Promise<Order> {
+    return existing(await this.store.holdForAnyTenant(tx, toOrderUuid(orderId)));
   }
 
   /**
@@ -154,8 +167,7 @@ export class OrderLifecycleService {
     known?: Order,
   ): Promise<Order> {
     for (let round = 1; round <= MAX_ROUNDS; round += 1) {
-      const order = (round === 1 && known) || (await read());
-      if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+      const order = (round === 1 && known) || existing(await read());
       const change = decide(order);
       if (!change) return order;
       const movedTo = change.status;
@@ -170,6 +182,11 @@ export class OrderLifecycleService {
     }
     throw ServiceError.unavailable(new Error('Others changed the order again and again'));
   }
+}
+
+function existing(order: Order | undefined): Order {
+  if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
+  return order;
 }
 
 function mayBecome(order: Order, to: OrderStatus): boolean {

@@ -340,6 +340,12 @@ export class OrderStore {
     return order;
   }
 
+  /** As {@link findForAnyTenant}, with the lock of {@link hold}. */
+  async holdForAnyTenant(tx: Transaction, uuid: string): Promise<Order | undefined> {
+    const [order] = await tx.query<Order[]>(`${FIND_FOR_ANY_TENANT} FOR SHARE`, [uuid]);
+    return order;
+  }
+
   /**
    * The order and its companion as they were at one moment. For the service's own work, as {@link findForAnyTenant}.
    * @returns undefined when there is no order, or it has no companion

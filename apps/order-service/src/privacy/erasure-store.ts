@@ -164,7 +164,6 @@ export class ErasureStore {
   ): Promise<void> {
     const event = outboxRow({
       type: 'customer.erased',
-      // The aggregate type of orders, so that it goes to the same topic as their events, with change data capture too.
       aggregateType: 'order',
       aggregateId: pseudonym,
       sequence,
