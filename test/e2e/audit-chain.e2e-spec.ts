@@ -5,7 +5,7 @@ import { AuditVerifier, type Block, blockMac } from '@platform/audit';
 import { directConnection } from '@platform/database';
 import { Client } from 'pg';
 import { fromUUID } from 'typeid-js';
-import { anOrder, type Api, api, fetchToken } from '../support/client';
+import { anOrder, type Api, api, fetchToken, metric } from '../support/client';
 import { environment } from '../support/environment';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
@@ -327,6 +327,36 @@ describe('prune_audit_events', () => {
     expect(await verify({ days: 35 })).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
     // Where nothing, or nothing so young, was to be pruned, somebody else has taken it.
     for (const days of [0, 45]) expect((await verify({ days })).faults).toHaveLength(Number(gone));
+  });
+});
+
+describe('The audit trail of which somebody takes the end', () => {
+  it('counts that as a cut, although blocks of the same numbers follow, and nothing else', async () => {
+    const own = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
+    try {
+      const write = async () => {
+        const order = anOrder({ customerId: 'cust_down' });
+        await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: order });
+      };
+      const newest = () => metric(own.url, 'audit_sealed_block');
+      const cuts = () => metric(own.url, 'audit_cuts_total');
+      const before = await cuts();
+      await write();
+      await until('a block', async () => (await newest()) === 1);
+      await write();
+      await until('another block', async () => (await newest()) === 2);
+      expect(await cuts()).toBe(before);
+      await own.database.query('BEGIN');
+      await own.database.query('DELETE FROM audit_blocks WHERE number = 2');
+      await own.database.query('DELETE FROM audit_events WHERE position > (SELECT last_position FROM audit_blocks)');
+      await own.database.query('COMMIT');
+      await write();
+      await until('the cut', async () => (await cuts()) === before + 1);
+      await until('the block that follows', async () => (await newest()) >= 2);
+      expect(await cuts()).toBe(before + 1);
+    } finally {
+      await own.stop();
+    }
   });
 });
 

@@ -126,6 +126,29 @@ describe('ROLES', () => {
     expect((await toWorker('/metrics')).text).toMatch(/^outbox_backlog \d+$/m);
     await worker.end();
   });
+
+  it('begins with no failure on any route, so that Prometheus sees the first one as an increase', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    const { text } = await api(service.url)('/metrics');
+    const failures = [
+      ...text.matchAll(/^http_requests_total\{method="(.*?)",route="(.*?)",status_code="(5..)"\} 0$/gm),
+    ];
+    const on = (code: string) =>
+      failures.filter(([, , , status]) => status === code).map(([, ...at]) => at.slice(0, 2));
+    expect(on('500')).toEqual(
+      expect.arrayContaining([
+        ['POST', '/v1/orders'],
+        ['GET', '/v1/orders'],
+        ['GET', '/v1/orders/:orderId'],
+        ['POST', '/v1/orders/:orderId/cancel'],
+        ['POST', '/v1/customers/:customerId/erasure'],
+        ['GET', '/v1/audit-events'],
+      ]),
+    );
+    expect(on('503')).toEqual(expect.arrayContaining([...on('500'), ['POST', 'shed']]));
+    expect(text).toMatch(/^rate_limited_total\{limit="address"\} 0$/m);
+    await service.end();
+  });
 });
 
 describe('An event that the database cannot take now', () => {

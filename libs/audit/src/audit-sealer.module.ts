@@ -1,5 +1,5 @@
 import { Module } from '@nestjs/common';
-import { makeGaugeProvider } from '@willsoto/nestjs-prometheus';
+import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { AuditSealer } from './audit-sealer';
 
 /** Chains the audit trail. For one role, whose processes take turns. */
@@ -7,6 +7,10 @@ import { AuditSealer } from './audit-sealer';
   providers: [
     AuditSealer,
     makeGaugeProvider({ name: 'audit_sealed_block', help: 'Number of the newest block of the audit trail' }),
+    makeCounterProvider({
+      name: 'audit_cuts_total',
+      help: 'How often the newest known block of the audit trail was gone',
+    }),
     makeGaugeProvider({ name: 'audit_unsealed_events', help: 'Positions of the audit trail that no block covers yet' }),
   ],
 })

@@ -3,7 +3,7 @@ import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
 import { Database, type Transaction } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
-import type { Gauge } from 'prom-client';
+import type { Counter, Gauge } from 'prom-client';
 import { type Block, blockMac, rowMac, SEALED_COLUMNS, type SealedRow } from './audit-chain';
 
 const SEAL_EVERY_MS = 1_000;
@@ -32,12 +32,15 @@ export class AuditSealer extends BackgroundWork {
   private readonly logger = new Logger(AuditSealer.name);
   private readonly key: string;
   private mark: Mark | undefined;
+  /** The newest block when the trail was last looked at. */
+  private seen: Pick<Block, 'number' | 'mac'> | undefined;
 
   constructor(
     @Inject(CONFIG) config: Config,
     private readonly database: Database,
     @InjectMetric('audit_sealed_block') private readonly sealedBlock: Gauge,
     @InjectMetric('audit_unsealed_events') private readonly unsealed: Gauge,
+    @InjectMetric('audit_cuts_total') private readonly cuts: Counter,
   ) {
     super();
     const [key] = config.auditKeys ?? [];
@@ -115,13 +118,22 @@ export class AuditSealer extends BackgroundWork {
   }
 
   private async measure(tx: Transaction): Promise<void> {
-    const [trail] = await tx.query<{ block: string; unsealed: string }[]>(
-      `SELECT coalesce(max(number), 0) AS block,
-              (SELECT coalesce(max(position), 0) FROM audit_events) - coalesce(max(last_position), 0) AS unsealed
-       FROM audit_blocks`,
+    const [trail] = await tx.query<{ number: string | null; mac: Buffer; unsealed: string; seen: Buffer | null }[]>(
+      `SELECT head.number, head.mac,
+              (SELECT coalesce(max(position), 0) FROM audit_events) - coalesce(head.last_position, 0) AS unsealed,
+              (SELECT mac FROM audit_blocks WHERE number = $1) AS seen
+       FROM (SELECT) AS always LEFT JOIN (SELECT * FROM audit_blocks ORDER BY number DESC LIMIT 1) AS head ON true`,
+      [this.seen?.number ?? null],
     );
-    this.sealedBlock.set(Number(trail?.block));
-    this.unsealed.set(Math.max(0, Number(trail?.unsealed)));
+    if (!trail) return;
+    // The numbers of blocks that were cut off are soon used again, but not with the same MACs.
+    if (this.seen && !trail.seen?.equals(this.seen.mac)) {
+      this.logger.error({ block: this.seen.number }, 'The audit trail has lost a block: its end was cut off');
+      this.cuts.inc();
+    }
+    this.seen = trail.number === null ? undefined : { number: trail.number, mac: trail.mac };
+    this.sealedBlock.set(Number(trail.number));
+    this.unsealed.set(Math.max(0, Number(trail.unsealed)));
   }
 
   /** The position up to which nothing more can appear, if it is beyond what is sealed. */

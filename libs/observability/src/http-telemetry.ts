@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { currentContext, newContext, type RequestContext, runInContext } from '@platform/request-context';
 import type { EndedSpan, Spans } from '@platform/tracing';
-import type { Request, RequestHandler } from 'express';
+import type { Application, Request, RequestHandler } from 'express';
 import { Counter, Gauge, Histogram } from 'prom-client';
 
 const LABELS = ['method', 'route', 'status_code'] as const;
@@ -24,10 +24,25 @@ const duration = new Histogram({
 });
 const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests being answered' });
 
+/**
+ * Starts the counters of failures at 0, for all routes: Prometheus sees no increase in a counter that appears with a
+ * value, so the first failures of each process would count for no alert.
+ */
+function expectFailures({ router }: Application): void {
+  const routes = router.stack.flatMap(({ route }) => route ?? []);
+  for (const { path, stack } of routes)
+    for (const { method } of stack)
+      for (const status_code of [500, 503]) requests.inc({ method: method.toUpperCase(), route: path, status_code }, 0);
+  for (const method of ['GET', 'POST']) countShed(method, 0);
+}
+
 /** Counts, times, logs and traces each request. Routes appear as templates, so that labels and logs contain no ids. */
 export function httpTelemetry(spans: Spans): RequestHandler {
   const logger = new Logger('http');
+  let isFirst = true; // by now all routes are there
   return (req, res, next) => {
+    if (isFirst) expectFailures(req.app);
+    isFirst = false;
     const start = performance.now();
     const context = currentContext() ?? newContext();
     inFlight.inc();

@@ -29,6 +29,7 @@ export class FailedAuthentications {
     @InjectMetric('rate_limited_total') private readonly refusals: Counter<'limit'>,
   ) {
     this.perMinute = config.rateLimit.failedAuthPerMinute;
+    refusals.inc({ limit: 'address' }, 0); // otherwise Prometheus sees no increase in the first ones
   }
 
   /**
