@@ -15,7 +15,6 @@ const PLACES = [
   'items.0.unitPrice',
   'items.0.other',
   'items.0.__proto__',
-  'items.length',
   'totalAmount',
   'totalAmount.currency',
   'totalAmount.value',
@@ -30,6 +29,7 @@ const PLACES = [
   'toString',
 ];
 
+/** Where any text may be. */
 const TEXTS = ['idempotencyKey', 'customerId', 'items.1.sku', 'metadata.other'];
 
 /** With characters in it that mean something to JSON, PostgreSQL, HTTP or a log more often than by chance. */
@@ -66,7 +66,7 @@ function change(order: object, place: string, value: unknown): void {
     (object, name) => (Object.hasOwn(Object(object), name) ? (object as Record<string, unknown>)[name] : undefined),
     order,
   );
-  if (typeof owner !== 'object' || owner === null || (Array.isArray(owner) && last === 'length')) return;
+  if (typeof owner !== 'object' || owner === null) return;
   if (value === undefined) delete (owner as Record<string, unknown>)[last];
   else Object.defineProperty(owner, last, { value, enumerable: true, configurable: true, writable: true });
 }
