@@ -157,7 +157,10 @@ describe('Rate limits', () => {
     it('are counted when they refuse, without naming anyone', async () => {
       const { text } = await api(service.url)('/metrics');
       const lines = text.split('\n').filter((line) => line.startsWith('rate_limited_total'));
-      expect(lines).toEqual([expect.stringMatching(/^rate_limited_total\{limit="client"\} \d+$/)]);
+      expect(lines).toEqual([
+        'rate_limited_total{limit="address"} 0',
+        expect.stringMatching(/^rate_limited_total\{limit="client"\} [1-9]\d*$/),
+      ]);
     });
   });
 

@@ -92,7 +92,10 @@ export class AuditSealer extends BackgroundWork {
       [sealedTo, end, BLOCK_ROWS],
     );
     const last = rows.at(-1);
-    if (!last) return false;
+    if (!last) {
+      this.mark = undefined; // what it is about was taken away
+      return false;
+    }
     const block = {
       number: String(BigInt(head?.number ?? 0) + 1n),
       sealed_at: lock.now,
