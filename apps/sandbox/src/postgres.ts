@@ -162,7 +162,7 @@ function isOpenToAll(directory: string): boolean {
 export function assertNotRunning(dataDir: string): void {
   const pidFile = path.join(dataDir, 'postmaster.pid');
   if (!existsSync(pidFile)) return;
-  const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
+  const [pid = NaN, , , port] = readFileSync(pidFile, 'utf8').split('\n').map(Number);
   try {
     process.kill(pid, 0);
   } catch (error) {
@@ -170,7 +170,7 @@ export function assertNotRunning(dataDir: string): void {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
   }
   throw new Error(
-    `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} is process ${pid}. Stop that sandbox first; if it was killed, stop what it left behind.`,
+    `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} has port ${port} (process ${pid}). Stop that sandbox first; if it was killed, stop what it left behind.`,
   );
 }
 
