@@ -43,7 +43,7 @@ describe('Errors', () => {
     ['a method that the route has not', 405, 'METHOD_NOT_ALLOWED', () => call('/v1/orders', { method: 'DELETE' })],
     ['a path that is not valid percent-encoding', 400, 'MALFORMED_REQUEST', () => call('/v1/orders/%zz')],
     ['malformed JSON', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '{"a":' })],
-    ['a body that is a JSON scalar', 400, 'MALFORMED_JSON', () => call('/v1/orders', { body: '5' })],
+    ['a body that is a JSON scalar', 400, 'ORDER_VALIDATION_FAILED', () => call('/v1/orders', { body: '5' })],
     ['a body that is too large', 413, 'PAYLOAD_TOO_LARGE', () => call('/v1/orders', { body: big })],
     [
       'another media type',

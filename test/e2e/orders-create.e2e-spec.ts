@@ -196,6 +196,8 @@ describe('POST /v1/orders', () => {
   it.each([
     ['an empty object', {}],
     ['a list', []],
+    ['a number', '5'],
+    ['a text', '"5"'],
     ['no body', undefined],
     ['null', 'null'],
   ])('refuses %s', async (_, body) => {

@@ -18,6 +18,7 @@ export const lateAdmissions = new WeakMap<IncomingMessage, () => boolean>();
 const parse = json({
   limit: BODY_BYTES,
   type: () => true,
+  strict: false, // what is JSON and no object is refused by the pipe, as a field of another type is
   verify: (_req, _res, bytes, encoding) => {
     // body-parser also accepts UTF-16 and UTF-32, which a proxy that inspects requests may read as something else.
     if (encoding !== 'utf-8') throw Object.assign(new Error('Not UTF-8'), { type: 'charset.unsupported' });
@@ -64,14 +65,9 @@ async function readBody(req: Request, res: Response): Promise<void> {
         if (received > BODY_BYTES) reject(tooLarge());
       });
     }
-    parse(req, res, (error?: unknown) =>
-      error === undefined || isNullBody(error) ? resolve() : reject(refusalOf(error)),
-    );
+    parse(req, res, (error?: unknown) => (error === undefined ? resolve() : reject(refusalOf(error))));
   });
 }
-
-/** Some generated clients send `null` when they have no body. */
-const isNullBody = (error: unknown) => (error as { body?: unknown }).body === 'null';
 
 const OPENING_BRACE = 0x7b;
 
@@ -114,7 +110,7 @@ function refusalOf(cause: unknown): ServiceError {
       return new ServiceError('UNSUPPORTED_MEDIA_TYPE', 'The encoding of the request body is not supported', { cause });
     case 'entity.parse.failed':
     case 'entity.verify.failed':
-      return new ServiceError('MALFORMED_JSON', 'The request body is not a JSON object in UTF-8', { cause });
+      return new ServiceError('MALFORMED_JSON', 'The request body is not JSON in UTF-8', { cause });
     default:
       return new ServiceError('MALFORMED_REQUEST', 'The request body cannot be read', { cause });
   }

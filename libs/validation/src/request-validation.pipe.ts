@@ -32,6 +32,7 @@ export class RequestValidationPipe extends ValidationPipe {
     if (!this.toValidate(metadata)) return value;
     const admitted = DtoRules.of(metadata.metatype)?.admit(value);
     if (admitted) return admitted;
+    // Some generated clients send `null` when they have no body.
     const { ruled, freeForm, details, isExcessive } = separateFreeForm(value ?? {}, metadata.metatype);
     const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
     if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);

@@ -36,9 +36,10 @@ export class PrivacyController {
     @Req() { query, body }: Request<unknown, unknown, object | undefined>,
   ): Promise<ErasureView> {
     // Refused, because an erasure is final: whoever sends `dryRun` must not find out afterwards that it does not exist.
-    const details = Array.isArray(body)
-      ? [{ field: '', message: 'must be a JSON object' }]
-      : Object.keys({ ...query, ...body }).map((field) => ({ field, message: `property ${field} should not exist` }));
+    const details =
+      typeof (body ?? {}) !== 'object' || Array.isArray(body)
+        ? [{ field: '', message: 'must be a JSON object' }]
+        : Object.keys({ ...query, ...body }).map((field) => ({ field, message: `property ${field} should not exist` }));
     if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);
       throw new ServiceError(code, message, { details });
