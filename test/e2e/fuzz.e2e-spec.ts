@@ -83,12 +83,12 @@ const RUNS = 100;
 describe('Whatever a client sends', () => {
   let service: TestService;
   let orders: Api;
-  let known: Promise<{ orderId: string }>;
+  let orderId: string;
 
   beforeAll(async () => {
     service = await startService({ RATE_LIMIT_PER_MINUTE: '0' });
     orders = api(service.url, await fetchToken('order-orchestrator'));
-    known = placeOrder(orders);
+    ({ orderId } = await placeOrder(orders));
   });
   afterAll(() => service.stop());
 
@@ -165,18 +165,12 @@ describe('Whatever a client sends', () => {
 
   it('a header has its meaning, or none', () => {
     const names = [
-      'idempotency-key',
-      'if-match',
-      'if-none-match',
-      'accept',
-      'x-request-id',
-      'traceparent',
-      'tracestate',
+      ...['idempotency-key', 'if-match', 'if-none-match', 'accept', 'accept-encoding', 'accept-language', 'range'],
+      ...['x-request-id', 'traceparent', 'tracestate', 'x-forwarded-for', 'x-forwarded-proto', 'forwarded'],
+      ...['authorization', 'content-type'],
     ];
-    const others = ['accept-encoding', 'accept-language', 'x-forwarded-for', 'x-forwarded-proto', 'forwarded', 'range'];
-    const headers = fc.dictionary(fc.constantFrom(...names, ...others, 'authorization', 'content-type'), headerText);
+    const headers = fc.dictionary(fc.constantFrom(...names), headerText);
     return check(headers, async (sent) => {
-      const { orderId } = await known;
       judge(await orders('/v1/orders', { body: anOrder(), headers: sent }), 201, 400, 401, 409, 415);
       judge(await orders(`/v1/orders/${orderId}`, { headers: sent }), 200, 304, 400, 401);
       judge(await orders(`/v1/orders/${orderId}/cancel`, { body: {}, headers: sent }), 200, 400, 401, 412, 415);

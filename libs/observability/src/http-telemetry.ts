@@ -28,7 +28,7 @@ const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests be
  * Starts the counters of failures at 0, for all routes: Prometheus sees no increase in a counter that appears with a
  * value, so the first failures of each process would count for no alert.
  */
-function expectFailures({ router }: Application): void {
+export function expectFailures({ router }: Application): void {
   const routes = router.stack.flatMap(({ route }) => route ?? []);
   for (const { path, stack } of routes)
     for (const { method } of stack)
@@ -39,10 +39,7 @@ function expectFailures({ router }: Application): void {
 /** Counts, times, logs and traces each request. Routes appear as templates, so that labels and logs contain no ids. */
 export function httpTelemetry(spans: Spans): RequestHandler {
   const logger = new Logger('http');
-  let isFirst = true; // by now all routes are there
   return (req, res, next) => {
-    if (isFirst) expectFailures(req.app);
-    isFirst = false;
     const start = performance.now();
     const context = currentContext() ?? newContext();
     inFlight.inc();

@@ -1,7 +1,17 @@
-import { Module } from '@nestjs/common';
+import { Module, type OnApplicationBootstrap } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
+import type { Application } from 'express';
+import { expectFailures } from './http-telemetry';
 import { MetricsController } from './metrics.controller';
 
 /** Metrics. Logs need no module: `createLogger` makes the application's logger, and `httpTelemetry` logs requests. */
 @Module({ imports: [PrometheusModule.register({ controller: MetricsController })] })
-export class ObservabilityModule {}
+export class ObservabilityModule implements OnApplicationBootstrap {
+  constructor(private readonly http: HttpAdapterHost) {}
+
+  /** By now all routes are there. */
+  onApplicationBootstrap(): void {
+    expectFailures(this.http.httpAdapter.getInstance<Application>());
+  }
+}

@@ -2,6 +2,7 @@ import { plainToInstance, TransformationType } from 'class-transformer';
 import { defaultMetadataStorage } from 'class-transformer/cjs/storage';
 import { getMetadataStorage, ValidationTypes, type ValidatorConstraintInterface } from 'class-validator';
 import { type FreeFormRule, freeFormRules } from './free-form.decorator';
+import { isJsonObject } from './validators';
 
 type Dto = new () => Record<string, unknown>;
 type ValidationMetadata = ReturnType<ReturnType<typeof getMetadataStorage>['getTargetValidationMetadatas']>[number];
@@ -56,7 +57,7 @@ export class DtoRules {
    * @returns an instance of the DTO, or undefined where a rule may be broken
    */
   admit(value: unknown): object | undefined {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+    if (!isJsonObject(value)) return undefined;
     for (const property of Object.keys(value)) if (!this.properties.has(property)) return undefined;
     const instance = Object.assign(new this.dto(), value);
     for (const rules of this.rules) if (!satisfies(instance, rules)) return undefined;

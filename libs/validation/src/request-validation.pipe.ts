@@ -3,6 +3,7 @@ import { type ErrorDetail, ServiceError } from '@platform/errors';
 import { DtoRules } from './dto-rules';
 import { freeFormRules } from './free-form.decorator';
 import { refusalOf } from './refused-as.decorator';
+import { isJsonObject } from './validators';
 
 /** Larger requests are not validated at all; every DTO asks for less. */
 const MAX_DEPTH = 16;
@@ -54,7 +55,7 @@ export class RequestValidationPipe extends ValidationPipe {
 /** Separates the free-form properties, which are validated here, from those that class-validator validates. */
 function separateFreeForm(value: unknown, dto: object | undefined) {
   const freeForm: Record<string, unknown> = {};
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isJsonObject(value)) {
     return { ruled: {}, freeForm, details: [{ field: '', message: 'must be a JSON object' }], isExcessive: true };
   }
   const ruled: Record<string, unknown> = { ...value };

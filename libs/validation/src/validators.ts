@@ -21,6 +21,9 @@ export const validator = (name: string, message: string, validate: (value: unkno
 /** Optional means absent: `null` is a value, and one of the wrong type. */
 export const IsAbsentOr = () => ValidateIf((_, value) => value !== undefined);
 
+export const isJsonObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 /** PostgreSQL text cannot contain NUL, and UTF-8 cannot encode lone surrogates. */
 export const isStorable = (text: string) => !text.includes('\0') && text.isWellFormed();
 

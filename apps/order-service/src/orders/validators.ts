@@ -1,4 +1,4 @@
-import { type FreeFormRule, isStorable, validator } from '@platform/validation';
+import { type FreeFormRule, isJsonObject, isStorable, validator } from '@platform/validation';
 import { minorDigits } from './currencies';
 import { fitsCurrency } from './order-total';
 
@@ -26,9 +26,7 @@ export const FitsCurrency = validator(
 export const METADATA_RULE: FreeFormRule = {
   message: `must be an object of at most 16 KiB as JSON, at most ${METADATA_DEPTH} levels deep, without NUL, lone surrogates or integers from 2^53`,
   isValid: (value) =>
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
+    isJsonObject(value) &&
     isStorableJson(value, METADATA_DEPTH, { left: METADATA_BYTES }) &&
     bytesOf(value) <= METADATA_BYTES,
 };

@@ -4,7 +4,7 @@ import { Audited } from '@platform/audit';
 import { CurrentPrincipal, RequireScopes } from '@platform/auth';
 import { ServiceError } from '@platform/errors';
 import type { Principal } from '@platform/request-context';
-import { refusalOf } from '@platform/validation';
+import { isJsonObject, refusalOf } from '@platform/validation';
 import type { Request } from 'express';
 import { ErasureParams } from './erasure.params';
 import { ErasureService } from './erasure.service';
@@ -33,13 +33,13 @@ export class PrivacyController {
   erase(
     @CurrentPrincipal() principal: Principal,
     @Param() { customerId }: ErasureParams,
-    @Req() { query, body }: Request<unknown, unknown, object | undefined>,
+    @Req() { query, body }: Request<unknown, unknown, unknown>,
   ): Promise<ErasureView> {
     // Refused, because an erasure is final: whoever sends `dryRun` must not find out afterwards that it does not exist.
-    const details =
-      typeof (body ?? {}) !== 'object' || Array.isArray(body)
-        ? [{ field: '', message: 'must be a JSON object' }]
-        : Object.keys({ ...query, ...body }).map((field) => ({ field, message: `property ${field} should not exist` }));
+    const asked = body ?? {};
+    const details = isJsonObject(asked)
+      ? Object.keys({ ...query, ...asked }).map((field) => ({ field, message: `property ${field} should not exist` }))
+      : [{ field: '', message: 'must be a JSON object' }];
     if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);
       throw new ServiceError(code, message, { details });
