@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import type { HttpAdapterHost } from '@nestjs/core';
 import { currentContext, newContext, type RequestContext, runInContext } from '@platform/request-context';
 import type { EndedSpan, Spans } from '@platform/tracing';
 import type { Application, Request, RequestHandler } from 'express';
@@ -28,7 +29,8 @@ const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests be
  * Starts the counters of failures at 0, for all routes: Prometheus sees no increase in a counter that appears with a
  * value, so the first failures of each process would count for no alert.
  */
-export function expectFailures({ router }: Application): void {
+export function expectFailures({ httpAdapter }: HttpAdapterHost): void {
+  const { router } = httpAdapter.getInstance<Application>();
   const routes = router.stack.flatMap(({ route }) => route ?? []);
   for (const { path, stack } of routes)
     for (const { method } of stack)

@@ -1,7 +1,6 @@
 import { Module, type OnApplicationBootstrap } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
-import type { Application } from 'express';
 import { expectFailures } from './http-telemetry';
 import { MetricsController } from './metrics.controller';
 
@@ -12,6 +11,6 @@ export class ObservabilityModule implements OnApplicationBootstrap {
 
   /** By now all routes are there. */
   onApplicationBootstrap(): void {
-    expectFailures(this.http.httpAdapter.getInstance<Application>());
+    expectFailures(this.http);
   }
 }
