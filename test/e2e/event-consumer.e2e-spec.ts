@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { Controller } from '@nestjs/common';
-import { Ctx, KafkaContext } from '@nestjs/microservices';
+import { Controller, type OnModuleInit } from '@nestjs/common';
+import { Ctx, KafkaContext, NestMicroservice } from '@nestjs/microservices';
 import { EventConsumer, oneByOne, OnEvents } from '@platform/messaging';
 import { CompressionTypes, type IHeaders, Kafka, logLevel, type Producer } from 'kafkajs';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
@@ -15,10 +15,15 @@ const GROUP = `listener-${randomUUID()}`;
 
 const handled: string[] = [];
 const failures = new Map<string, number>();
+const listen = jest.spyOn(NestMicroservice.prototype, 'listen');
 
 @Controller()
-class Listener {
+class Listener implements OnModuleInit {
   constructor(private readonly events: EventConsumer) {}
+
+  onModuleInit(): void {
+    expect(listen).not.toHaveBeenCalled();
+  }
 
   @OnEvents(ORDERS_TOPIC)
   consume(@Ctx() context: KafkaContext): Promise<void> {
@@ -53,6 +58,7 @@ describeWithKafka('Events of Kafka', () => {
     [topic, letters] = await Promise.all([Topic.read(), Topic.read(undefined, `${ORDERS_TOPIC}.dlq`)]);
     const kafkaSettings = { KAFKA_BROKERS: pieces().kafkaBrokers, KAFKA_CONSUMER_GROUP: GROUP };
     service = await startService({ ROLES: 'api,worker', ...kafkaSettings }, { beside: { controllers: [Listener] } });
+    expect(listen).toHaveBeenCalledTimes(1); // but not before its handlers were initialized, see above
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(async () => {

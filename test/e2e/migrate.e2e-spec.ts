@@ -59,6 +59,17 @@ describe('migrate', () => {
     await database.drop();
   });
 
+  it('waits only briefly for what a transaction has locked, since all others wait behind it', async () => {
+    const database = await createDatabase();
+    const other = new Client(database.superuserUrl);
+    await other.connect();
+    await other.query('BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE');
+    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    await expect(migrate(loadConfig(SERVICE_NAME, env))).rejects.toThrow('lock timeout');
+    await other.end();
+    await database.drop();
+  });
+
   it('is not begun with an argument that it does not know, such as --dry-run', async () => {
     const database = await createDatabase({ empty: true });
     const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });

@@ -39,22 +39,24 @@ export async function startService(
     environment({ ROLES: 'api', DATABASE_URL: database.url + (isPatient ? PATIENT : ''), ...overrides }),
     NEEDS,
   );
+  let app: NestExpressApplication | undefined;
+  const stop = async () => {
+    await app?.close();
+    await database.drop();
+  };
   try {
     const root = beside && {
       module: class TestModule {},
       ...beside,
       imports: [AppModule.forRoot(config), ...(beside.imports ?? [])],
     };
-    const app = await createApp(config, root);
+    app = await createApp(config, root);
     await app.listen(config.port, config.host);
-    const stop = async () => {
-      await app.close();
-      await database.drop();
-    };
-    await until('the connection to the database', () => app.get(DataSource).isInitialized);
+    const dataSource = app.get(DataSource);
+    await until('the connection to the database', () => dataSource.isInitialized);
     return { app, config, url: await app.getUrl(), database, stop };
   } catch (error) {
-    await database.drop();
+    await stop();
     throw error;
   }
 }

@@ -20,7 +20,7 @@ import { PaymentsModule } from './payments/payments.module';
 /** Settings without which a module of the role cannot work; `loadConfig` refuses a configuration that lacks one. */
 export const NEEDS: Needs = { api: ['PSEUDONYM_KEY'], worker: ['PAYMENT_API_URL', 'AUDIT_KEY'] };
 
-/** The composition root: which modules each role loads. A new feature is named here and nowhere else. */
+/** The composition root: which modules each role loads. The modules of a new feature are named here and nowhere else. */
 @Module({})
 export class AppModule {
   static forRoot(config: Config): DynamicModule {

@@ -92,6 +92,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
 
   if (config.roles.includes('worker')) {
     app.connectMicroservice({ strategy: app.get<CustomTransportStrategy>(EVENT_SERVER) });
+    await app.init(); // otherwise events would come before what handles them is initialized
     await app.startAllMicroservices();
   }
 }

@@ -18,12 +18,12 @@ const UNUSED_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(SERVICE_NAME, undefined, NEEDS);
-  const app = await createApp(config);
   // Node itself would print the error with all its properties, which may hold personal data, and not as JSON.
   process.on('uncaughtException', (error) => {
     new Logger('main').fatal(error, 'An uncaught error ends the process');
     process.exit(1);
   });
+  const app = await createApp(config);
   if (config.usesKnownKeys) {
     new Logger('main').warn(
       'AUDIT_KEY or PSEUDONYM_KEY is missing: a publicly known key is in use, which NODE_ENV=production refuses',

@@ -296,7 +296,7 @@ describe('loadConfig', () => {
     ['IDEMPOTENCY_TTL_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.idempotencyTtlHours],
     ['RATE_LIMIT_PER_MINUTE', '0', '10000000', (config: ReturnType<typeof load>) => config.rateLimit.perMinute],
     ['OUTBOX_RETENTION_HOURS', '1', '8760', (config: ReturnType<typeof load>) => config.retention.outboxHours],
-    ['INBOX_RETENTION_DAYS', '1', '3650', (config: ReturnType<typeof load>) => config.retention.inboxDays],
+    ['INBOX_RETENTION_DAYS', '31', '3650', (config: ReturnType<typeof load>) => config.retention.inboxDays],
   ])('takes %s from %s to %s and nothing beyond', (name, min, max, read) => {
     const message = `${name} must be an integer from ${min} to ${max}`;
     expect(read(load({ [name]: min }))).toBe(Number(min));

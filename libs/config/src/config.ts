@@ -233,7 +233,7 @@ const environment = z.object({
   IDEMPOTENCY_TTL_HOURS: integer(1, 8_760).default(168),
 
   OUTBOX_RETENTION_HOURS: integer(1, 8_760).default(24),
-  INBOX_RETENTION_DAYS: integer(1, 3_650).default(35),
+  INBOX_RETENTION_DAYS: integer(31, 3_650).default(35),
   ORDER_RETENTION_DAYS: zeroOr(31, 36_500).default(0),
   AUDIT_RETENTION_DAYS: zeroOr(30, 36_500).default(0),
 

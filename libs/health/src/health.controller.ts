@@ -32,14 +32,19 @@ export class HealthController {
   @Get('ready')
   async ready(@Res({ passthrough: true }) res: Response): Promise<unknown> {
     try {
-      // Who asks meanwhile gets the same answer: anybody may ask, and each time a connection of the pool is needed.
-      this.checking ??= this.check().finally(() => (this.checking = undefined));
-      return await this.checking;
+      const answer = await this.sharedCheck();
+      // What was begun before a shutdown is not true any more.
+      return this.checks.isDraining ? await this.sharedCheck() : answer;
     } catch (error) {
       if (!(error instanceof ServiceUnavailableException)) throw error;
       res.status(503);
       return error.getResponse();
     }
+  }
+
+  /** Who asks meanwhile gets the same answer: anybody may ask, and each time a connection of the pool is needed. */
+  private sharedCheck(): Promise<unknown> {
+    return (this.checking ??= this.check().finally(() => (this.checking = undefined)));
   }
 
   private check(): Promise<unknown> {

@@ -115,14 +115,15 @@ export class OutboxRelay extends BackgroundWork {
       let marking: Promise<void> | undefined;
       while (events.length > 0) {
         // In a backlog the next batch is read, and the last one marked, while this one is on its way.
-        const [isWhole, next] = await allOf([
-          this.publish(session, events),
+        const [refusal, next] = await allOf([
+          this.publish(events),
           this.markAndReadAhead(session, events, marking, isOver),
         ]);
         if (marking) onProgress(); // to publish is none: what cannot be marked is published again
-        marking = isWhole ? this.mark(session, events) : undefined;
+        if (refusal) await this.publishWithout(session, events, refusal, new Set());
+        marking = refusal ? undefined : this.mark(session, events);
         // What was read ahead may be of an aggregate that is parked now.
-        events = isWhole ? next : [];
+        events = refusal ? [] : next;
       }
       if (marking) await marking.then(onProgress);
       if (!isOver() && !session.hasMore) await this.pause(Math.max(0, start + paceMs - performance.now()));
@@ -139,22 +140,18 @@ export class OutboxRelay extends BackgroundWork {
     return session.hasMore && !isOver() ? session.read(underWay) : [];
   }
 
-  /**
-   * Publishes, and leaves it to the caller to mark. What the destination refuses is found by halving and parked with its
-   * aggregate; then all others are marked already.
-   * @returns whether nothing was refused
-   */
-  private async publish(session: OutboxSession, events: StoredEvent[]): Promise<boolean> {
+  /** @returns why the destination refused some of them for good; otherwise all are published */
+  private async publish(events: StoredEvent[]): Promise<EventRefused | undefined> {
     try {
       await this.publisher.publish(events);
-      return true;
+      return undefined;
     } catch (error) {
-      if (!(error instanceof EventRefused)) throw error;
-      await this.publishWithout(session, events, error, new Set());
-      return false;
+      if (error instanceof EventRefused) return error;
+      throw error;
     }
   }
 
+  /** Finds what is refused by halving and parks it with its aggregate; publishes and marks all others. */
   private async publishWithout(
     session: OutboxSession,
     events: StoredEvent[],
@@ -174,13 +171,9 @@ export class OutboxRelay extends BackgroundWork {
     for (const half of [events.slice(0, middle), events.slice(middle)]) {
       const others = half.filter(({ aggregateid }) => !parked.has(aggregateid));
       if (others.length === 0) continue;
-      try {
-        await this.publisher.publish(others);
-        await this.mark(session, others);
-      } catch (error) {
-        if (!(error instanceof EventRefused)) throw error;
-        await this.publishWithout(session, others, error, parked);
-      }
+      const refused = await this.publish(others);
+      if (refused) await this.publishWithout(session, others, refused, parked);
+      else await this.mark(session, others);
     }
   }
 

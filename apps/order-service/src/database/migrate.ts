@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, loadConfig } from '@platform/config';
-import { type DirectConnection, directConnection, endConnection, isForbidden } from '@platform/database';
+import { type DirectConnection, directConnection, endConnection, isForbidden, isLocked } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { SERVICE_NAME } from '../service-name';
@@ -10,6 +10,8 @@ import { createServiceRole, grantToServiceRole } from './service-role';
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
 const LOOK_AGAIN_MS = 100;
+/** While a statement waits for a lock on a table, all that come after it wait too. */
+const LOCK_TIMEOUT_MS = 2_000;
 
 const USAGE = 'usage: npm run migrate   (without arguments)';
 
@@ -38,6 +40,7 @@ export async function migrate(given: Config): Promise<string[]> {
       type: 'postgres',
       url: migrationUrl,
       poolSize: 2,
+      extra: { lock_timeout: LOCK_TIMEOUT_MS },
     });
     await dataSource.initialize();
     try {
@@ -74,6 +77,7 @@ if (require.main === module) {
     console.error(error instanceof Error ? error.message : error);
     if (isForbidden(error))
       console.error('Migrations are run by the owner of the tables: DATABASE_MIGRATION_URL has to log in as that role');
+    if (isLocked(error)) console.error('A transaction has locked what is to be changed: run it again');
     process.exitCode = 1;
   });
 }

@@ -49,7 +49,7 @@ export class PaymentUnderWay extends Error {
 
 /**
  * Replaces a customer by a pseudonym wherever the database has one, and records that in the audit trail. Besides the
- * stores, nothing else writes orders and outbox rows itself.
+ * stores and retention, nothing else writes orders and outbox rows itself.
  */
 @Injectable()
 export class ErasureStore {

@@ -1,8 +1,10 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { onlyForward } from '../migration-steps';
 
 /** Orders, the answers that are remembered for idempotency keys, and the outbox. */
 export class CreateOrders1763800000000 implements MigrationInterface {
   readonly name = 'CreateOrders1763800000000';
+  readonly down = onlyForward;
 
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -72,9 +74,5 @@ export class CreateOrders1763800000000 implements MigrationInterface {
       INSERT INTO cursor_keys (key)
       VALUES (sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
     `);
-  }
-
-  async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE orders, idempotency_keys, outbox, outbox_parked, cursor_keys');
   }
 }

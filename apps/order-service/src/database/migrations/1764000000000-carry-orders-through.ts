@@ -1,8 +1,10 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { onlyForward } from '../migration-steps';
 
 /** Events that consumers have processed, payments, and the outcome of orders. */
 export class CarryOrdersThrough1764000000000 implements MigrationInterface {
   readonly name = 'CarryOrdersThrough1764000000000';
+  readonly down = onlyForward;
 
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -26,13 +28,6 @@ export class CarryOrdersThrough1764000000000 implements MigrationInterface {
         attempts   integer NOT NULL DEFAULT 0,    -- runs that ended without an answer
         created_at timestamptz NOT NULL DEFAULT now()
       );
-    `);
-  }
-
-  async down(runner: QueryRunner): Promise<void> {
-    await runner.query(`
-      DROP TABLE inbox, payments;
-      ALTER TABLE orders DROP COLUMN payment_id, DROP COLUMN payment_status, DROP COLUMN reason;
     `);
   }
 }

@@ -1,8 +1,10 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { onlyForward } from '../migration-steps';
 
 /** The audit trail, the blocks that chain it, and a counter of erasures per pseudonym. */
 export class CreateAudit1764100000000 implements MigrationInterface {
   readonly name = 'CreateAudit1764100000000';
+  readonly down = onlyForward;
 
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -87,11 +89,5 @@ export class CreateAudit1764100000000 implements MigrationInterface {
       $$;
       REVOKE ALL ON FUNCTION prune_audit_events FROM PUBLIC;
     `);
-  }
-
-  async down(runner: QueryRunner): Promise<void> {
-    await runner.query(
-      'DROP FUNCTION prune_audit_events; DROP TABLE audit_blocks, audit_events, erasures; DROP FUNCTION check_audit_block',
-    );
   }
 }

@@ -1,4 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { buildIndex, onlyForward } from '../migration-steps';
 
 /**
  * Index for workers, which look for jobs of dead runners every few seconds: without it they read all waiting jobs,
@@ -7,17 +8,11 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
  */
 export class FindJobsOfDeadRunners1764500000000 implements MigrationInterface {
   readonly name = 'FindJobsOfDeadRunners1764500000000';
-  /** CREATE INDEX CONCURRENTLY does not block writes, and cannot run in a transaction. */
   readonly transaction = false;
+  readonly down = onlyForward;
 
   async up(runner: QueryRunner): Promise<void> {
-    // An interrupted run leaves an invalid index behind.
-    await runner.query('DROP INDEX CONCURRENTLY IF EXISTS graphile_worker.jobs_under_way');
-    await runner.query(`CREATE INDEX CONCURRENTLY jobs_under_way ON graphile_worker._private_jobs (locked_by)
-                        WHERE locked_at IS NOT NULL`);
-  }
-
-  async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP INDEX CONCURRENTLY graphile_worker.jobs_under_way');
+    const on = 'graphile_worker._private_jobs (locked_by) WHERE locked_at IS NOT NULL';
+    await buildIndex(runner, 'graphile_worker.jobs_under_way', on);
   }
 }

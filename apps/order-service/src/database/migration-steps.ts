@@ -1,0 +1,18 @@
+import type { QueryRunner } from 'typeorm';
+
+/** The `down` of each migration: the version before runs on the schema of the next one, so nothing is ever taken back. */
+export function onlyForward(): Promise<never> {
+  return Promise.reject(new Error('Migrations only go forward: see docs/releasing.md'));
+}
+
+/**
+ * Builds an index while others write to the table. It waits for their transactions, however long they take, and cannot
+ * run in one itself: the migration says `transaction = false`.
+ * @param on the table, and what else follows `ON` in `CREATE INDEX`
+ */
+export async function buildIndex(runner: QueryRunner, name: string, on: string): Promise<void> {
+  await runner.query('SET lock_timeout = 0');
+  await runner.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`); // an interrupted run leaves an invalid one behind
+  await runner.query(`CREATE INDEX CONCURRENTLY ${name.replace(/^.*\./, '')} ON ${on}`);
+  await runner.query('RESET lock_timeout');
+}
