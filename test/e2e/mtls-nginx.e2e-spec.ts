@@ -85,8 +85,9 @@ import { TokenIssuer } from '../support/token-issuer';
   });
 
   it('shows neither probes nor metrics', async () => {
-    for (const path of ['/metrics', '/health/ready', '/Metrics', '/METRICS/', '//metrics', '/Health/ready']) {
-      expect((await tlsCall(nginx.url + path, { ca: certificates.ca })).status).toBe(404);
+    const paths = ['/metrics', '/health/ready', '/Metrics', '/METRICS/', '//metrics', '/Health/ready', '/metrics\\#'];
+    for (const path of paths) {
+      expect((await tlsCall(nginx.url, { path, ca: certificates.ca })).status).toBe(404);
     }
   });
 

@@ -98,6 +98,29 @@ describe('The HTTP surface', () => {
     });
   });
 
+  describe('reads the target of a request', () => {
+    const ask = (target: string, rest = '') =>
+      untilClosed(`GET ${target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: target-1\r\n${rest}\r\n`);
+
+    it.each(['/metrics\\#', '/v1/orders#a', 'http://[x/', 'http://a:b/', 'http://a/health/live#'])(
+      'and refuses one that is no path and no URI, which its rules by path would not see: %j',
+      async (target) => {
+        const answer = await ask(target, `Authorization: Bearer ${token}\r\n`);
+        expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+        expect(answer).toContain('"code":"MALFORMED_REQUEST"');
+        expect(answer).toContain('X-Request-Id: target-1');
+      },
+    );
+
+    it('and takes a whole URI for its path', async () => {
+      expect(await ask('http://a/v1/orders?limit=1', `Authorization: Bearer ${token}\r\n`)).toMatch(/^HTTP\/1\.1 200 /);
+      expect(await ask('HTTP://a?limit=1', `Authorization: Bearer ${token}\r\n`)).toMatch(/^HTTP\/1\.1 404 /);
+      // Of strangers no body is read, however they spell the path.
+      const body = 'Content-Type: application/json\r\nContent-Length: 1\r\n\r\n{';
+      expect(await ask('http://a/metrics', body)).toMatch(/^HTTP\/1\.1 200 /);
+    });
+  });
+
   describe('refuses', () => {
     it('more than 100 headers with 431, rather than to lose the last of them', async () => {
       const request = (headers: string) => `GET /v1/orders HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}`;

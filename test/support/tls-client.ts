@@ -10,6 +10,8 @@ interface TlsCall {
   /** A name with several values is sent as several headers. */
   readonly headers?: Record<string, string | string[]>;
   readonly body?: string;
+  /** The path as it is sent; by default that of the URL, which is normalized. */
+  readonly path?: string;
   /** PEM of the CA whom the client trusts. */
   readonly ca?: string;
   readonly certificate?: IssuedCertificate;
@@ -28,7 +30,12 @@ export function tlsCall(url: string, call: TlsCall = {}): Promise<Answer> {
 async function tlsCallOnce(url: string, call: TlsCall): Promise<Answer> {
   const { token, method, body, ca, certificate, agent = false } = call;
   const headers = { ...call.headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
-  const options = { method: method ?? (body === undefined ? 'GET' : 'POST'), headers, agent };
+  const options = {
+    method: method ?? (body === undefined ? 'GET' : 'POST'),
+    headers,
+    agent,
+    ...(call.path !== undefined && { path: call.path }),
+  };
   const req = url.startsWith('https:')
     ? https.request(url, { ...options, ca, cert: certificate?.cert, key: certificate?.key })
     : http.request(url, { ...options, agent: false });

@@ -6,7 +6,7 @@ const TOKEN = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$?[\w$]+
 
 const words = (text: string) => text.split(' ');
 
-const BEGINS_STATEMENT = new Set(words('with select insert update delete merge'));
+const BEGINS_STATEMENT = new Set(words('with select table insert update delete merge'));
 export const SET_OPERATIONS = new Set(words('union intersect except'));
 export const ENDS_CONDITION = new Set([
   ...SET_OPERATIONS,
@@ -18,7 +18,7 @@ export const FOLLOWS_TABLE = new Set([
   ...words(', from where set using natural cross inner left right full join tablesample default values skip nowait'),
 ]);
 /** Words that the tenant wall treats as keywords, unless they are quoted. */
-const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('table and or case as do conflict excluded')]);
+const GRAMMAR = new Set([...BEGINS_STATEMENT, ...FOLLOWS_TABLE, ...words('and or case as do conflict excluded')]);
 
 /**
  * The statement in a text and those within it (in `WITH`, in subselects), each without the others. Words are in lower

@@ -152,6 +152,7 @@ describe('TenantWall', () => {
     ['TRUNCATE', 'TRUNCATE orders'],
     ['COPY', 'COPY orders TO STDOUT'],
     ['TABLE', 'TABLE orders'],
+    ['TABLE in a WITH', 'WITH x AS (TABLE orders) SELECT * FROM x'],
     ['a subselect', 'SELECT * FROM outbox WHERE id IN (SELECT id FROM orders) AND tenant_id = $1'],
     ['a common table', 'WITH all_of AS (SELECT * FROM orders) SELECT * FROM all_of WHERE tenant_id = $1'],
     ['a second mention', 'SELECT * FROM orders a, orders b WHERE a.tenant_id = $1'],

@@ -2,4 +2,4 @@ export { answerClientErrors } from './client-error';
 export { ERROR_STATUS, type ErrorCode } from './error-code';
 export { ErrorFilter } from './error.filter';
 export { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
-export { ServiceError, type ErrorDetail } from './service-error';
+export { MAX_DETAILS, ServiceError, type ErrorDetail } from './service-error';

@@ -7,7 +7,7 @@ export interface ErrorDetail {
 }
 
 /** More details help no client. */
-const MAX_DETAILS = 100;
+export const MAX_DETAILS = 100;
 /** Characters of a path or message. Both can contain field names that the client made up. */
 const MAX_TEXT_LENGTH = 512;
 

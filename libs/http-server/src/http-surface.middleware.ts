@@ -1,6 +1,7 @@
 import { ServiceError } from '@platform/errors';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
+import { hasMalformedTarget } from './request-target';
 
 const MAX_HEADERS = 100;
 
@@ -56,6 +57,11 @@ function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void 
   else next();
 }
 
+function refuseMalformedTarget(req: Request, _res: Response, next: NextFunction): void {
+  const isMalformed = hasMalformedTarget(req);
+  next(isMalformed ? new ServiceError('MALFORMED_REQUEST', 'The request target is no path and no URI') : undefined);
+}
+
 /** Beyond its own limit Node drops headers silently, perhaps `Authorization` among them. */
 function refuseManyHeaders(req: Request, _res: Response, next: NextFunction): void {
   const isWithinLimit = req.rawHeaders.length <= 2 * MAX_HEADERS;
@@ -86,7 +92,13 @@ const ambiguous = (what: string) =>
   new ServiceError('MALFORMED_REQUEST', `The request has ${what} header`, { headers: { Connection: 'close' } });
 
 /** Headers of every response, and rules for every request, whatever its route. */
-export const httpSurface: RequestHandler[] = [apiHeaders, hstsWhereSecure, refuseManyHeaders, refuseAmbiguous];
+export const httpSurface: RequestHandler[] = [
+  apiHeaders,
+  hstsWhereSecure,
+  refuseMalformedTarget,
+  refuseManyHeaders,
+  refuseAmbiguous,
+];
 
 /**
  * Whole files are served, to anybody: for a range or a condition that does not hold their server throws what would look like

@@ -8,6 +8,7 @@ import { HeldBytes } from './held-bytes';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES, lateAdmissions } from './json-body.guard';
 import { readOnBeforeClosing } from './read-on-before-closing';
+import { normalizeTarget } from './request-target';
 
 /**
  * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
@@ -48,7 +49,10 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
     for (const listener of listeners) listener(req, res);
   };
   const admission = new Admission(start, isDraining);
-  server.on('request', (req, res) => admission.standInLine(req, res));
+  server.on('request', (req, res) => {
+    normalizeTarget(req);
+    admission.standInLine(req, res);
+  });
   server.on('connection', () => admission.keepNextTurnShort());
 }
 

@@ -1,7 +1,15 @@
 import { plainToInstance, TransformationType } from 'class-transformer';
 import { defaultMetadataStorage } from 'class-transformer/cjs/storage';
-import { getMetadataStorage, ValidationTypes, type ValidatorConstraintInterface } from 'class-validator';
+import {
+  ARRAY_MAX_SIZE,
+  ARRAY_MIN_SIZE,
+  getMetadataStorage,
+  ValidationTypes,
+  type ValidatorConstraintInterface,
+} from 'class-validator';
+import { type ErrorDetail, MAX_DETAILS } from '@platform/errors';
 import { type FreeFormRule, freeFormRules } from './free-form.decorator';
+import { isReserved, joinPath } from './paths';
 import { isJsonObject } from './validators';
 
 type Dto = new () => Record<string, unknown>;
@@ -23,6 +31,17 @@ interface PropertyRules {
   readonly checks: readonly Check[];
   /** Rules of the nested DTO, or of each entry if the property is a list. */
   readonly nested: DtoRules | undefined;
+  /** From `ArrayMinSize` and `ArrayMaxSize`. */
+  readonly minLength: number;
+  readonly maxLength: number;
+}
+
+/** What was taken out of a refused request: as many of its faults as an answer shows. */
+export class Excerpt {
+  /** By the path of a list: which of its entries were taken. */
+  readonly places = new Map<string, readonly number[]>();
+  /** How many faults it can still take. */
+  left = MAX_DETAILS;
 }
 
 /**
@@ -62,6 +81,58 @@ export class DtoRules {
     const instance = Object.assign(new this.dto(), value);
     for (const rules of this.rules) if (!satisfies(instance, rules)) return undefined;
     return instance;
+  }
+
+  /** @returns the fault of a list with more entries than its DTO allows: not worth looking at any of them */
+  tooLong(value: Record<string, unknown>): ErrorDetail | undefined {
+    for (const { property, maxLength } of this.rules) {
+      const list = value[property];
+      if (Array.isArray(list) && list.length > maxLength)
+        return { field: property, message: `${property} must contain no more than ${maxLength} elements` };
+    }
+    return undefined;
+  }
+
+  /**
+   * What shows why a value is not admitted: all known fields, as many unknown ones as an answer shows, and of lists as many
+   * of the entries that break a rule. class-validator takes 40 µs for an entry, and 8 µs for an unknown field.
+   */
+  partOf(value: unknown, excerpt: Excerpt, path = ''): unknown {
+    if (!isJsonObject(value)) return value;
+    const part: Record<string, unknown> = {};
+    for (const name of Object.keys(value)) {
+      if (excerpt.left <= 0 || this.properties.has(name) || isReserved(name)) continue;
+      excerpt.left -= 1;
+      part[name] = null;
+    }
+    for (const { property, nested, minLength } of this.rules) {
+      if (!Object.hasOwn(value, property)) continue;
+      const child = value[property];
+      const field = joinPath(path, property);
+      if (nested && Array.isArray(child)) part[property] = nested.entriesOf(child, minLength, excerpt, field);
+      else part[property] = nested ? nested.partOf(child, excerpt, field) : child;
+    }
+    return part;
+  }
+
+  private entriesOf(list: readonly unknown[], minLength: number, excerpt: Excerpt, path: string): unknown[] {
+    const refused: [number, unknown][] = [];
+    const admitted: [number, unknown][] = [];
+    for (const [place, entry] of list.entries()) {
+      if (this.admit(entry)) admitted.push([place, entry]);
+      else if (excerpt.left > 0) {
+        const { left } = excerpt;
+        refused.push([place, this.partOf(entry, excerpt, `${path}[${place}]`)]);
+        excerpt.left = Math.min(excerpt.left, left - 1);
+      }
+    }
+    const others = admitted.slice(0, Math.max(0, minLength - refused.length)); // or it would be too short
+    const entries = [...refused, ...others].sort(([a], [b]) => a - b);
+    excerpt.places.set(
+      path,
+      entries.map(([place]) => place),
+    );
+    return entries.map(([, entry]) => entry);
   }
 }
 
@@ -120,6 +191,7 @@ function read(dto: Dto): DtoRules | undefined {
     const nesting = ofType(ValidationTypes.NESTED_VALIDATION);
     const others = metadatas.length - custom.length - conditions.length - nesting.length;
     const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
+    const limit = (named: string) => custom.find(({ name }) => name === named)?.constraints[0] as number | undefined;
     const checks = custom.flatMap((metadata) => checksOf(dto, metadata));
     const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
     const isTyped = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isUnchanged(dto, property);
@@ -131,6 +203,8 @@ function read(dto: Dto): DtoRules | undefined {
       conditions: conditions.map(({ constraints }) => constraints[0] as PropertyRules['conditions'][number]),
       checks: checks.filter((check) => check !== undefined),
       nested,
+      minLength: limit(ARRAY_MIN_SIZE) ?? 0,
+      maxLength: limit(ARRAY_MAX_SIZE) ?? Infinity,
     });
   }
   return rules.length > 0 ? new DtoRules(dto, rules) : undefined;

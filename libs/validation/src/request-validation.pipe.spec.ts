@@ -1,6 +1,9 @@
 import type { ArgumentMetadata } from '@nestjs/common';
 import { Type } from 'class-transformer';
 import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  ArrayUnique,
   IsArray,
   IsInt,
   IsObject,
@@ -15,6 +18,7 @@ import { ServiceError } from '@platform/errors';
 import { FreeForm } from './free-form.decorator';
 import { RefusedAs } from './refused-as.decorator';
 import { RequestValidationPipe } from './request-validation.pipe';
+import { validator } from './validators';
 
 class Line {
   @IsString()
@@ -167,6 +171,76 @@ describe('RequestValidationPipe', () => {
   it('does not pollute the prototype of objects', async () => {
     await body(JSON.parse('{"__proto__": {"polluted": 1}}'), Page).catch(() => undefined);
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  describe('of a request with very many faults', () => {
+    let checked = 0;
+    const IsShort = validator('isShort', 'must be short', (value) => {
+      checked += 1;
+      return typeof value === 'string' && value.length < 3;
+    });
+    class Entry {
+      @IsShort()
+      text: string;
+    }
+    class Listed {
+      @IsArray()
+      @ArrayMinSize(2)
+      @ArrayMaxSize(500)
+      @ArrayUnique((entry: Entry) => entry.text)
+      @ValidateNested({ each: true })
+      @Type(() => Entry)
+      entries: Entry[];
+    }
+    const texts = (count: number, bad: readonly number[] = []) =>
+      Array.from({ length: count }, (_, place) => ({
+        text: bad.includes(place) ? `long${place}` : place.toString(36),
+      }));
+
+    it('names them by their own places', async () => {
+      const { details } = await refusalOf({ entries: texts(400, [7, 399]), color: 'red' }, Listed);
+      expect(details).toEqual([
+        { field: 'color', message: 'property color should not exist' },
+        { field: 'entries[7].text', message: 'text must be short' },
+        { field: 'entries[399].text', message: 'text must be short' },
+      ]);
+    });
+
+    it.each<[string, (place: number) => object]>([
+      ['entries', (place) => ({ text: place })],
+      ['unknown fields of entries', (place) => ({ text: place.toString(36), [`b${place}`]: 1, c: 1 })],
+    ])('shows the first hundred, for which it does not look at all: %s', async (_, entryOf) => {
+      checked = 0;
+      const { details } = await refusalOf(
+        { entries: Array.from({ length: 500 }, (_, place) => entryOf(place)) },
+        Listed,
+      );
+      expect(details).toHaveLength(100);
+      expect(details?.[0]?.field).toMatch(/^entries\[0]\./);
+      expect(checked).toBeLessThan(500 + 2 * 100);
+    });
+
+    it('shows the first hundred unknown fields, and the other faults if there are fewer', async () => {
+      const many = Object.fromEntries(Array.from({ length: 4_000 }, (_, place) => [`f${place}`, {}]));
+      const { details } = await refusalOf({ ...many, entries: texts(2) }, Listed);
+      expect(details?.map(({ field }) => field)).toEqual(Object.keys(many).slice(0, 100));
+      const few = { a: 1, b: 1, entries: texts(3, [1]) };
+      expect((await refusalOf(few, Listed)).details?.map(({ field }) => field)).toEqual(['a', 'b', 'entries[1].text']);
+    });
+
+    it('looks at none of the entries of a list that is too long', async () => {
+      checked = 0;
+      const { details } = await refusalOf({ entries: texts(501) }, Listed);
+      expect(details).toEqual([{ field: 'entries', message: 'entries must contain no more than 500 elements' }]);
+      expect(checked).toBeLessThan(10); // those before the rule that is broken
+    });
+
+    it('accepts no part of what is wrong as a whole', async () => {
+      const { details } = await refusalOf({ entries: [...texts(300), { text: '0' }] }, Listed);
+      expect(details).toEqual([{ field: 'entries', message: "All entries's elements must be unique" }]);
+      expect((await refusalOf({ entries: texts(1) }, Listed)).details?.[0]?.message).toMatch(/at least 2 elements/);
+      expect(await body({ entries: texts(500) }, Listed)).toEqual({ entries: texts(500) });
+    });
   });
 
   describe('of a free-form property', () => {

@@ -1,7 +1,8 @@
 import { type ArgumentMetadata, Injectable, type ValidationError, ValidationPipe } from '@nestjs/common';
 import { type ErrorDetail, ServiceError } from '@platform/errors';
-import { DtoRules } from './dto-rules';
+import { DtoRules, Excerpt } from './dto-rules';
 import { freeFormRules } from './free-form.decorator';
+import { isReserved, joinPath } from './paths';
 import { refusalOf } from './refused-as.decorator';
 import { isJsonObject } from './validators';
 
@@ -11,7 +12,7 @@ const MAX_LIST_LENGTH = 1_000;
 const MAX_VALUES = 5_000;
 
 class InvalidRequest extends Error {
-  constructor(readonly details: ErrorDetail[]) {
+  constructor(readonly errors: ValidationError[]) {
     super();
   }
 }
@@ -25,35 +26,47 @@ export class RequestValidationPipe extends ValidationPipe {
       whitelist: true,
       forbidNonWhitelisted: true,
       forbidUnknownValues: true,
-      exceptionFactory: (errors) => new InvalidRequest(errors.flatMap((error) => toDetails(error))),
+      exceptionFactory: (errors) => new InvalidRequest(errors),
     });
   }
 
   override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
     if (!this.toValidate(metadata)) return value;
-    const admitted = DtoRules.of(metadata.metatype)?.admit(value);
+    const rules = DtoRules.of(metadata.metatype);
+    const admitted = rules?.admit(value);
     if (admitted) return admitted;
     // Some generated clients send `null` when they have no body.
-    const { ruled, freeForm, details, isExcessive } = separateFreeForm(value ?? {}, metadata.metatype);
-    const found = isExcessive ? new InvalidRequest([]) : await this.validateRuled(ruled, metadata);
-    if (!(found instanceof InvalidRequest) && details.length === 0) return Object.assign(found, freeForm);
+    const { ruled, freeForm, details, isExcessive } = separateFreeForm(value ?? {}, metadata.metatype, rules);
+    if (!isExcessive) {
+      const excerpt = new Excerpt();
+      const part = rules?.partOf(ruled, excerpt) as object | undefined;
+      let found = part && (await this.validateRuled(part, metadata, excerpt));
+      // What is wrong with no part may be wrong with the whole.
+      if (!found || (!Array.isArray(found) && details.length === 0)) found = await this.validateRuled(ruled, metadata);
+      if (Array.isArray(found)) details.push(...(found as ErrorDetail[]));
+      else if (details.length === 0) return Object.assign(found, freeForm);
+    }
     const { code, message } = refusalOf(metadata.metatype);
-    const others = found instanceof InvalidRequest ? found.details : [];
-    throw new ServiceError(code, message, { details: [...details, ...others] });
+    throw new ServiceError(code, message, { details });
   }
 
-  private async validateRuled(value: object, metadata: ArgumentMetadata): Promise<object> {
+  /** @returns an instance of the DTO, or the faults */
+  private async validateRuled(
+    value: object,
+    metadata: ArgumentMetadata,
+    { places } = new Excerpt(),
+  ): Promise<object | ErrorDetail[]> {
     try {
       return (await super.transform(value, metadata)) as object;
     } catch (error) {
-      if (error instanceof InvalidRequest) return error;
+      if (error instanceof InvalidRequest) return error.errors.flatMap((fault) => toDetails(fault, places));
       throw error;
     }
   }
 }
 
 /** Separates the free-form properties, which are validated here, from those that class-validator validates. */
-function separateFreeForm(value: unknown, dto: object | undefined) {
+function separateFreeForm(value: unknown, dto: object | undefined, rules: DtoRules | undefined) {
   const freeForm: Record<string, unknown> = {};
   if (!isJsonObject(value)) {
     return { ruled: {}, freeForm, details: [{ field: '', message: 'must be a JSON object' }], isExcessive: true };
@@ -66,12 +79,10 @@ function separateFreeForm(value: unknown, dto: object | undefined) {
     freeForm[property] = ruled[property];
     delete ruled[property];
   }
-  const { details, isExcessive } = checkStructure(ruled);
+  const tooLong = rules?.tooLong(ruled);
+  const { details, isExcessive } = tooLong ? { details: [tooLong], isExcessive: true } : checkStructure(ruled);
   return { ruled, freeForm, details: [...faults, ...details], isExcessive };
 }
-
-/** Inherited properties of objects, and what Nest's pipe strips before it looks for unknown fields. */
-const isReserved = (name: string) => name in Object.prototype || name === 'prototype';
 
 /**
  * Checks a request's size and names before class-validator, which would take seconds for a body of many thousand
@@ -89,7 +100,7 @@ function checkStructure(request: object): { details: ErrorDetail[]; isExcessive:
       return { field, message: `${field} must not have more than ${MAX_LIST_LENGTH} entries` };
     }
     for (const [name, child] of Object.entries(value)) {
-      const path = join(field, name);
+      const path = joinPath(field, name);
       if (isReserved(name)) details.push({ field: path, message: `property ${name} should not exist` });
       if ((values += 1) > MAX_VALUES) return { field, message: `must not have more than ${MAX_VALUES} values` };
       const excess = visit(child, path, depth + 1);
@@ -104,16 +115,10 @@ function checkStructure(request: object): { details: ErrorDetail[]; isExcessive:
 /** If one of these fails, the other faults of the value do not help. */
 const TYPE_CONSTRAINTS = ['isString', 'isInt', 'isArray', 'isObject'];
 
-function toDetails(error: ValidationError, parent = ''): ErrorDetail[] {
-  const field = join(parent, error.property);
+function toDetails(error: ValidationError, places: Excerpt['places'], parent = ''): ErrorDetail[] {
+  const field = joinPath(parent, String(places.get(parent)?.[Number(error.property)] ?? error.property));
   const { constraints = {} } = error;
   const ofType = TYPE_CONSTRAINTS.flatMap((name) => constraints[name] ?? []);
   const messages = (ofType.length > 0 ? ofType : Object.values(constraints)).map((message) => ({ field, message }));
-  return [...messages, ...(error.children ?? []).flatMap((child) => toDetails(child, field))];
-}
-
-/** Joins a path in the guide's notation: `items[0].sku`. */
-function join(parent: string, name: string): string {
-  if (parent === '') return name;
-  return /^\d+$/.test(name) ? `${parent}[${name}]` : `${parent}.${name}`;
+  return [...messages, ...(error.children ?? []).flatMap((child) => toDetails(child, places, field))];
 }
