@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Database, directConnection, type Transaction } from '@platform/database';
+import { Database, directConnection, overDirectConnection, type Transaction } from '@platform/database';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { spawnService } from '../support/child';
 import { api } from '../support/client';
@@ -20,6 +20,11 @@ describe('A connection to PostgreSQL', () => {
   const query = (text: string) => database.run((manager) => manager.query<{ pid: number }[]>(text));
   const pid = async () => (await query('SELECT pg_backend_pid() AS pid'))[0]?.pid;
   const write = "INSERT INTO inbox (consumer, event_id) VALUES ('test', gen_random_uuid()::text)";
+
+  it('has nothing compiled when it is a direct one, which PostgreSQL 15 would do for costs that it is told', async () => {
+    const { rows } = await overDirectConnection([service.config, 'test', 5_000], (client) => client.query('SHOW jit'));
+    expect(rows).toEqual([{ jit: 'off' }]);
+  });
 
   it.each<[string, () => Promise<unknown>]>([
     ['a statement', () => query(write)],

@@ -17,10 +17,13 @@ export function directOptions(config: Config, purpose: string, queryTimeoutMs: n
   const keepalive = '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3';
   // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
   const timeout = `-c statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`;
+  // Up to PostgreSQL 17 `enable_sort=off`, as some of these connections have, makes costs for which every statement that
+  // sorts would be compiled, which takes a second.
+  const noCompiler = '-c jit=off';
   return {
     connectionString: config.database.directUrl,
     application_name: `${config.service} ${purpose}`,
-    options: `${keepalive} ${timeout}`,
+    options: `${keepalive} ${timeout} ${noCompiler}`,
     connectionTimeoutMillis: 5_000,
     query_timeout: queryTimeoutMs,
     keepAlive: true,

@@ -3,3 +3,4 @@ export { OutboundClient } from './outbound-client';
 export { OutboundFailure } from './outbound-failure';
 export type { OutboundAnswer, OutboundRequest } from './outbound-request';
 export { ResilienceModule } from './resilience.module';
+export { parseRetryAfter } from './retry-pause';

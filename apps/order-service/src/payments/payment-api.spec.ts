@@ -18,7 +18,7 @@ describe('PaymentApi', () => {
   }
 
   const authorize = (answer: Partial<OutboundAnswer>) => given(answer, (api) => api.authorize(charge, options));
-  const cancel = (status: number) => given({ status }, (api) => api.void('ord_1', 'pay_1', options));
+  const cancel = (answer: Partial<OutboundAnswer>) => given(answer, (api) => api.void('ord_1', 'pay_1', options));
 
   it.each([201, 200])('gives a payment as it was answered with %i', async (status) => {
     const body = { paymentId: 'pay_1', status: 'AUTHORIZED', more: true };
@@ -55,8 +55,23 @@ describe('PaymentApi', () => {
     expect(isExpected).toBe(false);
   });
 
-  it('knows a void by its status', async () => {
-    for (const status of [200, 204]) expect(await cancel(status)).toEqual({ result: undefined, isExpected: true });
-    expect(await cancel(202)).toEqual({ result: 'The payment API answered 202 (application/json)', isExpected: false });
+  it.each<Partial<OutboundAnswer>>([
+    { status: 204, headers: {} },
+    { status: 200, headers: {} },
+    { status: 200, headers: { 'content-type': 'text/plain' } },
+    { status: 200, body: {} },
+    { status: 200, body: { paymentId: 'pay_1', status: 'VOIDED' } },
+  ])('takes a payment for voided with %j', async (answer) => {
+    expect(await cancel(answer)).toEqual({ result: undefined, isExpected: true });
+  });
+
+  it.each<[Partial<OutboundAnswer>, string]>([
+    [{ status: 202 }, '202 (application/json)'],
+    [{ status: 200, headers: { 'content-type': 'text/html; charset=utf-8' } }, '200 (text/html; charset=utf-8)'],
+    [{ status: 200, body: { status: 'AUTHORIZED' } }, '200 (application/json)'],
+  ])('does not with %j', async (answer, what) => {
+    const { result, isExpected } = await cancel(answer);
+    expect(result).toEqual(expect.stringContaining(`The payment API answered ${what}`));
+    expect(isExpected).toBe(false);
   });
 });

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { InjectOutbound, type OutboundAnswer, OutboundClient } from '@platform/resilience';
+import { InjectOutbound, type OutboundAnswer, OutboundClient, parseRetryAfter } from '@platform/resilience';
 import { z } from 'zod';
 
 const answer = z.object({
@@ -33,12 +33,15 @@ export interface CallOptions {
 /** The payment API's answer does not follow its contract: it is unknown whether there is a payment. */
 export class UnexpectedAnswer extends Error {
   override readonly name = 'UnexpectedAnswer';
+  /** The payment API's `Retry-After`, in milliseconds. */
+  readonly retryAfterMs: number | undefined;
 
   /** The message has the answer's status, content type and the names of wrong fields, but no values. */
   constructor({ status, headers, body }: OutboundAnswer) {
     const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
     const wrong = answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object');
     super(`The payment API answered ${status} (${type})${hasPayment(status) && wrong ? `: ${wrong.join(', ')}` : ''}`);
+    this.retryAfterMs = parseRetryAfter(headers['retry-after']);
   }
 }
 
@@ -47,7 +50,12 @@ const hasPayment = (status: number) => status === 201 || status === 200;
 
 const resultOf = ({ status, body }: OutboundAnswer) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
 
-const isVoided = ({ status }: OutboundAnswer) => status === 200 || status === 204;
+const voidAnswer = z.union([z.undefined(), z.object({ status: z.literal('VOIDED').optional() })]);
+
+/** A maintenance page is no answer of the payment API, and a payment of which it says another status is not voided. */
+const isVoided = ({ status, headers, body }: OutboundAnswer) =>
+  status === 204 ||
+  (status === 200 && !headers['content-type']?.includes('html') && voidAnswer.safeParse(body).success);
 
 /** Calls the payment API. Both calls may be repeated: their idempotency keys depend on the order alone. */
 @Injectable()

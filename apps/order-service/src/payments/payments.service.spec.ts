@@ -2,6 +2,7 @@ import timers from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { JobSignals } from '@platform/jobs';
 import { OutboundFailure } from '@platform/resilience';
+import { UnexpectedAnswer } from './payment-api';
 import { PaymentsService } from './payments.service';
 
 type Handler = (job: { orderId: string }, signals: JobSignals) => Promise<void>;
@@ -29,10 +30,10 @@ describe('PaymentsService', () => {
   afterEach(() => jest.restoreAllMocks());
 
   /** An order whose payment was asked for that often in vain. */
-  const given = (attempts: number) =>
+  const given = (attempts: number, changes = {}) =>
     orders.findWith.mockResolvedValue({
       ...{ status: 'PENDING', customerId: 'cust_1', currency: 'EUR', totalValue: '1.00', paymentId: null },
-      ...{ paymentStatus: null, wasAsked: true, ageMs: 1, attempts },
+      ...{ paymentStatus: null, wasAsked: true, ageMs: 1, attempts, ...changes },
     });
   const carryOn = (stopping = new AbortController().signal) =>
     handler({ orderId: 'ord_1' }, { stopping, abort: new AbortController().signal });
@@ -52,6 +53,21 @@ describe('PaymentsService', () => {
     await carryOn();
     expect(delays()).toEqual([delayMs]);
     expect(payments.countAttempt.mock.calls).toEqual([['tx', 'ord_1']]);
+  });
+
+  it('asks again after as long as an answer asked to wait that it did not understand', async () => {
+    api.authorize.mockRejectedValue(new UnexpectedAnswer({ status: 409, headers: { 'retry-after': '20' }, body: {} }));
+    await carryOn();
+    expect(delays()).toEqual([20_000]);
+  });
+
+  it('never waits beyond the time when a pending order is given up', async () => {
+    given(0, { ageMs: 1e9 - 700 });
+    api.authorize.mockRejectedValue(failure('status', 60_000));
+    await carryOn();
+    given(0, { ageMs: 2e9, status: 'CANCELLED' });
+    await carryOn();
+    expect(delays()).toEqual([700, 60_000]);
   });
 
   it('waits for a circuit for ten seconds, and then lets others have its place', async () => {

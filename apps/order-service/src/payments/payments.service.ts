@@ -140,10 +140,10 @@ export class PaymentsService {
     const message = step === 'void' ? 'The payment is not voided' : 'The payment is unknown';
     this.logger[isStuck ? 'error' : 'warn'](details, `${message}; it is asked for again`);
     const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
-    const askedMs = answer instanceof OutboundFailure ? (answer.retryAfterMs ?? 0) : 0;
-    await this.runAgain(orderId, Math.max(backoffMs, Math.min(askedMs, MAX_RETRY_AFTER_MS)), (tx) =>
-      this.payments.countAttempt(tx, orderId),
-    );
+    const askedMs = Math.min(MAX_RETRY_AFTER_MS, answer.retryAfterMs ?? 0);
+    const leftMs = order.status === 'PENDING' ? this.config.paymentGiveUpMs - payment.ageMs : Infinity;
+    const pauseMs = Math.max(0, Math.min(leftMs, Math.max(backoffMs, askedMs)));
+    await this.runAgain(orderId, pauseMs, (tx) => this.payments.countAttempt(tx, orderId));
     return false;
   }
 
