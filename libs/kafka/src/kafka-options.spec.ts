@@ -45,6 +45,7 @@ describe('kafkaOptions', () => {
   it.each([
     ['Runner', 'The coordinator is not aware of this member, re-joining the group', { groupId: 'g' }],
     ['Consumer', 'Crash: KafkaJSNumberOfRetriesExceeded: Connection error', { groupId: 'g', retryCount: 8 }],
+    ['Consumer', 'Crash: KafkaJSProtocolError: The coordinator is loading', { groupId: 'g', retryCount: undefined }],
   ])('call no error what kafkajs deals with by itself: %s: %s', (namespace, message, fields) => {
     const written = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();

@@ -58,9 +58,13 @@ function isSaidByCaller({ namespace, retryTime }: KafkajsLine, message: string):
   return message === 'Error when calling eachBatch' || message.startsWith('Limiting retries');
 }
 
-/** Whether kafkajs goes on by itself after an error: it joins the group again, or restarts after its last retry. */
+/**
+ * Whether kafkajs goes on by itself after an error: it joins the group again, or restarts, after its last retry or because
+ * the group's coordinator has just started or moved.
+ */
 function isMended({ retryCount }: KafkajsLine, message: string): boolean {
-  return message.endsWith('re-joining the group') || (message.startsWith('Crash: ') && retryCount !== undefined);
+  if (message.startsWith('Crash: ')) return retryCount !== undefined || message.includes('coordinator');
+  return message.endsWith('re-joining the group');
 }
 
 /** Connection settings of all Kafka clients of the service. Few retries: the caller decides when to try again. */
