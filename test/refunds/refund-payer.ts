@@ -5,12 +5,8 @@ import { RefundStore } from './refund-store';
 
 @Injectable()
 export class RefundPayer {
-  constructor(
-    private readonly store: RefundStore,
-    runner: JobRunner,
-  ) {
-    runner.handle<{ refundId: string }>('refund', ({ refundId }) =>
-      this.store.markPaid(toUUID(fromString(refundId, 'rfd'))),
-    );
+  constructor(store: RefundStore, runner: JobRunner) {
+    const pay = (refundId: string) => store.markPaid(toUUID(fromString(refundId, 'rfd')));
+    runner.handle<{ refundId: string }>('refund', ({ refundId }) => pay(refundId));
   }
 }
