@@ -179,6 +179,16 @@ describe('Retention', () => {
     await other.stop();
   });
 
+  it('deletes a settled order although its events are not marked as published, where nothing marks them', async () => {
+    const id = await order(200, 'CONFIRMED', 'AUTHORIZED');
+    await events(1, 1, { published: false, aggregate: fromUUID(id, 'ord') });
+    const rule = retentionRules({ ...service.config, outboxRelay: false }).find(({ table }) => table === 'orders')!;
+    expect(await rule.deleteBatch({ query: query as Queryable['query'] }, rule.start, 10)).toMatchObject({
+      deleted: 1,
+    });
+    expect(await left('orders')).toBe(0);
+  });
+
   it('finds no order by its id where orders are kept for longer than there are ids', async () => {
     await order(1, 'CONFIRMED', 'AUTHORIZED');
     await query("UPDATE orders SET updated_at = '1900-01-01'"); // so that its id alone keeps it
@@ -197,16 +207,41 @@ describe('Retention', () => {
     expect(await counts).toMatchObject({ outbox: 0 });
   });
 
-  it('deletes for longer than a request’s statement may take', async () => {
+  it('deletes for longer than a request’s statement may take, and waits for locks no longer than 2 s', async () => {
     await keys(3, 169);
     await query(`CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$`);
+                 $$ BEGIN
+                   ASSERT current_setting('lock_timeout') = '2s', 'It would stand in the way of others';
+                   PERFORM pg_sleep(1.5);
+                   RETURN NULL;
+                 END $$`);
     await query('CREATE TRIGGER slow AFTER DELETE ON idempotency_keys EXECUTE FUNCTION take_long()');
     try {
       expect(await retention.sweep()).toMatchObject({ idempotency_keys: 3 });
     } finally {
       await query('DROP FUNCTION take_long CASCADE');
     }
+  });
+
+  it('tries a batch again that met a deadlock', async () => {
+    await keys(3, 169);
+    await query('CREATE SEQUENCE attempts');
+    await query(`CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+                 $$ BEGIN IF nextval('attempts') = 1 THEN RAISE deadlock_detected; END IF; RETURN NULL; END $$`);
+    await query('CREATE TRIGGER deadlock AFTER DELETE ON idempotency_keys EXECUTE FUNCTION fail_once()');
+    try {
+      expect(await retention.sweep()).toMatchObject({ idempotency_keys: 3 });
+    } finally {
+      await query('DROP FUNCTION fail_once CASCADE; DROP SEQUENCE attempts');
+    }
+  });
+
+  it('deletes no more when the process ends', async () => {
+    await keys(3, 169);
+    const ended = new RetentionService(service.config, { inc: jest.fn() } as never, {} as never);
+    ended.beforeApplicationShutdown();
+    expect(await ended.sweep()).toBeUndefined();
+    expect(await left('idempotency_keys')).toBe(3);
   });
 
   it('goes on with the other tables when one cannot be swept, and says which', async () => {
