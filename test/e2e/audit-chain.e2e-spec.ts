@@ -236,11 +236,17 @@ describe('the chain', () => {
       ]);
     });
 
-    it('edits a block, names the block', async () => {
-      await service.database.query("UPDATE audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 2");
-      expect((await verify()).faults).toEqual([
-        { what: 'edited', block: '2', detail: 'its MAC fits no key in AUDIT_KEY' },
-      ]);
+    it.each([
+      ['sealed_at', "sealed_at - interval '1 day'", []],
+      ['event_macs', "event_macs || '\\x00'", []],
+      ['event_ids', 'event_ids || gen_random_uuid()', [expect.objectContaining({ what: 'removed' })]],
+      ['previous', 'sha256(previous)', [{ what: 'edited', block: '1', detail: 'block 2 follows another one' }]],
+    ])('edits %s of a block, names the block', async (column, value, others) => {
+      await service.database.query(`UPDATE audit_blocks SET ${column} = ${value} WHERE number = 2`);
+      const { faults } = await verify();
+      const edited = { what: 'edited', block: '2', detail: 'its MAC fits no key in AUDIT_KEY' };
+      expect(faults).toEqual(expect.arrayContaining([edited, ...others]));
+      expect(faults).toHaveLength(1 + others.length);
     });
 
     it('seals a block anew without the key, names the block', async () => {
