@@ -69,6 +69,10 @@ describe('kafkaOptions', () => {
     expect(written).toHaveBeenCalledWith({ namespace, ...fields }, message);
   });
 
+  it.each([true, false])('use TLS where that is set: %p', (ssl) => {
+    expect(kafkaOptions({ ...kafka, ssl }).ssl).toBe(ssl);
+  });
+
   it('have credentials of their own, which kafkajs writes to', () => {
     const config = loadConfig('things', {
       DATABASE_URL: 'postgres://127.0.0.1/none',

@@ -19,7 +19,7 @@ const toNode = (certificate: x509.X509Certificate) => new X509Certificate(certif
 
 describe('ClientAuthorities', () => {
   const keys = keyPair();
-  const authority = async (fromDays: number, toDays: number) =>
+  const authority = async (fromDays: number, toDays: number, isCa = true) =>
     toNode(
       await x509.X509CertificateGenerator.createSelfSigned({
         name: 'CN=A CA',
@@ -27,7 +27,7 @@ describe('ClientAuthorities', () => {
         notAfter: new Date(Date.now() + toDays * DAY_MS),
         keys,
         signingAlgorithm,
-        extensions: [new x509.BasicConstraintsExtension(true, undefined, true)],
+        extensions: [new x509.BasicConstraintsExtension(isCa, undefined, true)],
       }),
     );
   const client = async () =>
@@ -57,5 +57,12 @@ describe('ClientAuthorities', () => {
     for (const authorities of [[await authority(-20, -10)], [await authority(10, 20)], []]) {
       expect(new ClientAuthorities(authorities).haveIssued(certificate)).toBe(false);
     }
+  });
+
+  it('take a certificate of the file that is no CA’s for itself, and for none that its key has signed', async () => {
+    const pinned = await authority(-1, 1, false);
+    const authorities = new ClientAuthorities([pinned]);
+    expect(authorities.haveIssued(presentedCertificate(pinned))).toBe(true);
+    expect(authorities.haveIssued(await client())).toBe(false);
   });
 });
