@@ -70,6 +70,25 @@ describe('PaymentsService', () => {
     expect(delays()).toEqual([700, 60_000]);
   });
 
+  it.each([
+    [0, 1_000],
+    [3, 8_000],
+    [10, 30_000],
+  ])('gives the API more time after %i attempts in vain: %i ms', async (attempts, attemptTimeoutMs) => {
+    given(attempts);
+    api.authorize.mockResolvedValue({ paymentId: 'pay_1', status: 'AUTHORIZED' });
+    await carryOn();
+    const options = expect.objectContaining({ attemptTimeoutMs }) as unknown;
+    expect(api.authorize.mock.calls).toEqual([[expect.anything(), options]]);
+  });
+
+  it('is left to another process when its call was cut short, which is no attempt', async () => {
+    api.authorize.mockRejectedValue(failure('aborted'));
+    await carryOn();
+    expect(delays()).toEqual([0]);
+    expect(payments.countAttempt).not.toHaveBeenCalled();
+  });
+
   it('waits for a circuit for ten seconds, and then lets others have its place', async () => {
     const patience = jest.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.abort());
     await carryOn();
