@@ -106,9 +106,9 @@ describe('A job whose handler throws', () => {
     }
     await until('the third run', () => runsOf(name).length === 3);
     expect(pauses[0]).toBeGreaterThanOrEqual(500);
-    expect(pauses[0]).toBeLessThanOrEqual(1_000);
+    expect(pauses[0]).toBeLessThan(1_000); // the pause varies below that
     expect(pauses[1]).toBeGreaterThanOrEqual(1_000);
-    expect(pauses[1]).toBeLessThanOrEqual(2_000);
+    expect(pauses[1]).toBeLessThan(2_000);
     const run = { payload: { name }, requestId: `req-${name}` };
     expect(runsOf(name)).toEqual([run, run, run]);
     await until('an empty queue', async () => {
@@ -127,7 +127,7 @@ describe('A job whose handler throws', () => {
     for (const run of [1, 2, 3]) {
       const pause = await pauseAfter(run, name);
       expect(pause).toBeGreaterThanOrEqual(2_500);
-      expect(pause).toBeLessThanOrEqual(5_000);
+      expect(pause).toBeLessThan(5_000);
       await runNow(name);
     }
     expect(await pauseAfter(4, name)).toBeLessThanOrEqual(1_000);
@@ -142,7 +142,7 @@ describe('A job whose handler throws', () => {
     await service.database.query("SELECT graphile_worker.add_job('note', $1::json)", [payload]);
     const pause = await pauseAfter(1, name);
     expect(pause).toBeGreaterThanOrEqual(150_000);
-    expect(pause).toBeLessThanOrEqual(300_000);
+    expect(pause).toBeLessThan(300_000);
   });
 
   it('is taken from a runner that is gone, though not at once, and has not waited while it was run', async () => {

@@ -240,7 +240,7 @@ describe('KafkaEventServer', () => {
   });
 
   it('waits longer each time that it is not let into the group, and not after it was', async () => {
-    jest.spyOn(Math, 'random').mockReturnValue(1);
+    jest.spyOn(Math, 'random').mockReturnValue(0.5);
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     jest.spyOn(ServerKafka.prototype, 'close').mockResolvedValue(undefined);
     jest.spyOn(ServerKafka.prototype, 'listen').mockImplementation(async (callback) => {
@@ -257,7 +257,7 @@ describe('KafkaEventServer', () => {
     });
     await server.listen(() => undefined);
     await server['running'];
-    expect(pauses).toEqual([200, 400, 800, 1_600, 3_200, 5_000, 5_000, 200, 400]);
+    expect(pauses).toEqual([150, 300, 600, 1_200, 2_400, 3_750, 3_750, 150, 300]);
     const failures = warn.mock.calls.map(([line]) => (line as { failures: number }).failures);
     expect(failures).toEqual([1, 2, 3, 4, 5, 6, 7, 1, 2]);
   });
