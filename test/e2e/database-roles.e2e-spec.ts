@@ -87,6 +87,28 @@ describe('The role of the service', () => {
     }
   });
 
+  const order = (status: string, paymentStatus: string | null) =>
+    service.query(
+      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                           event_sequence, created_at, updated_at, payment_status)
+       VALUES (gen_random_uuid(), 't', 'c', 'cust', $1, 'USD', 1, '[]', 1, 1, now(), now(), $2)`,
+      [status, paymentStatus],
+    );
+
+  it.each<[string, () => Promise<unknown>]>([
+    ['orders_status_check', () => order('SHIPPED', null)],
+    ['orders_payment_status', () => order('PENDING', 'REFUNDED')],
+    [
+      'audit_events_outcome_check',
+      () =>
+        service.query(
+          "INSERT INTO audit_events (id, occurred_at, action, outcome) VALUES (gen_random_uuid(), now(), 'a', 'lost')",
+        ),
+    ],
+  ])('may write no state that there is not: %s', async (constraint, write) => {
+    await expect(write()).rejects.toMatchObject({ code: '23514', constraint });
+  });
+
   it('has no right beyond its tables', async () => {
     const [role] = await database.query(
       `SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin,

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { Controller, Get, NotFoundException } from '@nestjs/common';
+import { Controller, Get, NotFoundException, Res } from '@nestjs/common';
 import { Public } from '@platform/auth';
+import type { Response } from 'express';
 import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -18,6 +19,17 @@ class BrokenController {
   @Get('not-at-all')
   succeed(): void {
     begun += 1;
+  }
+
+  @Get('halfway')
+  failHalfway(@Res() res: Response): never {
+    res.write('half');
+    throw new Error('too late to be said');
+  }
+
+  @Get('half')
+  stopHalfway(@Res() res: Response): void {
+    res.write('half');
   }
 
   @Get('nest')
@@ -240,6 +252,23 @@ describe('Errors', () => {
       const { headers } = await call('/nope', { headers: { 'x-request-id': malformed } });
       expect(headers.get('x-request-id')).toMatch(/^req-/);
     }
+  });
+
+  it('break off an answer that has begun', async () => {
+    const answer = fetch(`${service.url}/broken/halfway`, { signal: AbortSignal.timeout(10_000) });
+    await expect(answer.then((response) => response.text())).rejects.toMatchObject({ name: 'TypeError' });
+  });
+
+  it('are not written into an answer that has begun', async () => {
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    let answer = '';
+    socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
+    socket.write('GET /broken/half HTTP/1.1\r\nHost: a\r\n\r\n');
+    await once(socket, 'data');
+    socket.write('HELLO\r\n\r\n');
+    await once(socket, 'close');
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(answer).not.toContain('MALFORMED_REQUEST');
   });
 
   it.each<[string, string, string]>([

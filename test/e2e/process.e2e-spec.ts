@@ -46,19 +46,20 @@ describe('SIGTERM', () => {
     const token = await fetchToken('order-orchestrator');
     const orders = api(service.url, token);
 
-    service.process.kill('SIGTERM');
-    await until('the drain', async () => (await apiOnce(service.url)('/health/ready')).status === 503, 500);
-    expect((await orders('/health/live')).status).toBe(200);
-    const { status, headers } = await orders('/v1/orders', { body: anOrder() });
-    expect([status, headers.get('connection')]).toEqual([201, 'close']);
-
-    // A request that is being read when the intake stops is still answered.
+    // A request that is being read from before the signal until the intake has stopped.
     const body = JSON.stringify(anOrder({ customerId: 'cust_in_flight' }));
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
     socket.write(
       `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
     );
+
+    service.process.kill('SIGTERM');
+    await until('the drain', async () => (await apiOnce(service.url)('/health/ready')).status === 503, 500);
+    expect((await orders('/health/live')).status).toBe(200);
+    const { status, headers } = await orders('/v1/orders', { body: anOrder() });
+    expect([status, headers.get('connection')]).toEqual([201, 'close']);
+
     const isRefused = () =>
       fetch(service.url).then(
         () => false,
@@ -68,8 +69,10 @@ describe('SIGTERM', () => {
     let answer = '';
     socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
     socket.write(body.slice(10));
+    const start = performance.now();
     await once(socket, 'close');
     expect(answer).toMatch(/^HTTP\/1\.1 201 /);
+    expect(performance.now() - start).toBeLessThan(5_000); // its connection is not kept for another
     expect(await service.end()).toBe(0);
     expect(await database.query("SELECT FROM orders WHERE customer_id = 'cust_in_flight'")).toHaveLength(1);
   });
@@ -253,6 +256,9 @@ describe('Logs', () => {
     await api(service.url, `${token}x`)('/v1/orders', { headers: { 'x-request-id': 'unknown-to-log' } });
     expect(await lineOf('unknown-to-log')).toMatchObject({ code: 'INVALID_TOKEN', reason: 'signature' });
     await service.end();
+    expect(service.lines).toContainEqual(
+      expect.objectContaining({ level: 'warn', msg: expect.stringContaining('a publicly known key is in use') }),
+    );
     const all = JSON.stringify(service.lines);
     for (const secret of [token, 'canary-customer', 'canary-query', '4111111111111111', database.url]) {
       expect(all).not.toContain(secret);

@@ -222,17 +222,17 @@ describe('The HTTP surface', () => {
     const LIMIT_MS = 300;
     /** A second more, after which it looks again, and a busy machine. */
     const SOON_MS = 6_000;
-    let before: { headersTimeout: number; requestTimeout: number };
+    let before: { headersTimeout: number; requestTimeout: number; timeout: number };
 
     beforeAll(() => {
-      const { headersTimeout, requestTimeout } = service.app.getHttpServer();
-      before = { headersTimeout, requestTimeout };
+      const { headersTimeout, requestTimeout, timeout } = service.app.getHttpServer();
+      before = { headersTimeout, requestTimeout, timeout };
       Object.assign(service.app.getHttpServer(), { headersTimeout: LIMIT_MS, requestTimeout: LIMIT_MS });
     });
     afterAll(() => Object.assign(service.app.getHttpServer(), before));
 
-    it('and lets headers have 10 s and a request 30 s', () => {
-      expect(before).toEqual({ headersTimeout: 10_000, requestTimeout: 30_000 });
+    it('and lets headers have 10 s, a request 30 s, and a connection without traffic 60 s', () => {
+      expect(before).toEqual({ headersTimeout: 10_000, requestTimeout: 30_000, timeout: 60_000 });
     });
 
     it.each([

@@ -5,6 +5,20 @@ import { HealthController } from './health.controller';
 import { HealthModule } from './health.module';
 
 describe('HealthController', () => {
+  it('waits for a dependency for no longer than a second, which is less than Kubernetes waits', async () => {
+    const app = await NestFactory.createApplicationContext(HealthModule, { logger: false });
+    app.get(HealthChecks).required.set('database', () => new Promise(() => undefined));
+    jest.useFakeTimers();
+    try {
+      const answer = app.get(HealthController).ready({ status: jest.fn() } as unknown as Response);
+      await jest.advanceTimersByTimeAsync(1_000);
+      expect(await answer).toMatchObject({ error: { database: { status: 'down' } } });
+    } finally {
+      jest.useRealTimers();
+    }
+    await app.close();
+  });
+
   it('is not ready from the first moment of a shutdown, whenever its dependencies were asked', async () => {
     const app = await NestFactory.createApplicationContext(HealthModule, { logger: false });
     const checks = app.get(HealthChecks);
