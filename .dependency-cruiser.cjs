@@ -1,5 +1,6 @@
 /** From the bottom to the top: a lib imports only what stands before it. A new lib takes its place here. */
 const LIBS = [
+  'arguments',
   'config',
   'ids',
   'background',

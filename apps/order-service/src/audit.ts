@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { readArguments } from '@platform/arguments';
 import { AuditVerifier, type AuditFault } from '@platform/audit';
 import { loadConfig } from '@platform/config';
 import { overDirectConnection } from '@platform/database';
@@ -33,13 +33,10 @@ async function main(): Promise<void> {
 }
 
 function parse(): string | undefined {
-  try {
-    const { values, positionals } = parseArgs({ allowPositionals: true, options: { head: { type: 'string' } } });
-    // A head that was cut off in copying would be reported as a block that somebody has removed.
-    if (positionals.join(' ') === 'verify' && (values.head === undefined || HEAD.test(values.head))) return values.head;
-  } catch {
-    // An unknown option gets the usage below, as any other mistake.
-  }
+  const config = { allowPositionals: true, options: { head: { type: 'string' } } } as const;
+  const { values, positionals } = readArguments(USAGE, config);
+  // A head that was cut off in copying would be reported as a block that somebody has removed.
+  if (positionals.join(' ') === 'verify' && (values.head === undefined || HEAD.test(values.head))) return values.head;
   throw new Error(USAGE);
 }
 

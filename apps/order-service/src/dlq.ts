@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { parseArgs } from 'node:util';
+import { readArguments } from '@platform/arguments';
 import { type Config, loadConfig } from '@platform/config';
 import {
   DeadLetterBox,
@@ -44,15 +44,13 @@ async function main(): Promise<void> {
 }
 
 function parse(): Command {
+  const { values, positionals } = readArguments(USAGE, {
+    allowPositionals: true,
+    options: { json: { type: 'boolean' }, all: { type: 'boolean' } },
+  });
+  const { json = false, all = false } = values;
+  const [name, ...ids] = positionals;
   const wrong = new Error(USAGE);
-  let parsed;
-  try {
-    parsed = parseArgs({ allowPositionals: true, options: { json: { type: 'boolean' }, all: { type: 'boolean' } } });
-  } catch {
-    throw wrong;
-  }
-  const { json = false, all = false } = parsed.values;
-  const [name, ...ids] = parsed.positionals;
   if (name === 'list' && ids.length === 0 && !all) return { name, json };
   if (json || !ids.every((id) => /^\d+:\d+$/.test(id))) throw wrong;
   const [id] = ids;

@@ -1,7 +1,7 @@
 import 'reflect-metadata';
-import { parseArgs } from 'node:util';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { readArguments } from '@platform/arguments';
 import { ConfigModule, loadConfig } from '@platform/config';
 import { RetentionModule } from './privacy/retention.module';
 import { RetentionService } from './privacy/retention.service';
@@ -14,7 +14,8 @@ class RetentionProgram {}
 
 /** Deletes all expired rows once; with `--dry-run` it only counts them. */
 async function main(): Promise<void> {
-  const isDryRun = parse();
+  const { values } = readArguments(USAGE, { options: { 'dry-run': { type: 'boolean', default: false } } });
+  const isDryRun = values['dry-run'];
   const imports = [ConfigModule.forRoot(loadConfig(SERVICE_NAME)), RetentionModule];
   const app = await NestFactory.createApplicationContext(
     { module: RetentionProgram, imports },
@@ -29,14 +30,6 @@ async function main(): Promise<void> {
     }
   } finally {
     await app.close();
-  }
-}
-
-function parse(): boolean {
-  try {
-    return parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } }).values['dry-run'];
-  } catch {
-    throw new Error(USAGE);
   }
 }
 

@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { readArguments } from '@platform/arguments';
 import { loadConfig } from '@platform/config';
 import { createTopics } from '@platform/kafka';
 import { ORDERS_TOPIC } from './orders-topic';
@@ -8,7 +8,9 @@ const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]'
 
 /** Creates the Kafka topics. The caller has to choose the number of partitions: it is for the life of the topics. */
 async function main(): Promise<void> {
-  const values = parse();
+  const { values } = readArguments(USAGE, {
+    options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
+  });
   const partitions = Number(values.partitions);
   const replicationFactor = Number(values['replication-factor']);
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
@@ -19,16 +21,6 @@ async function main(): Promise<void> {
     if (standing !== partitions) {
       console.warn(`${topic} existed before and is left as it is: another number would break the order of its events`);
     }
-  }
-}
-
-function parse() {
-  try {
-    return parseArgs({
-      options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
-    }).values;
-  } catch {
-    throw new Error(USAGE);
   }
 }
 

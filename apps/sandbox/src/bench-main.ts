@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '@platform/arguments';
 import { type BenchEnvironment, startEnvironment } from './bench/environment';
 import { type Load, runLoad } from './bench/load';
 import { progress, result } from './bench/progress';
@@ -9,7 +9,7 @@ import { soak } from './bench/soak';
 import { Pieces } from './pieces';
 import { stopOnSignal } from './signals';
 
-const USAGE = `npm run bench [-- --soak MINUTES]
+const USAGE = `usage: npm run bench [-- --soak MINUTES]
 
   --soak   a steady rate for 1 to 50 minutes, and how memory and tables grow, instead of how fast it is`;
 
@@ -109,7 +109,7 @@ async function findPaths({ url, token }: Target): Promise<NonNullable<Load['path
 }
 
 function readMinutes(): number | undefined {
-  const { values } = parseArgs({ options: { soak: { type: 'string' } } });
+  const { values } = readArguments(USAGE, { options: { soak: { type: 'string' } } });
   if (values.soak === undefined) return undefined;
   const minutes = Number(values.soak);
   if (!Number.isInteger(minutes) || minutes < 1 || minutes > 50) throw new Error(USAGE);

@@ -1,28 +1,23 @@
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '@platform/arguments';
 import { certificateFiles, writeCertificates } from './certificates';
 import { CLIENTS, readSettings } from './settings';
 
-const USAGE = `npm run certs -- [--dir DIRECTORY] [--new-ca]
+const USAGE = `usage: npm run certs -- [--dir DIRECTORY] [--new-ca]
 
   --dir      where to write, instead of .sandbox/certs
   --new-ca   replaces the CA too; without it the CA that is there goes on`;
 
 async function main(): Promise<void> {
-  const { dir, 'new-ca': withNewAuthority } = readArguments();
+  const { values } = readArguments(USAGE, {
+    options: { dir: { type: 'string' }, 'new-ca': { type: 'boolean', default: false } },
+  });
+  const { dir, 'new-ca': withNewAuthority } = values;
   const settings = readSettings();
   const directory = dir === undefined ? settings.certsDir : path.resolve(dir);
   await writeCertificates(directory, { withNewAuthority });
   const relative = path.relative('.', directory);
   console.log(usageOf(relative.startsWith('..') ? directory : relative, settings));
-}
-
-function readArguments() {
-  try {
-    return parseArgs({ options: { dir: { type: 'string' }, 'new-ca': { type: 'boolean', default: false } } }).values;
-  } catch (error) {
-    throw new Error(`${(error as Error).message}\n\n${USAGE}`, { cause: error });
-  }
 }
 
 function usageOf(directory: string, { identityProviderTls, servicePort }: ReturnType<typeof readSettings>): string {

@@ -1,10 +1,14 @@
 import path from 'node:path';
+import { readArguments } from '@platform/arguments';
 import { startKafka } from './kafka';
 import { assertFree } from './ports';
 import { readSettings } from './settings';
 import { stopOnSignal } from './signals';
 
+const USAGE = 'usage: npm run kafka   (without arguments)';
+
 async function main(): Promise<void> {
+  readArguments(USAGE, {});
   const { kafka, dataDir } = readSettings();
   await assertFree(kafka);
   console.log('Starting Apache Kafka; the first time it is downloaded.');

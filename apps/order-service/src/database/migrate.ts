@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { readArguments } from '@platform/arguments';
 import { type Config, loadConfig } from '@platform/config';
 import { type DirectConnection, directConnection, endConnection, isForbidden, isLocked } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
@@ -83,7 +84,7 @@ if (require.main === module) {
 }
 
 async function main(): Promise<void> {
-  if (process.argv.length > 2) throw new Error(USAGE); // whoever asks for a dry run must not get a migration
+  readArguments(USAGE, {}); // whoever asks for a dry run must not get a migration
   const made = await migrate(loadConfig(SERVICE_NAME));
   console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate');
 }
