@@ -91,11 +91,15 @@ async function createOrder(order) {
   }
 }
 
-console.log(
-  await createOrder({
-    idempotencyKey: process.argv[2] ?? randomUUID(),
-    customerId: 'cust_123',
-    items: [{ sku: 'ABC-001', quantity: 2, unitPrice: '49.99' }],
-    totalAmount: { currency: 'USD', value: '99.98' },
-  }),
-);
+const order = {
+  idempotencyKey: process.argv[2] ?? randomUUID(),
+  customerId: 'cust_123',
+  items: [{ sku: 'ABC-001', quantity: 2, unitPrice: '49.99' }],
+  totalAmount: { currency: 'USD', value: '99.98' },
+};
+try {
+  console.log(await createOrder(order));
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}

@@ -83,7 +83,8 @@ describe('docs/create-order.mjs', () => {
 
   it('does not repeat what is refused', async () => {
     await expect(place('short')).rejects.toMatchObject({
-      stderr: expect.stringContaining('The order was refused: {"error":{"code":"ORDER_VALIDATION_FAILED"'),
+      code: 1,
+      stderr: expect.stringMatching(/^The order was refused: {"error":{"code":"ORDER_VALIDATION_FAILED".*\n$/),
     });
     expect(sent).toBe(1);
   });
