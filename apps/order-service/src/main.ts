@@ -33,7 +33,9 @@ async function main(): Promise<void> {
     new Logger('main').warn(`${name} is used without TLS: anyone on the way can read and change what is sent`);
   shutDownOnSignal(app, config);
   await app.listen(config.port, config.host);
-  new Logger('main').log(`Listening on ${await app.getUrl()} as ${config.roles.join(' and ')}`);
+  new Logger('main').log(
+    `Listening on ${await app.getUrl()}, bound to ${config.host}, as ${config.roles.join(' and ')}`,
+  );
 }
 
 /**
