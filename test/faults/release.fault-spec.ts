@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent } from 'undici';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
+import { Pieces } from '../../apps/sandbox/src/pieces';
 import { runProgram } from '../../apps/sandbox/src/program';
 import { Balancer } from '../support/balancer';
 import { type ServiceProcess, spawnService } from '../support/child';
@@ -61,7 +62,7 @@ describeWithKafka('A release under load', () => {
 
   async function migrate(dist?: string): Promise<void> {
     const env = { DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl };
-    await runProgram('database/migrate', environment({ PATH: process.env['PATH'], ...env }), [], dist);
+    await runProgram(new Pieces(), 'database/migrate', environment({ PATH: process.env['PATH'], ...env }), [], dist);
   }
 
   async function start(role: Role, dist?: string): Promise<ServiceProcess> {

@@ -29,12 +29,12 @@ function usageOf(directory: string, { identityProviderTls, servicePort }: Return
     '',
     '  The service with TLS of its own, and client certificates:',
     '',
-    `MTLS_MODE=required TLS_CERT_FILE=${server?.cert} TLS_KEY_FILE=${server?.key} TLS_CLIENT_CA_FILE=${ca?.cert} npm start`,
+    `MTLS_MODE=required TLS_CERT_FILE='${server?.cert}' TLS_KEY_FILE='${server?.key}' TLS_CLIENT_CA_FILE='${ca?.cert}' npm start`,
     '',
     '  A token that is good only with the certificate of order-orchestrator, and a call with both:',
     '',
-    `TOKEN=$(curl -s --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -d grant_type=client_credentials -d client_id=order-orchestrator ${idp}/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
-    `curl -i --cacert ${ca?.cert} --cert ${client?.cert} --key ${client?.key} -H "Authorization: Bearer $TOKEN" https://127.0.0.1:${servicePort.value}/v1/orders`,
+    `TOKEN=$(curl -s --cacert '${ca?.cert}' --cert '${client?.cert}' --key '${client?.key}' -d grant_type=client_credentials -d client_id=order-orchestrator ${idp}/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`,
+    `curl -i --cacert '${ca?.cert}' --cert '${client?.cert}' --key '${client?.key}' -H "Authorization: Bearer $TOKEN" https://127.0.0.1:${servicePort.value}/v1/orders`,
   ].join('\n');
 }
 

@@ -1,10 +1,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
+import { isAlive } from './program';
 
 /** Version that the project is tested with, of the Docker image and of the Maven artifact. */
 const VERSION = '4.4.0';
@@ -28,6 +29,8 @@ const run = promisify(execFile);
 
 export interface KafkaBroker {
   readonly address: string;
+  /** File of the broker's output. */
+  readonly log: string;
   /** The broker's own process; for Docker, the client that is attached to it. */
   readonly process: ChildProcess;
   stop(): Promise<void>;
@@ -71,6 +74,9 @@ async function start(
   const log = path.join(options.dataDir, 'kafka.log');
   const out = openSync(log, 'a');
   const child = await starter(options, out).finally(() => closeSync(out));
+  const pidFile = pidFileIn(options.dataDir);
+  writeFileSync(pidFile, String(child.pid));
+  child.once('exit', () => rmSync(pidFile, { force: true }));
   const address = `127.0.0.1:${options.port}`;
   const stop = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -83,7 +89,7 @@ async function start(
   });
   try {
     await Promise.race([untilAnswers(address), ended]);
-    return { address, process: child, stop };
+    return { address, log, process: child, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -91,6 +97,15 @@ async function start(
     ended.catch(() => undefined);
   }
 }
+
+/** @throws {Error} when a broker runs on this directory, which a second one there would end */
+export function assertNoBroker(dataDir: string): void {
+  const pidFile = pidFileIn(dataDir);
+  const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : NaN;
+  if (pid > 0 && isAlive(pid)) throw new Error(`Kafka runs here already (process ${pid}). Stop it first.`);
+}
+
+const pidFileIn = (dataDir: string) => path.join(dataDir, 'kafka.pid');
 
 /** Whether a broker can be started here at all: with Docker, or on the JVM. */
 export async function canStartKafka(): Promise<boolean> {

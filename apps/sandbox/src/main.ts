@@ -61,6 +61,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
   };
   let migrationUrl: string | undefined;
   if (postgres) {
+    console.log('Starting PostgreSQL; the first time its database is created.');
     const dataDir = postgresDir(settings);
     const server = await pieces.start(() => startPostgres({ dataDir, port: postgres.value }));
     await server.createDatabase('orders');
@@ -101,8 +102,13 @@ function withoutSecrets(url: string): string {
 }
 
 async function prepareAndStart(settings: Settings, { env, migrationUrl }: Surroundings): Promise<void> {
-  await runProgram('database/migrate', { ...env, ...(migrationUrl && { DATABASE_MIGRATION_URL: migrationUrl }) });
-  if (settings.kafkaBrokers) await runProgram('topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
+  console.log('Migrating the database.');
+  await runProgram(pieces, 'database/migrate', {
+    ...env,
+    ...(migrationUrl && { DATABASE_MIGRATION_URL: migrationUrl }),
+  });
+  if (settings.kafkaBrokers) await runProgram(pieces, 'topics', env, ['--partitions', String(TOPIC_PARTITIONS)]);
+  console.log('Starting the service.');
   const output = process.stdout.isTTY ? pretty({ colorize: true, ignore: 'pid,hostname' }) : 'inherit';
   await startService({ pieces, env, url: serviceUrl(settings), output, fail });
 }
@@ -125,9 +131,9 @@ function printReady(settings: Settings, { env, addresses }: Surroundings): void 
       '',
       ...addresses.map(([name, address]) => `  ${name.padEnd(18)} ${address}`),
       '',
-      '  Get a token, then create an order:',
-      '',
-      tokenCommand,
+      ...(settings.identityProvider
+        ? ['  Get a token, then create an order:', '', tokenCommand]
+        : [`  Get a TOKEN for ${env['OIDC_AUDIENCE']} from ${env['OIDC_ISSUER']}, then create an order:`, '']),
       orderCommand,
       '',
       `Ready after ${performance.now().toFixed(0)} ms. Ctrl-C stops everything.`,
@@ -139,7 +145,7 @@ function printReady(settings: Settings, { env, addresses }: Surroundings): void 
 function tlsFlags(settings: Settings): string {
   if (!settings.env['TLS_CERT_FILE'] || !hasCertificates(settings)) return '';
   const client = certificateFiles(settings.certsDir, 'order-orchestrator');
-  return `--cacert ${certificateFiles(settings.certsDir, 'ca').cert} --cert ${client.cert} --key ${client.key} `;
+  return `--cacert '${certificateFiles(settings.certsDir, 'ca').cert}' --cert '${client.cert}' --key '${client.key}' `;
 }
 
 function fail(error: unknown): void {

@@ -1,12 +1,16 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
+import { isAlive } from './program';
 
 const USER = 'postgres';
 const PASSWORD = 'postgres';
+
+/** Begins the name of the directory in which root keeps what the server has to reach. */
+const OPEN_PLACE = '/var/tmp/order-sandbox-';
 
 /**
  * A server that has run for a while recycles the files of its write-ahead log. A new server creates one for each 16 MB
@@ -132,7 +136,7 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
   }
   let moved = await readlink(dataDir).catch(() => undefined);
   if (moved === undefined || !existsSync(moved) || !isOfRoot(path.dirname(moved))) {
-    const place = await mkdtemp('/var/tmp/order-sandbox-');
+    const place = await mkdtemp(OPEN_PLACE);
     await chmod(place, 0o755);
     moved = path.join(place, 'data');
     await mkdir(moved);
@@ -163,12 +167,7 @@ export function assertNotRunning(dataDir: string): void {
   const pidFile = path.join(dataDir, 'postmaster.pid');
   if (!existsSync(pidFile)) return;
   const [pid = NaN, , , port] = readFileSync(pidFile, 'utf8').split('\n').map(Number);
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // It died without tidying up, and PostgreSQL recovers by itself; unless it is another user's, and alive.
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
-  }
+  if (!isAlive(pid)) return; // it died without tidying up, and PostgreSQL recovers by itself
   throw new Error(
     `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} has port ${port} (process ${pid}). Stop that sandbox first; if it was killed, stop what it left behind.`,
   );
@@ -176,7 +175,8 @@ export function assertNotRunning(dataDir: string): void {
 
 async function initialise(home: Home, shownDir: string): Promise<void> {
   const passwordFile = path.join(home.dataDir, '..', `.${path.basename(home.dataDir)}-password`);
-  writeFileSync(passwordFile, PASSWORD, { mode: 0o644 });
+  writeFileSync(passwordFile, PASSWORD);
+  await chmod(passwordFile, 0o644); // whatever the umask is: the server's user reads it
   try {
     const initdb = spawn(
       path.join(home.binDir, 'initdb'),
@@ -217,8 +217,10 @@ function collect(child: ChildProcess): () => string {
 function damaged(dataDir: string, output: string): Error {
   const reason =
     /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
+  const data = realpathSync(dataDir);
+  const place = data.startsWith(OPEN_PLACE) ? ` ${path.dirname(data)}` : '';
   return new Error(
-    `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}`,
+    `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}${place}`,
   );
 }
 

@@ -35,21 +35,37 @@ export function startProgram(
   return spawn(process.execPath, [...NODE_FLAGS, file, ...args], {
     env,
     detached: true,
-    stdio: ['ignore', stdout, 'inherit'],
+    stdio: ['ignore', stdout, 'inherit', 'ipc'], // by which the service notices that this process is gone
   });
 }
 
-/** Runs a program of the service to its end. @throws {Error} when it fails; it has said why on standard error */
+/**
+ * Runs a program of the service to its end, or until the pieces are stopped.
+ * @throws {Error} when it fails; it has said why on standard error
+ */
 export async function runProgram(
+  pieces: Pieces,
   entry: string,
   env: NodeJS.ProcessEnv,
   args: readonly string[] = [],
   dist?: string,
 ): Promise<void> {
-  const child = startProgram(entry, env, args, 'pipe', dist);
+  const { child } = await pieces.start(async () => {
+    const child = startProgram(entry, env, args, 'pipe', dist);
+    return { child, stop: () => stop(child) };
+  });
   child.stdout?.resume();
   const [code] = (await once(child, 'exit')) as [number | null];
   if (code !== 0) throw new Error(`${entry} failed; the reason stands above.`);
+}
+
+/** Also when the process is another user's. */
+export function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
 
 interface ServiceOptions {
@@ -98,11 +114,11 @@ async function isOk(url: string): Promise<boolean> {
   return response.statusCode === 200;
 }
 
-async function stop(service: ChildProcess): Promise<void> {
-  if (service.exitCode !== null || service.signalCode !== null) return;
-  const exit = once(service, 'exit');
-  service.kill('SIGTERM');
-  const timer = setTimeout(() => service.kill('SIGKILL'), STOP_WITHIN_MS);
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
   await exit;
   clearTimeout(timer);
 }

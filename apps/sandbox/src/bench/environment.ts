@@ -54,7 +54,7 @@ export async function startEnvironment(
     ...keysIn(directory),
     RATE_LIMIT_PER_MINUTE: '0',
   };
-  await runProgram('database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });
+  await runProgram(pieces, 'database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });
   const startRole = async (role: string, port: number) => {
     const url = `http://127.0.0.1:${port}`;
     const output = openSync(path.join(directory, `${role}.log`), 'a');
