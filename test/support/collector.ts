@@ -1,4 +1,4 @@
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { parse } from 'protobufjs';
@@ -62,8 +62,6 @@ const valuesOf = (pairs: readonly KeyValue[] = []) =>
 /** Takes spans as a collector does: OTLP over HTTP, in protobuf. */
 export class Collector {
   readonly spans: CollectedSpan[] = [];
-  /** Of the last request. */
-  headers: IncomingHttpHeaders = {};
   /** Status of its answers; with 0 it does not answer. */
   status = 200;
   answer: Buffer = Buffer.alloc(0);
@@ -75,7 +73,6 @@ export class Collector {
     const collector = new Collector(server);
     server.on('request', (req, res) => {
       void buffer(req).then((bytes) => {
-        collector.headers = req.headers;
         if (collector.status === 0) return;
         if (collector.status === 200 && req.method === 'POST' && req.url === '/v1/traces') collector.take(bytes);
         res.writeHead(collector.status).end(collector.answer);

@@ -15,19 +15,35 @@ jest.mock('graphile-worker', () => ({
 const none = {} as never;
 
 describe('JobRunner', () => {
+  const config = { database: { directUrl: 'postgres://127.0.0.1:1/orders' } } as Config;
+
+  beforeEach(() => void jest.spyOn(Pool.prototype, 'query').mockImplementation(() => undefined));
   afterEach(() => jest.restoreAllMocks());
 
   it('lets go of its sign of life when Graphile Worker does not begin', async () => {
     const release = jest.fn();
     jest.spyOn(RunnerPresence, 'connect').mockResolvedValue({ release } as never);
-    jest.spyOn(Pool.prototype, 'query').mockImplementation(() => undefined);
-    const config = { database: { directUrl: 'postgres://127.0.0.1:1/orders' } } as Config;
     const runner = new JobRunner(config, none, new HealthChecks(), none, none, none);
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => runner.beforeApplicationShutdown());
     runner.onApplicationBootstrap();
     await runner.onApplicationShutdown();
     expect(warn).toHaveBeenCalledTimes(1);
     expect(release).toHaveBeenCalledTimes(1);
+  });
+
+  it('waits longer each time that Graphile Worker does not begin, and not at the same time as others', async () => {
+    jest.spyOn(RunnerPresence, 'connect').mockRejectedValue(new Error('away'));
+    jest.spyOn(Math, 'random').mockReturnValue(0.5);
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const runner = new JobRunner(config, none, new HealthChecks(), none, none, none);
+    const pauses: number[] = [];
+    const pause = async (ms: number) => {
+      if (pauses.push(ms) === 7) runner.beforeApplicationShutdown();
+    };
+    Object.assign(runner, { pause, maintain: async () => undefined });
+    runner.onApplicationBootstrap();
+    await runner.onApplicationShutdown();
+    expect(pauses).toEqual([150, 300, 600, 1_200, 2_400, 3_750, 3_750]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import timers from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
@@ -42,6 +42,21 @@ describe('Spans', () => {
     const [before = NaN, after = NaN] = onEnd.mock.calls.map(([{ startTime }]) => hrTimeToMilliseconds(startTime));
     expect(anHourOn - before).toBeGreaterThan(3_500_000);
     expect(anHourOn - after).toBeLessThan(100_000);
+  });
+
+  it('go out with the headers that the collector asks for', async () => {
+    const { promise: received, resolve } = Promise.withResolvers<IncomingHttpHeaders>();
+    const server = createServer((req, res) => {
+      resolve(req.headers);
+      req.resume().on('end', () => res.end());
+    });
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const spans = new Spans({ spans: { url, headers: { 'x-api-key': 'of-the-collector' }, resource: {} } });
+    spans.add(TRACE, aSpan());
+    await spans.close();
+    server.close();
+    expect(await received).toMatchObject({ 'x-api-key': 'of-the-collector' });
   });
 
   it('all go out at the end, as many as can be left', async () => {
