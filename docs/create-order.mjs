@@ -100,6 +100,6 @@ const order = {
 try {
   console.log(await createOrder(order));
 } catch (error) {
-  console.error(error.message);
+  console.error(error.message, ...(error.cause === undefined ? [] : [error.cause]));
   process.exitCode = 1;
 }

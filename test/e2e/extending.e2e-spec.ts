@@ -21,6 +21,7 @@ describe('A feature of a team', () => {
     await service.database.query(`
       CREATE TABLE refunds (id uuid PRIMARY KEY, tenant_id text NOT NULL, amount numeric NOT NULL, paid_at timestamptz,
                             order_id uuid NOT NULL REFERENCES orders (id) ON DELETE CASCADE);
+      CREATE INDEX ON refunds (order_id);
       GRANT SELECT, INSERT, UPDATE ON refunds TO order_service`);
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });

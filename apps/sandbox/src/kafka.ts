@@ -102,7 +102,10 @@ async function start(
 export function assertNoBroker(dataDir: string): void {
   const pidFile = pidFileIn(dataDir);
   const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : NaN;
-  if (pid > 0 && isAlive(pid)) throw new Error(`Kafka runs here already (process ${pid}). Stop it first.`);
+  if (pid > 0 && isAlive(pid))
+    throw new Error(
+      `Kafka runs here already (process ${pid}). Stop it first, or delete ${pidFile} if that is another program.`,
+    );
 }
 
 const pidFileIn = (dataDir: string) => path.join(dataDir, 'kafka.pid');

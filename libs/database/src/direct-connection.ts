@@ -17,8 +17,8 @@ export function directOptions(config: Config, purpose: string, queryTimeoutMs: n
   const keepalive = '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3';
   // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
   const timeout = `-c statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`;
-  // PostgreSQL 15 reckons with such costs where `enable_sort` is off, as on some of these connections, that it would compile
-  // each statement that sorts, which takes longer than to run it.
+  // With `enable_sort` off, as some of these connections have it, PostgreSQL 15 estimates costs so high that it compiles each
+  // statement that sorts, which takes longer than to run it.
   const noCompiler = '-c jit=off';
   return {
     connectionString: config.database.directUrl,

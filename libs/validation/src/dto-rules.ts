@@ -47,7 +47,7 @@ export class Excerpt {
 /**
  * A fast path for valid requests: the rules of class-validator's decorators on a DTO, read once and evaluated directly,
  * in a tenth of the time. It accepts nothing that class-validator and class-transformer would refuse. It refuses
- * nothing either: what it does not admit is left to them.
+ * nothing either, but a list that is too long: what it does not admit is left to them.
  */
 export class DtoRules {
   private static readonly known = new Map<unknown, DtoRules | undefined>();
@@ -83,7 +83,7 @@ export class DtoRules {
     return instance;
   }
 
-  /** @returns the fault of a list with more entries than its DTO allows: not worth looking at any of them */
+  /** @returns the fault of a list with more entries than its DTO allows: nothing else is then looked at */
   tooLong(value: Record<string, unknown>): ErrorDetail | undefined {
     for (const { property, maxLength } of this.rules) {
       const list = value[property];
@@ -191,7 +191,8 @@ function read(dto: Dto): DtoRules | undefined {
     const nesting = ofType(ValidationTypes.NESTED_VALIDATION);
     const others = metadatas.length - custom.length - conditions.length - nesting.length;
     const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
-    const limit = (named: string) => custom.find(({ name }) => name === named)?.constraints[0] as number | undefined;
+    const limit = (named: string) => custom.find(({ name }) => name === named);
+    const max = limit(ARRAY_MAX_SIZE);
     const checks = custom.flatMap((metadata) => checksOf(dto, metadata));
     const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
     const isTyped = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isUnchanged(dto, property);
@@ -203,8 +204,9 @@ function read(dto: Dto): DtoRules | undefined {
       conditions: conditions.map(({ constraints }) => constraints[0] as PropertyRules['conditions'][number]),
       checks: checks.filter((check) => check !== undefined),
       nested,
-      minLength: limit(ARRAY_MIN_SIZE) ?? 0,
-      maxLength: limit(ARRAY_MAX_SIZE) ?? Infinity,
+      minLength: Number(limit(ARRAY_MIN_SIZE)?.constraints[0] ?? 0),
+      // With conditions, or a message of its own, class-validator has to say it.
+      maxLength: Number(max && conditions.length === 0 && !max.message ? max.constraints[0] : Infinity),
     });
   }
   return rules.length > 0 ? new DtoRules(dto, rules) : undefined;

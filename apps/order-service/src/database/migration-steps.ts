@@ -11,8 +11,17 @@ export function onlyForward(): Promise<never> {
  * @param on the table, and what else follows `ON` in `CREATE INDEX`
  */
 export async function buildIndex(runner: QueryRunner, name: string, on: string): Promise<void> {
+  await dropIndex(runner, name); // an interrupted run leaves an invalid one behind
+  await withoutLimit(runner, `CREATE INDEX CONCURRENTLY ${name.replace(/^.*\./, '')} ON ${on}`);
+}
+
+/** As {@link buildIndex}, for one that is no longer needed. */
+export async function dropIndex(runner: QueryRunner, name: string): Promise<void> {
+  await withoutLimit(runner, `DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
+}
+
+async function withoutLimit(runner: QueryRunner, statement: string): Promise<void> {
   await runner.query('SET lock_timeout = 0');
-  await runner.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`); // an interrupted run leaves an invalid one behind
-  await runner.query(`CREATE INDEX CONCURRENTLY ${name.replace(/^.*\./, '')} ON ${on}`);
+  await runner.query(statement);
   await runner.query('RESET lock_timeout');
 }

@@ -37,10 +37,9 @@ export class UnexpectedAnswer extends Error {
   readonly retryAfterMs: number | undefined;
 
   /** The message has the answer's status, content type and the names of wrong fields, but no values. */
-  constructor({ status, headers, body }: OutboundAnswer) {
+  constructor({ status, headers }: OutboundAnswer, wrong: readonly string[] = []) {
     const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
-    const wrong = answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object');
-    super(`The payment API answered ${status} (${type})${hasPayment(status) && wrong ? `: ${wrong.join(', ')}` : ''}`);
+    super(`The payment API answered ${status} (${type})${wrong.length > 0 ? `: ${wrong.join(', ')}` : ''}`);
     this.retryAfterMs = parseRetryAfter(headers['retry-after']);
   }
 }
@@ -48,14 +47,20 @@ export class UnexpectedAnswer extends Error {
 /** 201 for a new payment; payment APIs answer 200 for one that is there already, to the same key. */
 const hasPayment = (status: number) => status === 201 || status === 200;
 
-const resultOf = ({ status, body }: OutboundAnswer) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
+/** Names of the fields by which an answer is no payment. */
+const faultsOf = ({ status, body }: OutboundAnswer) =>
+  hasPayment(status)
+    ? answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object')
+    : [];
 
-const voidAnswer = z.union([z.undefined(), z.object({ status: z.literal('VOIDED').optional() })]);
+const resultOf = ({ status, body }: OutboundAnswer) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
 
 /** A maintenance page is no answer of the payment API, and a payment of which it says another status is not voided. */
 const isVoided = ({ status, headers, body }: OutboundAnswer) =>
   status === 204 ||
-  (status === 200 && !headers['content-type']?.includes('html') && voidAnswer.safeParse(body).success);
+  (status === 200 && !/html/i.test(headers['content-type'] ?? '') && (statusIn(body) ?? 'VOIDED') === 'VOIDED');
+
+const statusIn = (body: unknown) => (body as { status?: unknown } | null | undefined)?.status;
 
 /** Calls the payment API. Both calls may be repeated: their idempotency keys depend on the order alone. */
 @Injectable()
@@ -88,7 +93,7 @@ export class PaymentApi {
       ...options,
     });
     const result = resultOf(answered);
-    if (!result) throw new UnexpectedAnswer(answered);
+    if (!result) throw new UnexpectedAnswer(answered, faultsOf(answered));
     return result;
   }
 
@@ -101,6 +106,7 @@ export class PaymentApi {
       isExpected: isVoided,
       ...options,
     });
-    if (!isVoided(answered)) throw new UnexpectedAnswer(answered);
+    if (!isVoided(answered))
+      throw new UnexpectedAnswer(answered, statusIn(answered.body) === undefined ? [] : ['status']);
   }
 }

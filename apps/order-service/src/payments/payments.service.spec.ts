@@ -61,7 +61,7 @@ describe('PaymentsService', () => {
     expect(delays()).toEqual([20_000]);
   });
 
-  it('never waits beyond the time when a pending order is given up', async () => {
+  it('pauses for no longer than a pending order has left until it is given up', async () => {
     given(0, { ageMs: 1e9 - 700 });
     api.authorize.mockRejectedValue(failure('status', 60_000));
     await carryOn();

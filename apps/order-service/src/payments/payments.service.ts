@@ -142,7 +142,7 @@ export class PaymentsService {
     const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = Math.min(MAX_RETRY_AFTER_MS, answer.retryAfterMs ?? 0);
     const leftMs = order.status === 'PENDING' ? this.config.paymentGiveUpMs - payment.ageMs : Infinity;
-    const pauseMs = Math.max(0, Math.min(leftMs, Math.max(backoffMs, askedMs)));
+    const pauseMs = Math.min(leftMs, Math.max(backoffMs, askedMs));
     await this.runAgain(orderId, pauseMs, (tx) => this.payments.countAttempt(tx, orderId));
     return false;
   }

@@ -1,5 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { buildIndex, onlyForward } from '../migration-steps';
+import { buildIndex, dropIndex, onlyForward } from '../migration-steps';
 
 /**
  * Index for the audit trail of one order, by tenant: others who know the order's id are refused it, again and again
@@ -13,6 +13,6 @@ export class FindWhatATenantDidToAnOrder1764700000000 implements MigrationInterf
   async up(runner: QueryRunner): Promise<void> {
     const on = 'audit_events (tenant_id, object, id) WHERE object IS NOT NULL';
     await buildIndex(runner, 'audit_events_by_tenant_and_object', on);
-    await runner.query('DROP INDEX CONCURRENTLY IF EXISTS audit_events_by_object');
+    await dropIndex(runner, 'audit_events_by_object');
   }
 }
