@@ -12,6 +12,16 @@ import { environment } from '../support/environment';
 import { until } from '../support/until';
 
 describe('migrate', () => {
+  /** A database whose migrations another transaction has locked. */
+  async function createLocked() {
+    const database = await createDatabase();
+    const other = new Client(database.superuserUrl);
+    await other.connect();
+    await other.query('BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE');
+    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    return { database, env, other };
+  }
+
   it('is done by one when several start at once, and changes nothing the second time', async () => {
     const database = await createDatabase({ empty: true });
     const config = loadConfig(
@@ -42,11 +52,7 @@ describe('migrate', () => {
   });
 
   it('goes no further when it has lost its lock, which another may have by now', async () => {
-    const database = await createDatabase();
-    const other = new Client(database.superuserUrl);
-    await other.connect();
-    await other.query('BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE');
-    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    const { database, env, other } = await createLocked();
     const child = startProgram('database/migrate', env, [], 'pipe');
     const end = once(child, 'close');
     const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -61,11 +67,7 @@ describe('migrate', () => {
   });
 
   it('waits only briefly for what a transaction has locked, since all others wait behind it', async () => {
-    const database = await createDatabase();
-    const other = new Client(database.superuserUrl);
-    await other.connect();
-    await other.query('BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE');
-    const env = environment({ DATABASE_URL: database.url, DATABASE_MIGRATION_URL: database.superuserUrl });
+    const { database, env, other } = await createLocked();
     await expect(migrate(loadConfig(SERVICE_NAME, env))).rejects.toThrow('lock timeout');
     await other.end();
     await database.drop();

@@ -207,33 +207,28 @@ describe('Retention', () => {
     expect(await counts).toMatchObject({ outbox: 0 });
   });
 
-  it('deletes for longer than a request’s statement may take, and waits for locks no longer than 2 s', async () => {
+  /** @param body in PL/pgSQL: what happens at each statement that deletes keys */
+  async function expectKeysDeletedDespite(body: string): Promise<void> {
     await keys(3, 169);
-    await query(`CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN
-                   ASSERT current_setting('lock_timeout') = '2s', 'It would stand in the way of others';
-                   PERFORM pg_sleep(1.5);
-                   RETURN NULL;
-                 END $$`);
-    await query('CREATE TRIGGER slow AFTER DELETE ON idempotency_keys EXECUTE FUNCTION take_long()');
+    await query(`CREATE FUNCTION at_deletion() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+                 $$ BEGIN ${body} RETURN NULL; END $$`);
+    await query('CREATE TRIGGER at_deletion AFTER DELETE ON idempotency_keys EXECUTE FUNCTION at_deletion()');
     try {
       expect(await retention.sweep()).toMatchObject({ idempotency_keys: 3 });
     } finally {
-      await query('DROP FUNCTION take_long CASCADE');
+      await query('DROP FUNCTION at_deletion CASCADE');
     }
-  });
+  }
+
+  it('deletes for longer than a request’s statement may take, and waits for locks no longer than 2 s', () =>
+    expectKeysDeletedDespite(`
+      ASSERT current_setting('lock_timeout') = '2s', 'It would stand in the way of others';
+      PERFORM pg_sleep(1.5);`));
 
   it('tries a batch again that met a deadlock', async () => {
-    await keys(3, 169);
     await query('CREATE SEQUENCE attempts');
-    await query(`CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-                 $$ BEGIN IF nextval('attempts') = 1 THEN RAISE deadlock_detected; END IF; RETURN NULL; END $$`);
-    await query('CREATE TRIGGER deadlock AFTER DELETE ON idempotency_keys EXECUTE FUNCTION fail_once()');
-    try {
-      expect(await retention.sweep()).toMatchObject({ idempotency_keys: 3 });
-    } finally {
-      await query('DROP FUNCTION fail_once CASCADE; DROP SEQUENCE attempts');
-    }
+    await expectKeysDeletedDespite("IF nextval('attempts') = 1 THEN RAISE deadlock_detected; END IF;");
+    await query('DROP SEQUENCE attempts');
   });
 
   it('deletes no more when the process ends', async () => {

@@ -8,9 +8,10 @@ import { migrate } from '../../apps/order-service/src/database/migrate';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
+import { isAlive } from '../../apps/sandbox/src/program';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { childrenOf, isRunning } from '../support/child-processes';
+import { childrenOf } from '../support/child-processes';
 import { anOrder, type Api, api, apiOnce, fetchToken } from '../support/client';
 import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
@@ -162,7 +163,7 @@ describe('With processes killed under load', () => {
 
   async function crash(processes: readonly number[]): Promise<void> {
     for (const pid of processes) process.kill(pid, 'SIGKILL');
-    await until('the end of PostgreSQL', () => !processes.some(isRunning));
+    await until('the end of PostgreSQL', () => !processes.some(isAlive));
   }
 
   it('has accepted each order once and kept it', async () => {

@@ -191,8 +191,8 @@ function read(dto: Dto): DtoRules | undefined {
     const nesting = ofType(ValidationTypes.NESTED_VALIDATION);
     const others = metadatas.length - custom.length - conditions.length - nesting.length;
     const isKnown = freeForm ? others === metadatas.length : others === 0 && !metadatas.some(isSpecial);
-    const limit = (named: string) => custom.find(({ name }) => name === named);
-    const max = limit(ARRAY_MAX_SIZE);
+    const ruleNamed = (wanted: string) => custom.find(({ name }) => name === wanted);
+    const max = ruleNamed(ARRAY_MAX_SIZE);
     const checks = custom.flatMap((metadata) => checksOf(dto, metadata));
     const nested = nesting.length > 0 ? DtoRules.of(nestedTypeOf(dto, property)) : undefined;
     const isTyped = nesting.length > 0 ? nested !== undefined : Boolean(freeForm) || isUnchanged(dto, property);
@@ -204,7 +204,7 @@ function read(dto: Dto): DtoRules | undefined {
       conditions: conditions.map(({ constraints }) => constraints[0] as PropertyRules['conditions'][number]),
       checks: checks.filter((check) => check !== undefined),
       nested,
-      minLength: Number(limit(ARRAY_MIN_SIZE)?.constraints[0] ?? 0),
+      minLength: Number(ruleNamed(ARRAY_MIN_SIZE)?.constraints[0] ?? 0),
       // With conditions, or a message of its own, class-validator has to say it.
       maxLength: Number(max && conditions.length === 0 && !max.message ? max.constraints[0] : Infinity),
     });
