@@ -51,7 +51,7 @@ describeWithKafka('The description of the events, with Kafka,', () => {
   let topic: Topic;
 
   beforeAll(async () => {
-    service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: pieces().kafkaBrokers });
+    service = await startService({ ROLES: 'api,worker', KAFKA_BROKERS: pieces().kafkaBrokers }, { isPatient: true });
     orders = api(service.url, await fetchToken('order-orchestrator'));
     topic = await Topic.read();
   });

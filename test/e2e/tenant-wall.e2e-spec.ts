@@ -119,7 +119,10 @@ describe('The tenant wall', () => {
   const victim = anOrder({ customerId: 'cust_of_acme' });
 
   beforeAll(async () => {
-    service = await startService({ DATABASE_POOL_SIZE: '2' }, { beside: { controllers: [MistakesController] } });
+    service = await startService(
+      { DATABASE_POOL_SIZE: '2' },
+      { beside: { controllers: [MistakesController] }, isPatient: true },
+    );
     const acme = api(service.url, await fetchToken('order-orchestrator'));
     expect((await acme('/v1/orders', { body: victim })).status).toBe(201);
   });
