@@ -141,11 +141,11 @@ describe('A direct connection to PostgreSQL', () => {
     try {
       const client = await directConnection(service.config, 'test', 10_000);
       const show = async (name: string) => (await client.query<Record<string, string>>(`SHOW ${name}`)).rows[0]?.[name];
-      const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count'];
+      const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
       const settings: (string | undefined)[] = [];
       for (const name of names) settings.push(await show(name));
       await client.end();
-      expect(settings).toEqual(['15', '5', '3']);
+      expect(settings).toEqual(['15', '5', '3', '30000']);
     } finally {
       await service.stop();
     }

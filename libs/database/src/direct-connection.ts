@@ -13,8 +13,10 @@ export type DirectConnection = Client;
  * @param queryTimeoutMs how long to wait for the answer to a statement, more than 1,000; 0 waits for ever
  */
 export function directOptions(config: Config, purpose: string, queryTimeoutMs: number) {
-  // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up.
-  const keepalive = '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3';
+  // Otherwise a client host that vanished would keep its locks for hours, until the server's kernel gives up. While an
+  // answer is on its way there are no keepalive probes: then the kernel would send it again for a quarter of an hour.
+  const keepalive =
+    '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000';
   // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
   const timeout = `-c statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`;
   // With `enable_sort` off, as some of these connections have it, PostgreSQL 15 estimates costs so high that it compiles each
