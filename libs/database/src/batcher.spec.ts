@@ -204,6 +204,36 @@ describe('Batcher', () => {
     expect(await addTen()).toEqual(range(0, 10).map((item) => (item === 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
   });
 
+  it('asks a database that is too slow for half as many, for which only so many wait, and for more when it is quick again', async () => {
+    const tooSlow = ServiceError.unavailable(Object.assign(new Error('too slow'), { code: '57014' }));
+    writes.fault = ({ length }) => (length > 20 ? tooSlow : undefined);
+    const answers: string[] = [];
+    const add = async (count: number) => {
+      for (const item of range(0, count))
+        void commits.add(item).then(
+          () => answers.push('written'),
+          ({ code }: ServiceError) => answers.push(code),
+        );
+      await delay(0);
+    };
+    const sizes = () => writes.batches.map(({ length }) => length);
+    const written = () => answers.splice(0).filter((answer) => answer === 'written').length;
+
+    await add(60); // as two batches, because none is on its way
+    await add(60);
+    await writes.finish();
+    expect(sizes()).toEqual([30, 30, 15]);
+    expect(answers).toHaveLength(30 + 30); // the batch, and those who would not go in one of the next two
+    await writes.finishAll();
+    expect(sizes()).toEqual([30, 30, 15, 15]);
+    expect(written()).toBe(30);
+
+    await add(100);
+    expect(answers).toHaveLength(40);
+    await writes.finishAll();
+    expect(sizes().slice(4)).toEqual([15, 30, 15]);
+  });
+
   it('ends a batch before the item that would make it too heavy', async () => {
     const results = range(9_998, 10).map((item) => commits.add(item));
     await turn();

@@ -1,6 +1,6 @@
 import { ServiceError } from '@platform/errors';
 import { newContext, runInContext } from '@platform/request-context';
-import { isLocked } from './database-errors';
+import { isLocked, isTooSlow } from './database-errors';
 import { refuseWithinTransaction } from './open-transaction';
 
 /** While this many batches are on their way to the database, what comes waits for the next one. */
@@ -12,6 +12,8 @@ const MAX_IN_FLIGHT = 2;
 const WORTH_ANOTHER_BATCH = 64;
 const MAX_IN_FLIGHT_OF_MANY = 4;
 const MAX_BATCH_SIZE = 128;
+/** After a full batch took less than this, the next one may be twice as large; a statement may take four times as long. */
+const QUICK_MS = 250;
 const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
 const WORTH_TWO_BATCHES = 16;
@@ -38,6 +40,8 @@ interface Waiting<Item, Result> {
 export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
   private inFlight = 0;
+  /** How many the database manages at once in the time that a statement may take. */
+  private maxSize = MAX_BATCH_SIZE;
   /** Since anything was last done. */
   private lockedInARow = 0;
 
@@ -59,7 +63,7 @@ export class Batcher<Item, Result> {
    */
   async add(item: Item): Promise<Result> {
     refuseWithinTransaction(); // whoever sets off a batch does so for all of it
-    if (this.waiting.length >= MAX_QUEUE_LENGTH)
+    if (this.waiting.length >= this.maxQueueLength)
       throw ServiceError.unavailable(new Error('Too many wait for the database already'));
     // Those that are added together go together; who finds others waiting goes when they do, or makes them many.
     const { length } = this.waiting;
@@ -82,11 +86,16 @@ export class Batcher<Item, Result> {
     return this.waiting.length < WORTH_ANOTHER_BATCH ? MAX_IN_FLIGHT : MAX_IN_FLIGHT_OF_MANY;
   }
 
+  /** Of a database that is too slow for what comes, only those wait who go next. */
+  private get maxQueueLength(): number {
+    return this.maxSize === MAX_BATCH_SIZE ? MAX_QUEUE_LENGTH : MAX_IN_FLIGHT * this.maxSize;
+  }
+
   private nextLength(): number {
     let weight = 0;
     const end = this.waiting.findIndex(({ item }, index) => {
       weight += this.weigh(item);
-      return index > 0 && (index === MAX_BATCH_SIZE || weight > MAX_BATCH_WEIGHT);
+      return index > 0 && (index === this.maxSize || weight > MAX_BATCH_WEIGHT);
     });
     const length = end === -1 ? this.waiting.length : end;
     return this.inFlight === 0 && length >= WORTH_TWO_BATCHES ? Math.ceil(length / 2) : length;
@@ -95,6 +104,7 @@ export class Batcher<Item, Result> {
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     const fault = await this.trySend(batch);
     if (!fault) return;
+    if (batch.length > 1 && isTooSlow(fault)) return this.goOnWithFewer(batch, fault);
     if (this.wouldMeetAll(fault)) return this.giveUp(batch, fault);
     // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
     if (batch.length === 1) return batch[0]!.reject(fault);
@@ -113,12 +123,19 @@ export class Batcher<Item, Result> {
   }
 
   /** Those who wait would hear the same, each after as long a wait. */
-  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error): void {
-    for (const { reject } of [...batch, ...this.waiting.splice(0)]) reject(fault);
+  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error, rest = 0): void {
+    for (const { reject } of [...batch, ...this.waiting.splice(rest)]) reject(fault);
+  }
+
+  /** Otherwise those refused would come again together, as another batch that is too large. */
+  private goOnWithFewer(batch: readonly Waiting<Item, Result>[], fault: Error): void {
+    this.maxSize = Math.min(this.maxSize, Math.floor(batch.length / 2));
+    this.giveUp(batch, fault, this.maxQueueLength);
   }
 
   /** @returns what kept all of the batch from being done */
   private async trySend(batch: readonly Waiting<Item, Result>[]): Promise<Error | undefined> {
+    const start = performance.now();
     try {
       const results = await this.send(batch.map(({ item }) => item));
       for (const [index, { resolve, reject }] of batch.entries()) {
@@ -127,6 +144,8 @@ export class Batcher<Item, Result> {
         else resolve(result);
       }
       this.lockedInARow = 0;
+      if (batch.length >= this.maxSize && performance.now() - start < QUICK_MS)
+        this.maxSize = Math.min(MAX_BATCH_SIZE, 2 * this.maxSize);
       return undefined;
     } catch (error) {
       if (batch.length === 1 && isLocked(error)) this.lockedInARow += 1;

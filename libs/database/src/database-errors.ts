@@ -64,15 +64,14 @@ export function isMissingTable(error: unknown): boolean {
   return codeOf(error) === '42P01';
 }
 
+const isOrWasCausedBy = (code: string, error: unknown) =>
+  codeOf(error) === code || (error instanceof ServiceError && codeOf(error.cause) === code);
+
 /** Whether a statement waited for a lock of another transaction for longer than `lock_timeout`. */
-export function isLocked(error: unknown): boolean {
-  return codeOf(error) === '55P03' || (error instanceof ServiceError && codeOf(error.cause) === '55P03');
-}
+export const isLocked = (error: unknown) => isOrWasCausedBy('55P03', error);
 
 /** Whether a statement took longer than `statement_timeout`: query_canceled. */
-export function isTooSlow(error: unknown): boolean {
-  return codeOf(error) === '57014';
-}
+export const isTooSlow = (error: unknown) => isOrWasCausedBy('57014', error);
 
 /** Whether a transaction failed only because of concurrent ones, so that running all of it again can succeed. */
 export function isRetryable(error: unknown): boolean {
