@@ -2,12 +2,14 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger 
 import type { Request, Response } from 'express';
 import type { ILayer } from 'express-serve-static-core';
 import { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
+import { KnownCauses } from './known-causes';
 import { ServiceError } from './service-error';
 
 /** Turns whatever an HTTP request threw into the API's error shape. Nothing of the cause is shown to the client. */
 @Catch()
 export class ErrorFilter implements ExceptionFilter {
   private readonly logger = new Logger(ErrorFilter.name);
+  private readonly knownCauses = new KnownCauses();
 
   catch(thrown: unknown, host: ArgumentsHost): void {
     const req = host.switchToHttp().getRequest<Request>();
@@ -15,8 +17,7 @@ export class ErrorFilter implements ExceptionFilter {
     const error = toServiceError(thrown, req);
     const requestId = String(res.getHeader('X-Request-Id'));
 
-    if (error.status >= 500) this.logger.error({ err: error.cause ?? error, code: error.code }, error.message);
-    else this.logger.debug({ code: error.code }, error.message);
+    this.log(error);
     res.locals['errorCode'] = error.code;
     res.emit('refused', error); // heard by the audit trail
 
@@ -30,6 +31,14 @@ export class ErrorFilter implements ExceptionFilter {
     } else {
       res.json(errorBody(error, requestId));
     }
+  }
+
+  /** Each request has a line of its own besides, with the code. */
+  private log(error: ServiceError): void {
+    const { code, message, cause = error } = error;
+    if (error.status < 500) this.logger.debug({ code }, message);
+    else if (!ServiceError.isUnavailable(error) || this.knownCauses.isNew(cause))
+      this.logger.error({ err: cause, code }, message);
   }
 }
 

@@ -51,7 +51,7 @@ export class ServiceError extends Error {
   }
 
   /** Whether a dependency is unavailable, so that the same call may succeed soon. */
-  static isUnavailable(error: unknown): boolean {
+  static isUnavailable(error: unknown): error is ServiceError {
     return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
   }
 }

@@ -7,6 +7,7 @@ import {
   UseFilters,
 } from '@nestjs/common';
 import { EventPattern, type KafkaContext } from '@nestjs/microservices';
+import { KnownCauses, ServiceError } from '@platform/errors';
 import { runInContext } from '@platform/request-context';
 import { type Observable, throwError } from 'rxjs';
 import { contextOf, textHeader } from './consumed-event';
@@ -18,8 +19,10 @@ import { contextOf, textHeader } from './consumed-event';
 @Catch()
 class RedeliveryFilter implements RpcExceptionFilter {
   private readonly logger = new Logger('Events');
+  private readonly knownCauses = new KnownCauses();
 
   catch(error: unknown, host: ArgumentsHost): Observable<never> {
+    if (ServiceError.isUnavailable(error) && !this.knownCauses.isNew(error.cause)) return throwError(() => error);
     const event = host.switchToRpc().getContext<KafkaContext>();
     const { headers = {}, offset } = event.getMessage();
     const place = { topic: event.getTopic(), partition: event.getPartition(), offset };
