@@ -35,11 +35,12 @@ describe('FailFastClient', () => {
     server.close();
   });
 
-  it('survives the end that a server which shuts down sends together with its welcome', async () => {
+  it('survives the end that a server which shuts down sends together with its welcome, and tells why it ended', async () => {
     const client = await pool.connect();
     const error: unknown = await client.query('SELECT 1').catch((reason: unknown) => reason);
     client.release();
     expect(isUnavailable(error)).toBe(true);
+    expect(error).toMatchObject({ cause: { code: '57P01' } });
     expect(pool.totalCount).toBe(0);
   });
 });

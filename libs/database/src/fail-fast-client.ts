@@ -18,9 +18,11 @@ type Connected = ((error: Error) => void) | ((error: null, client: Client) => vo
  * needed: the current statement, or else the next one, rejects when the connection is lost.
  */
 export class FailFastClient extends Client {
+  private lostBy: Error | undefined;
+
   constructor(config?: ClientConfig) {
     super(config);
-    this.on('error', () => undefined); // without a listener Node would end the process
+    this.on('error', (error) => (this.lostBy ??= error)); // without a listener Node would end the process
   }
 
   override connect(): Promise<Client>;
@@ -39,7 +41,11 @@ export class FailFastClient extends Client {
     if (result instanceof Promise) {
       result.catch((error: unknown) => {
         if (isReadOnly(error)) this.giveUp();
-        if (!isUnavailable(error) || error instanceof DatabaseError || NOT_SENT.test((error as Error).message)) return;
+        if (!isUnavailable(error) || error instanceof DatabaseError) return;
+        if (NOT_SENT.test((error as Error).message)) {
+          (error as Error).cause ??= this.lostBy; // it happened while nobody waited for an answer
+          return;
+        }
         this.giveUp();
         this.answerIsLost?.(error as Error);
       });
