@@ -24,21 +24,24 @@ describe('OutboxRelay', () => {
   afterEach(() => jest.restoreAllMocks());
 
   /**
-   * Relays one event again and again, from an outbox which can be read, but is as full a disk lets it be marked.
-   * @param marks whether it can be marked, for each time that it is published; the relay is stopped when they are over
-   * @returns how long the relay paused after each, in ms, and whether it then said that it works
+   * Relays one event again and again, from an outbox that can be read but not always marked, as on a full disk.
+   * @param faults what keeps it from being marked, for each attempt; the relay is stopped when they are over
+   * @returns of each pause how long it was, in ms, whether the relay then said that it works, and how often it had
+   * published the event; and how many events it marked at once in each attempt
    */
-  async function relayWith(marks: readonly boolean[]): Promise<{ pauses: number[]; works: boolean[] }> {
+  async function relayWith(faults: readonly (Error | undefined)[]) {
     const checks = new HealthChecks();
-    const [pauses, works]: [number[], boolean[]] = [[], []];
+    const [pauses, works, publications, marked]: [number[], boolean[], number[], number[]] = [[], [], [], []];
     let published = 0;
     jest.spyOn(OutboxSession, 'open').mockResolvedValue({
       lanes: { balance: async () => undefined },
       hasMore: false,
       measure: async () => ({ backlog: 1, oldestAge: 1, parked: 0 }),
-      read: async () => [EVENT],
-      markPublished: async () => {
-        if (!marks[published - 1]) throw new Error('could not extend file');
+      read: async () => [{ ...EVENT }],
+      markPublished: async (events: readonly StoredEvent[]) => {
+        const fault = faults[marked.length];
+        marked.push(events.length);
+        if (fault) throw fault;
       },
       close: async () => undefined,
     } as never);
@@ -52,12 +55,14 @@ describe('OutboxRelay', () => {
       pauses.push(ms);
       const check = checks.reported.get('kafka')?.();
       works.push((await check?.then(() => true).catch(() => false)) ?? false);
-      if (published === marks.length) relay.beforeApplicationShutdown();
+      publications.push(published);
+      if (marked.length === faults.length) relay.beforeApplicationShutdown();
     });
     relay.onApplicationBootstrap();
     await (relay as unknown as { running: Promise<void> }).running;
-    return { pauses, works };
+    return { pauses, works, publications, marked };
   }
+  const full = new Error('could not extend file');
 
   /** @param gauges of the backlog, the oldest age and the parked aggregates */
   async function relayUntilItPauses(
@@ -71,15 +76,28 @@ describe('OutboxRelay', () => {
     await (relay as unknown as { running: Promise<void> }).running;
   }
 
-  it('waits longer from time to time, up to 5 s, before it publishes again what it cannot mark', async () => {
-    const { pauses, works } = await relayWith(Array.from({ length: 8 }, () => false));
+  it('waits longer from time to time, up to 5 s, for what it cannot mark, and does not publish it again', async () => {
+    const { pauses, works, publications } = await relayWith(Array.from({ length: 8 }, () => full));
     expect(pauses).toEqual([100, 200, 400, 800, 1_600, 2_500, 2_500, 2_500]);
     expect(works).not.toContain(true);
+    expect(publications.at(-1)).toBe(1);
+  });
+
+  it('publishes again what others lock, and lets nothing wait for it', async () => {
+    const locked = Object.assign(new Error('locked'), { code: '55P03' });
+    const { publications, marked } = await relayWith([locked, locked, full, undefined, full]);
+    expect(publications).toEqual([1, 2, 3]);
+    expect(marked).toEqual([1, 1, 1, 1, 1]);
+  });
+
+  it('remembers nothing that is marked', async () => {
+    const { marked } = await relayWith([undefined, full, undefined, full]);
+    expect(marked).toEqual([1, 1, 1, 1]);
   });
 
   it('works again once it could mark, and then begins with the shortest wait', async () => {
     jest.spyOn(performance, 'now').mockReturnValue(0); // upkeep is not due, however slow this is
-    const { pauses, works } = await relayWith([false, false, true, false]);
+    const { pauses, works } = await relayWith([full, full, undefined, undefined, full]);
     expect(works).toEqual([false, false, true, false]);
     expect(pauses.toSpliced(2, 1)).toEqual([100, 200, 100]);
     expect(pauses[2]).toBeLessThanOrEqual(20);

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
+import { isLocked } from '@platform/database';
 import { HealthChecks } from '@platform/health';
 import { orderIdOf } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
@@ -23,13 +24,15 @@ const MAX_BACKOFF_MS = 5_000;
 
 /**
  * Takes committed events from the outbox to their destination: at least once, and in order per aggregate. An event is
- * marked only after it arrived, so a process that dies in between sends it again, with the same id.
+ * marked only after it arrived, so a process that dies in between sends it again, with the same id. One that lives
+ * remembers what it could not mark.
  */
 @Injectable()
 export class OutboxRelay extends BackgroundWork {
   private readonly logger = new Logger(OutboxRelay.name);
   private failure: string | undefined = 'not started';
   private hasMeasured = false;
+  private readonly unmarked = new Set<StoredEvent>();
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -88,6 +91,7 @@ export class OutboxRelay extends BackgroundWork {
     this.hasMeasured = false;
     const session = await OutboxSession.open(this.config);
     try {
+      await this.markRest(session);
       let measureAt = 0;
       while (!this.stop.signal.aborted) {
         const now = performance.now();
@@ -144,6 +148,7 @@ export class OutboxRelay extends BackgroundWork {
   private async publish(events: StoredEvent[]): Promise<EventRefused | undefined> {
     try {
       await this.publisher.publish(events);
+      for (const event of events) this.unmarked.add(event);
       return undefined;
     } catch (error) {
       if (error instanceof EventRefused) return error;
@@ -179,7 +184,19 @@ export class OutboxRelay extends BackgroundWork {
 
   private async mark(session: OutboxSession, events: readonly StoredEvent[]): Promise<void> {
     await session.markPublished(events);
-    for (const { type } of events) this.published.inc({ type });
+    for (const event of events) {
+      this.unmarked.delete(event);
+      this.published.inc({ type: event.type });
+    }
+  }
+
+  /** What the last session could not mark; a database that can be read may take no writes for hours. */
+  private async markRest(session: OutboxSession): Promise<void> {
+    if (this.unmarked.size === 0) return;
+    await this.mark(session, [...this.unmarked]).catch((error: unknown) => {
+      if (!isLocked(error)) throw error;
+      this.unmarked.clear(); // those that are not locked are marked, and need not wait for those that are
+    });
   }
 
   private async measure(session: OutboxSession): Promise<void> {
