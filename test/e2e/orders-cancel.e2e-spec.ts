@@ -217,6 +217,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
       const writes = prepared.mock.calls.filter(([name]) => name.startsWith('update-orders'));
       prepared.mockRestore();
       expect(answers.map(({ status }) => status)).toEqual(orderIds.map(() => 503));
+      expect(writes.length).toBeGreaterThan(0);
       expect(writes.length).toBeLessThanOrEqual(4); // of two batches at once, each with a second try
     });
 
