@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
 import { directConnection } from '@platform/database';
 import { deadLetterTopicOf, KafkaDeadLetters } from '@platform/kafka';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
 import { pseudonymOf } from '../../apps/order-service/src/privacy/pseudonym';
@@ -171,7 +170,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
       await relay.query('BEGIN');
       await relay.query('UPDATE outbox SET published_at = now() WHERE aggregateid = $1', [created[1]?.body.orderId]);
       const erasure = erase(compliance, customerId);
-      await delay(200);
+      await untilLockIsAwaited(service.database, '%WITH theirs AS%');
       await relay.query('COMMIT');
       expect((await erasure).status).toBe(200);
       expectAbsent(await dump(service), customerId);
