@@ -155,6 +155,8 @@ describe('Rate limits', () => {
     });
 
     it('are counted when they refuse, without naming anyone', async () => {
+      const call = await as();
+      await inTurn(QUOTA + 1, () => call('/v1/orders'));
       const { text } = await api(service.url)('/metrics');
       const lines = text.split('\n').filter((line) => line.startsWith('rate_limited_total'));
       expect(lines).toEqual([
