@@ -146,12 +146,16 @@ describe('A job whose handler throws', () => {
   });
 
   it('is taken from a runner that is gone, though not at once, and has not waited while it was run', async () => {
-    /** @param since the runner has it, and @param due the job is, by the database's clock */
-    const add = async (task: string, since: string | null, due: string) => {
+    /**
+     * @param since when a runner has had it, or null if none has, and
+     * @param due when it is due, both as intervals from now by the database's clock
+     * @param queue where its jobs are run one at a time
+     */
+    const add = async (task: string, since: string | null, due: string, queue?: string) => {
       const name = randomUUID();
       await service.database.query('BEGIN');
-      const sql = `SELECT graphile_worker.add_job($1, $2::json, run_at := now() + $3::interval)`;
-      await service.database.query(sql, [task, JSON.stringify({ name }), due]);
+      const sql = `SELECT graphile_worker.add_job($1, $2::json, $4, now() + $3::interval)`;
+      await service.database.query(sql, [task, JSON.stringify({ name }), due, queue]);
       await service.database.query(
         `UPDATE graphile_worker._private_jobs SET locked_at = now() + $2::text::interval, locked_by = $3
          WHERE payload ->> 'name' = $1 AND $2::text IS NOT NULL`,
@@ -162,6 +166,7 @@ describe('A job whose handler throws', () => {
     };
     // Its runner has taken it just now, whenever it is looked at.
     const taken = await add('note', '1 minute', '-1 hour');
+    const inTurn = await add('nobody-runs-this', null, '-1 hour', 'a queue'); // it is expected to wait, and not counted
     const waiting = await add('nobody-runs-this', null, '-1 minute');
     const left = await add('note', '-10 seconds', '-1 hour');
     await until('the run of the job that was left', () => runsOf(left).length === 1);
@@ -172,7 +177,7 @@ describe('A job whose handler throws', () => {
     expect(age).toBeGreaterThanOrEqual(60);
     expect(runsOf(taken)).toEqual([]);
     const sql = `DELETE FROM graphile_worker._private_jobs WHERE payload ->> 'name' = ANY($1)`;
-    await service.database.query(sql, [[taken, waiting]]);
+    await service.database.query(sql, [[taken, inTurn, waiting]]);
   });
 });
 
@@ -185,22 +190,15 @@ describe('Jobs of which one runs at a time', () => {
     notes.ends.set('slow-0', [new Error('first')]);
     await service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'note', { name: 'first of all' }));
     await until('the runner', () => notes.runs.pop()); // as it starts it makes the tasks known, and locks them
-    const age = () => metric(service.url, 'jobs_oldest_age_seconds');
-    await until('the first measurement', async () => (await age()) < 1); // after those of the service before
     await service.app.get(Database).inTransaction(async (tx) => {
       for (const name of names) await queue.enqueue(tx, 'slow-note', { name }, { oneAtATime: true });
       await queue.enqueue(tx, 'note', { name: 'other' });
     });
-    let oldest = 0;
-    await until('all runs', async () => {
-      oldest = Math.max(oldest, await age());
-      return notes.runs.length === names.length + 2;
-    });
+    await until('all runs', () => notes.runs.length === names.length + 2);
     const order = notes.runs.map(({ payload }) => payload.name);
     expect(order.indexOf('other')).toBeLessThan(2);
     expect(new Set(order)).toEqual(new Set(['other', ...names]));
     expect(notes.mostSlowAtOnce).toBe(1);
-    expect(oldest).toBeLessThan(1); // of those that wait for each other, the last does for some three seconds
     await service.stop();
   });
 
