@@ -26,7 +26,6 @@ beforeAll(async () => {
     await sealed();
   }
 });
-afterAll(() => service.database.drop());
 
 /** Waits until every event is covered by a block. */
 async function sealed(): Promise<void> {
@@ -339,62 +338,54 @@ describe('prune_audit_events', () => {
 describe('The audit trail of which somebody takes the end', () => {
   it('counts that as a cut, although blocks of the same numbers follow, and nothing else', async () => {
     const own = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
-    try {
-      const write = async () => {
-        const order = anOrder({ customerId: 'cust_down' });
-        await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: order });
-      };
-      const newest = () => metric(own.url, 'audit_sealed_block');
-      const cuts = () => metric(own.url, 'audit_cuts_total');
-      const before = await cuts();
-      await write();
-      await until('a block', async () => (await newest()) === 1);
-      await write();
-      await until('another block', async () => (await newest()) === 2);
-      expect(await cuts()).toBe(before);
-      // At once with the next event, so that no round of the sealer finds the trail without it.
-      await own.database.query('BEGIN');
-      await own.database.query('DELETE FROM audit_blocks WHERE number = 2');
-      await own.database.query('DELETE FROM audit_events WHERE position > (SELECT last_position FROM audit_blocks)');
-      await own.database.query(
-        `INSERT INTO audit_events (id, occurred_at, tenant_id, client_id, action, outcome)
-         SELECT gen_random_uuid(), now(), tenant_id, client_id, action, outcome FROM audit_events`,
-      );
-      await own.database.query('COMMIT');
-      await until('the cut', async () => (await cuts()) === before + 1);
-      await until('the block that follows', async () => (await newest()) >= 2);
-      expect(await cuts()).toBe(before + 1);
-    } finally {
-      await own.stop();
-    }
+    const write = async () => {
+      const order = anOrder({ customerId: 'cust_down' });
+      await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: order });
+    };
+    const newest = () => metric(own.url, 'audit_sealed_block');
+    const cuts = () => metric(own.url, 'audit_cuts_total');
+    const before = await cuts();
+    await write();
+    await until('a block', async () => (await newest()) === 1);
+    await write();
+    await until('another block', async () => (await newest()) === 2);
+    expect(await cuts()).toBe(before);
+    // At once with the next event, so that no round of the sealer finds the trail without it.
+    await own.database.query('BEGIN');
+    await own.database.query('DELETE FROM audit_blocks WHERE number = 2');
+    await own.database.query('DELETE FROM audit_events WHERE position > (SELECT last_position FROM audit_blocks)');
+    await own.database.query(
+      `INSERT INTO audit_events (id, occurred_at, tenant_id, client_id, action, outcome)
+       SELECT gen_random_uuid(), now(), tenant_id, client_id, action, outcome FROM audit_events`,
+    );
+    await own.database.query('COMMIT');
+    await until('the cut', async () => (await cuts()) === before + 1);
+    await until('the block that follows', async () => (await newest()) >= 2);
+    expect(await cuts()).toBe(before + 1);
+    await own.stop();
   });
 });
 
 describe('The audit trail while somebody keeps it from being sealed', () => {
   it('says how much is not sealed, and nothing when it cannot look', async () => {
     const own = await startService({ ROLES: 'api,worker', AUDIT_KEY: KEY });
-    try {
-      const unsealed = async () => {
-        const { text } = await api(own.url)('/metrics');
-        return /^audit_unsealed_events (\d+)$/m.exec(text)?.[1];
-      };
-      // Any role of the database can do that.
-      await until('the lock', async () => {
-        const [lock] = await own.database.query<{ held: boolean }>(
-          'SELECT pg_try_advisory_lock(4911302857116) AS held',
-        );
-        return lock?.held;
-      });
-      await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: anOrder() });
-      await until('its event', async () => Number(await unsealed()) > 0);
-      await own.database.query('SELECT pg_advisory_unlock_all()');
-      await until('the seal', async () => (await unsealed()) === '0');
-      await own.database.query('ALTER TABLE audit_blocks RENAME TO blocks_elsewhere');
-      await until('the end of what it said', async () => (await unsealed()) === undefined);
-      await own.database.query('ALTER TABLE blocks_elsewhere RENAME TO audit_blocks');
-      await until('what it says again', async () => (await unsealed()) === '0');
-    } finally {
-      await own.stop();
-    }
+    const unsealed = async () => {
+      const { text } = await api(own.url)('/metrics');
+      return /^audit_unsealed_events (\d+)$/m.exec(text)?.[1];
+    };
+    // Any role of the database can do that.
+    await until('the lock', async () => {
+      const [lock] = await own.database.query<{ held: boolean }>('SELECT pg_try_advisory_lock(4911302857116) AS held');
+      return lock?.held;
+    });
+    await api(own.url, await fetchToken('order-orchestrator'))('/v1/orders', { body: anOrder() });
+    await until('its event', async () => Number(await unsealed()) > 0);
+    await own.database.query('SELECT pg_advisory_unlock_all()');
+    await until('the seal', async () => (await unsealed()) === '0');
+    await own.database.query('ALTER TABLE audit_blocks RENAME TO blocks_elsewhere');
+    await until('the end of what it said', async () => (await unsealed()) === undefined);
+    await own.database.query('ALTER TABLE blocks_elsewhere RENAME TO audit_blocks');
+    await until('what it says again', async () => (await unsealed()) === '0');
+    await own.stop();
   });
 });

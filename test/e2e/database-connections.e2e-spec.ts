@@ -91,31 +91,25 @@ describe('The connections to PostgreSQL', () => {
 
   it('are all open before the first request, and stay open while nobody asks', async () => {
     const service = await startService({ DATABASE_POOL_SIZE: '3' });
-    try {
-      const atStart = await pids(service);
-      expect(atStart).toHaveLength(3);
-      await delay(10_500); // by itself node-postgres closes what was idle for 10 s
-      expect(await pids(service)).toEqual(atStart);
-    } finally {
-      await service.stop();
-    }
+    const atStart = await pids(service);
+    expect(atStart).toHaveLength(3);
+    await delay(10_500); // by itself node-postgres closes what was idle for 10 s
+    expect(await pids(service)).toEqual(atStart);
+    await service.stop();
   });
 
   it('are all open again when the process is ready again, after the server has ended them', async () => {
     const service = await startService({ DATABASE_POOL_SIZE: '3' });
-    try {
-      const ended = await pids(service);
-      await service.database.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [ended]);
-      await until('their end', async () => (await pids(service)).length === 0);
-      const isReady = async () => (await api(service.url)('/health/ready')).status === 200;
-      await until('the process to be ready', isReady);
-      expect(await pids(service)).toHaveLength(3);
-      const opened = await pids(service);
-      await isReady();
-      expect(await pids(service)).toEqual(opened);
-    } finally {
-      await service.stop();
-    }
+    const ended = await pids(service);
+    await service.database.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [ended]);
+    await until('their end', async () => (await pids(service)).length === 0);
+    const isReady = async () => (await api(service.url)('/health/ready')).status === 200;
+    await until('the process to be ready', isReady);
+    expect(await pids(service)).toHaveLength(3);
+    const opened = await pids(service);
+    await isReady();
+    expect(await pids(service)).toEqual(opened);
+    await service.stop();
   });
 
   it('are fewer where the server has no room, which is said at the start', async () => {
@@ -138,34 +132,28 @@ describe('The connections to PostgreSQL', () => {
 describe('A direct connection to PostgreSQL', () => {
   it('is given up by the server half a minute after its process has vanished', async () => {
     const service = await startService();
-    try {
-      const client = await directConnection(service.config, 'test', 10_000);
-      const show = async (name: string) => (await client.query<Record<string, string>>(`SHOW ${name}`)).rows[0]?.[name];
-      const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
-      const settings: (string | undefined)[] = [];
-      for (const name of names) settings.push(await show(name));
-      await client.end();
-      expect(settings).toEqual(['15', '5', '3', '30000']);
-    } finally {
-      await service.stop();
-    }
+    const client = await directConnection(service.config, 'test', 10_000);
+    const show = async (name: string) => (await client.query<Record<string, string>>(`SHOW ${name}`)).rows[0]?.[name];
+    const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
+    const settings: (string | undefined)[] = [];
+    for (const name of names) settings.push(await show(name));
+    await client.end();
+    expect(settings).toEqual(['15', '5', '3', '30000']);
+    await service.stop();
   });
 
   it('may take as long as its work asks for, whatever its role may', async () => {
     const service = await startService();
-    try {
-      // As docs/operations.md says for a pooler that ignores the time limits of the pool.
-      const name = new URL(service.database.url).pathname.slice(1);
-      await service.database.query(`ALTER ROLE ${SERVICE_LOGIN.name} IN DATABASE ${name} SET statement_timeout = '1s'`);
-      const timeoutOf = async (queryTimeoutMs: number) => {
-        const client = await directConnection(service.config, 'test', queryTimeoutMs);
-        const { rows } = await client.query<{ statement_timeout: string }>('SHOW statement_timeout');
-        await client.end();
-        return rows[0]?.statement_timeout;
-      };
-      expect([await timeoutOf(300_000), await timeoutOf(0)]).toEqual(['299s', '0']);
-    } finally {
-      await service.stop();
-    }
+    // As docs/operations.md says for a pooler that ignores the time limits of the pool.
+    const name = new URL(service.database.url).pathname.slice(1);
+    await service.database.query(`ALTER ROLE ${SERVICE_LOGIN.name} IN DATABASE ${name} SET statement_timeout = '1s'`);
+    const timeoutOf = async (queryTimeoutMs: number) => {
+      const client = await directConnection(service.config, 'test', queryTimeoutMs);
+      const { rows } = await client.query<{ statement_timeout: string }>('SHOW statement_timeout');
+      await client.end();
+      return rows[0]?.statement_timeout;
+    };
+    expect([await timeoutOf(300_000), await timeoutOf(0)]).toEqual(['299s', '0']);
+    await service.stop();
   });
 });

@@ -181,21 +181,18 @@ describe('Idempotency of POST /v1/orders', () => {
 
   it('answers new orders and retries of two tenants that wait for the same few connections', async () => {
     const narrow = await startService({ DATABASE_POOL_SIZE: '1' });
-    try {
-      const clients = [token, await fetchToken('other-tenant')].map((bearer) => apiOnce(narrow.url, bearer));
-      // More would wait for longer than one may for a connection, which is 0.7 s.
-      const bodies = Array.from({ length: 30 }, () => anOrder());
-      for (let time = 0; time < 3; time += 1) {
-        await inSomeRound(async () => {
-          const calls = bodies.map((body, i) => clients[i % 2]!('/v1/orders', { body }));
-          const news = bodies.map((_, i) => clients[i % 2]!('/v1/orders', { body: anOrder() }));
-          const statuses = (await Promise.all([...calls, ...news])).map(({ status }) => status);
-          expect(new Set(statuses)).toEqual(new Set([201]));
-        });
-      }
-    } finally {
-      await narrow.stop();
+    const clients = [token, await fetchToken('other-tenant')].map((bearer) => apiOnce(narrow.url, bearer));
+    // More would wait for longer than one may for a connection, which is 0.7 s.
+    const bodies = Array.from({ length: 30 }, () => anOrder());
+    for (let time = 0; time < 3; time += 1) {
+      await inSomeRound(async () => {
+        const calls = bodies.map((body, i) => clients[i % 2]!('/v1/orders', { body }));
+        const news = bodies.map((_, i) => clients[i % 2]!('/v1/orders', { body: anOrder() }));
+        const statuses = (await Promise.all([...calls, ...news])).map(({ status }) => status);
+        expect(new Set(statuses)).toEqual(new Set([201]));
+      });
     }
+    await narrow.stop();
   });
 });
 

@@ -224,16 +224,12 @@ describe('Jobs of which one runs at a time', () => {
 describe('A job that is under way when the process ends', () => {
   it('is finished before the database is closed', async () => {
     const service = await startWithNotes();
-    try {
-      const name = randomUUID();
-      const queue = service.app.get(JobQueue, { strict: false });
-      const { runs } = service.app.get(Notes, { strict: false });
-      await service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'late-note', { name }));
-      await until('the run', () => runs.length === 1);
-      await service.app.close();
-      expect(await service.database.query('SELECT event_id FROM inbox')).toEqual([{ event_id: name }]);
-    } finally {
-      await service.database.drop();
-    }
+    const name = randomUUID();
+    const queue = service.app.get(JobQueue, { strict: false });
+    const { runs } = service.app.get(Notes, { strict: false });
+    await service.app.get(Database).inTransaction((tx) => queue.enqueue(tx, 'late-note', { name }));
+    await until('the run', () => runs.length === 1);
+    await service.app.close();
+    expect(await service.database.query('SELECT event_id FROM inbox')).toEqual([{ event_id: name }]);
   });
 });

@@ -297,22 +297,19 @@ describe('The plan of the oldest pending orders', () => {
 
   it('is the same with statistics of an outage, in which all were pending', async () => {
     const own = await startService();
-    try {
-      await own.database.query(
-        `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
-                             event_sequence, created_at, updated_at)
-         SELECT id, 'acme', 'c', 'cust_1', 'PENDING', 'USD', 1, '[]', 1, 1, now(), now()
-         FROM unnest($1::uuid[]) AS id`,
-        [Array.from({ length: 20_000 }, newTimeId)],
-      );
-      await own.database.query('ANALYZE orders');
-      await own.database.query("UPDATE orders SET status = 'CONFIRMED'");
-      const plan = await planIn(own);
-      expect(indexesIn(plan)).toContain('orders_by_status');
-      expect(rowsIn(plan)).toBeLessThanOrEqual(3);
-    } finally {
-      await own.stop();
-    }
+    await own.database.query(
+      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                           event_sequence, created_at, updated_at)
+       SELECT id, 'acme', 'c', 'cust_1', 'PENDING', 'USD', 1, '[]', 1, 1, now(), now()
+       FROM unnest($1::uuid[]) AS id`,
+      [Array.from({ length: 20_000 }, newTimeId)],
+    );
+    await own.database.query('ANALYZE orders');
+    await own.database.query("UPDATE orders SET status = 'CONFIRMED'");
+    const plan = await planIn(own);
+    expect(indexesIn(plan)).toContain('orders_by_status');
+    expect(rowsIn(plan)).toBeLessThanOrEqual(3);
+    await own.stop();
   });
 });
 

@@ -222,15 +222,12 @@ describe('Rate limits', () => {
 describe('Rate limits at 0', () => {
   it('are off', async () => {
     const service = await startService({ RATE_LIMIT_PER_MINUTE: '0', RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '0' });
-    try {
-      const call = api(service.url, await fetchToken('reporting'));
-      const answers = await inTurn(5, () => call('/v1/orders'));
-      expect(new Set(statuses(answers))).toEqual(new Set([200]));
-      expect(answers[0]?.headers.get('ratelimit')).toBeNull();
-      const bad = await inTurn(5, () => api(service.url, 'a.b.c')('/v1/orders'));
-      expect(new Set(statuses(bad))).toEqual(new Set([401]));
-    } finally {
-      await service.stop();
-    }
+    const call = api(service.url, await fetchToken('reporting'));
+    const answers = await inTurn(5, () => call('/v1/orders'));
+    expect(new Set(statuses(answers))).toEqual(new Set([200]));
+    expect(answers[0]?.headers.get('ratelimit')).toBeNull();
+    const bad = await inTurn(5, () => api(service.url, 'a.b.c')('/v1/orders'));
+    expect(new Set(statuses(bad))).toEqual(new Set([401]));
+    await service.stop();
   });
 });

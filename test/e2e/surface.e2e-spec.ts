@@ -300,16 +300,13 @@ describe('The HTTP surface', () => {
 describe('An idle connection', () => {
   it('stays open for as long as the operator says, and says so', async () => {
     const service = await startService({ KEEP_ALIVE_MS: '1000' });
-    try {
-      const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
-      socket.write('GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n');
-      const [answer] = (await once(socket, 'data')) as [Buffer];
-      expect(answer.toString()).toMatch(/^Keep-Alive: timeout=1\r$/m);
-      const start = performance.now();
-      await once(socket, 'close');
-      expect(performance.now() - start).toBeLessThan(10_000); // Node adds a second, and a busy machine some more
-    } finally {
-      await service.stop();
-    }
+    const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
+    socket.write('GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n');
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    expect(answer.toString()).toMatch(/^Keep-Alive: timeout=1\r$/m);
+    const start = performance.now();
+    await once(socket, 'close');
+    expect(performance.now() - start).toBeLessThan(10_000); // Node adds a second, and a busy machine some more
+    await service.stop();
   });
 });

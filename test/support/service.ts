@@ -17,6 +17,10 @@ export interface TestService {
   stop(): Promise<void>;
 }
 
+/** A test that fails before it has stopped its service would keep jest from ending. */
+const stops = new Set<() => Promise<void>>();
+afterAll(() => Promise.all([...stops].map((stop) => stop())));
+
 interface Options {
   /** What a test puts beside the application's own module. */
   readonly beside?: Pick<ModuleMetadata, 'imports' | 'controllers'>;
@@ -41,9 +45,11 @@ export async function startService(
   );
   let app: NestExpressApplication | undefined;
   const stop = async () => {
+    if (!stops.delete(stop)) return;
     await app?.close();
     await database.drop();
   };
+  stops.add(stop);
   try {
     const root = beside && {
       module: class TestModule {},
