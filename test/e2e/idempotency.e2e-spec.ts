@@ -81,9 +81,9 @@ describe('Idempotency of POST /v1/orders', () => {
     const headers = { 'idempotency-key': 'another-key-altogether' };
     const two = await orders('/v1/orders', { body: { ...body, idempotencyKey }, headers });
     expect([two.status, two.body.error.code]).toEqual([400, 'ORDER_VALIDATION_FAILED']);
-    for (const key of ['short', 'x'.repeat(256), 'with a space in it', '""', '"unfinished-quote']) {
+    for (const key of ['short', 'x'.repeat(256), 'with a space in it', '""']) {
       const { status } = await orders('/v1/orders', { body, headers: { 'idempotency-key': key } });
-      expect({ key, status }).toEqual({ key, status: key === '"unfinished-quote' ? 201 : 400 });
+      expect({ key, status }).toEqual({ key, status: 400 });
     }
   });
 
