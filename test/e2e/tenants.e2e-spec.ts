@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type Answer, type Api, anOrder, api } from '../support/client';
+import { type Answer, type Api, anOrder, api, placeOrder } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { TokenIssuer } from '../support/token-issuer';
 import { firstBelow } from '../support/until';
@@ -150,6 +150,27 @@ describe('Tenants', () => {
       const answer = await api(service.url, token)('/v1/orders', { body });
       expect([answer.status, answer.headers.get('idempotent-replayed')]).toEqual([201, null]);
       expect(answer.body.orderId).not.toBe(first.body.orderId);
+    }
+  });
+
+  it('have clients of whom each has keys of its own', async () => {
+    const body = anOrder();
+    const place = async (client_id: string) =>
+      api(service.url, await tokenOf({ tenant: 'hooli', client_id }))('/v1/orders', { body });
+    const [first, second] = [await place('one'), await place('another')];
+    expect([first.status, second.status, second.headers.get('idempotent-replayed')]).toEqual([201, 201, null]);
+    expect(second.body.orderId).not.toBe(first.body.orderId);
+  });
+
+  it('are the clients themselves where tokens name none', async () => {
+    const tokens = await Promise.all(['one', 'another'].map((client_id) => tokenOf({ client_id })));
+    const clients = tokens.map((token) => api(service.url, token));
+    const placed = await Promise.all(clients.map((client) => placeOrder(client)));
+    for (const [place, client] of clients.entries()) {
+      const { data } = (await client('/v1/orders')).body;
+      expect(data.map((order: { orderId: string }) => order.orderId)).toEqual([placed[place]?.orderId]);
+      const statuses = await Promise.all(placed.map(async ({ links }) => (await client(links.self)).status));
+      expect(statuses).toEqual(placed.map((_, whose) => (whose === place ? 200 : 404)));
     }
   });
 
