@@ -320,11 +320,15 @@ describe('GET /v1/audit-events', () => {
     const { body } = await query({ clientId: 'compliance', action: 'order.list' });
     expect(body.data.map(({ requestId }: { requestId: string }) => requestId)).toContain(idOf(refused));
     for (const event of body.data) expect([event.clientId, event.action]).toEqual(['compliance', 'order.list']);
-    const { occurredAt } = body.data[0];
+    const { eventId, occurredAt } = body.data[0];
     const later = new Date(Date.parse(occurredAt) + 1).toISOString();
     const during = await query({ clientId: 'compliance', action: 'order.list', from: occurredAt, to: later });
     expect(during.body.data.length).toBeGreaterThan(0);
-    expect((await query({ clientId: 'compliance', from: later })).body.data).toEqual([]);
+    const ids = async (filters: object) =>
+      (await query(filters)).body.data.map((event: { eventId: string }) => event.eventId);
+    expect(await ids({ clientId: 'compliance', to: later })).toContain(eventId);
+    expect(await ids({ clientId: 'compliance', to: occurredAt })).not.toContain(eventId);
+    expect(await ids({ clientId: 'compliance', from: later })).toEqual([]);
   });
 
   it.each([
