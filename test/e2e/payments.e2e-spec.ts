@@ -135,6 +135,17 @@ describe('An order and its payment', () => {
     expect((await scene.eventsOf(orderId)).slice(1)).toEqual([{ type: 'order.confirmed', sequence: 2, payload: data }]);
   });
 
+  it('leaves no id in the metrics: of no order, event, payment, audit event or client', async () => {
+    const orderId = await scene.place('cust_measured');
+    await scene.ends(orderId, 'CONFIRMED');
+    const confirmed = /^events_published_total\{type="order.confirmed"\} [1-9]/m;
+    const text = await until('the event', async () => {
+      const answer = await api(scene.service.url)('/metrics');
+      return confirmed.test(answer.text) && answer.text;
+    });
+    expect(text).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}-|(ord|evt|aud)_[0-9a-z]{26}|order-orchestrator/);
+  });
+
   it('ends REJECTED with the reason when the payment is declined', async () => {
     const orderId = await scene.place('cust_declined');
     await scene.ends(orderId, 'REJECTED');
