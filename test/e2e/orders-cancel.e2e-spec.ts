@@ -46,6 +46,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
     const before = await get(orderId);
     const { status, headers, body } = await cancel(orderId);
     expect(status).toBe(200);
+    expect(headers.get('content-type')).toBe('application/json; charset=utf-8');
     expect(body).toEqual({
       ...before,
       status: 'CANCELLED',

@@ -114,7 +114,9 @@ describe('GET /v1/orders/{orderId}', () => {
 
   it('shows an order to every client of its tenant', async () => {
     const orderId = await place('cust_shared');
-    expect((await reporting(`/v1/orders/${orderId}`)).body.orderId).toBe(orderId);
+    const { headers, body } = await reporting(`/v1/orders/${orderId}`);
+    expect(headers.get('content-type')).toBe('application/json; charset=utf-8');
+    expect(body.orderId).toBe(orderId);
   });
 
   it('answers the same for an order of another tenant, an unknown id and what is no id', async () => {
@@ -142,7 +144,9 @@ describe('GET /v1/orders', () => {
 
   it('shows nothing of another tenant', async () => {
     await place('cust_secret');
-    expect((await foreign('/v1/orders')).body.data).toEqual([]);
+    const { headers, body } = await foreign('/v1/orders');
+    expect(headers.get('content-type')).toBe('application/json; charset=utf-8');
+    expect(body.data).toEqual([]);
     expect((await foreign('/v1/orders?customerId=cust_secret')).body.data).toEqual([]);
   });
 
