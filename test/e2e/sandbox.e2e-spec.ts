@@ -120,10 +120,35 @@ describe('npm start', () => {
   afterEach(() => sandbox.end());
   afterAll(() => sandbox.remove());
 
+  /** Another address of this machine, too, reaches what is not bound to 127.0.0.1 alone. */
+  async function answersAt(name: string, host: string): Promise<boolean> {
+    const socket = net.connect(sandbox.port(name), host);
+    try {
+      await once(socket, 'connect');
+      return true;
+    } catch {
+      return false;
+    } finally {
+      socket.destroy();
+    }
+  }
+
   it('prints two commands that work when pasted, and ends without leaving a process behind', async () => {
     const child = sandbox.start();
     await sandbox.untilReady(child);
     const lines = sandbox.output.trim().split('\n');
+    const isLog = (line: string) => line.startsWith('{');
+    const logs = lines.filter(isLog).map((line) => JSON.parse(line) as { level: string; msg: string });
+    expect(logs.map(({ level, msg }) => `${level} ${msg}`)).toContainEqual(
+      expect.stringMatching(/^info Listening on /),
+    );
+    expect(lines.filter((line) => !isLog(line)).at(-1)).toMatch(/^Ready /);
+    for (const name of ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])
+      expect([name, await answersAt(name, '127.0.0.1'), await answersAt(name, '127.0.0.2')]).toEqual([
+        name,
+        true,
+        false,
+      ]);
     const commands = lines.filter((line) => /^(TOKEN=|curl )/.test(line));
     expect(commands).toHaveLength(2);
     const { stdout } = await promisify(execFile)('sh', ['-c', commands.join('\n')]);
@@ -183,15 +208,19 @@ describe('npm start', () => {
     expect(sandbox.processes).toEqual([]);
   });
 
-  it("takes a database and an issuer that are given, and shows nobody's password", async () => {
+  it("takes a database, an issuer and a payment API that are given, and shows nobody's password", async () => {
     const database = await createDatabase();
     const { password, host, pathname } = new URL(database.url);
     const child = sandbox.start({
       DATABASE_URL: database.url,
       DATABASE_MIGRATION_URL: database.superuserUrl,
       OIDC_ISSUER: pieces().issuer,
+      PAYMENT_API_URL: pieces().paymentApi,
     });
     await sandbox.untilReady(child);
+    expect(sandbox.output).toMatch(new RegExp(`^  payment API +${pieces().paymentApi}$`, 'm'));
+    for (const name of ['SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])
+      expect([name, await answersAt(name, '127.0.0.1')]).toEqual([name, false]);
     expect(sandbox.output).toContain(`Get a TOKEN for https://orders.example from ${pieces().issuer}, then`);
     expect(sandbox.output).not.toMatch(/^TOKEN=/m);
     expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
