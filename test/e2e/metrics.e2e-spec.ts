@@ -34,23 +34,25 @@ function metricsOf(queries: string): string[] {
     .map((name) => name.replace(/_(bucket|count|sum)$/, ''));
 }
 
-it('has each metric that the rules ask for', () => {
-  const asked = metricsOf(readFileSync(RULES, 'utf8'));
-  expect(asked.length).toBeGreaterThan(20);
-  expect(metrics).toEqual(expect.arrayContaining(asked));
-});
+describe('/metrics', () => {
+  it('has each metric that the rules ask for', () => {
+    const asked = metricsOf(readFileSync(RULES, 'utf8'));
+    expect(asked.length).toBeGreaterThan(20);
+    expect(metrics).toEqual(expect.arrayContaining(asked));
+  });
 
-it('has each metric that the dashboard shows', () => {
-  const { panels } = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as { panels: { targets?: { expr: string }[] }[] };
-  const asked = panels.flatMap(({ targets = [] }) => targets.flatMap(({ expr }) => metricsOf(expr)));
-  expect(asked.length).toBeGreaterThan(20);
-  expect(metrics).toEqual(expect.arrayContaining(asked));
-});
+  it('has each metric that the dashboard shows', () => {
+    const { panels } = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as { panels: { targets?: { expr: string }[] }[] };
+    const asked = panels.flatMap(({ targets = [] }) => targets.flatMap(({ expr }) => metricsOf(expr)));
+    expect(asked.length).toBeGreaterThan(20);
+    expect(metrics).toEqual(expect.arrayContaining(asked));
+  });
 
-it('describes its metrics to operators, all of them', () => {
-  const [, chapter] = readFileSync('docs/operations.md', 'utf8').split('\n## Metrics, logs and traces\n');
-  const firstCells = Array.from(chapter!.matchAll(/^\| ([^|]*`[^|]*) \|/gm), ([, cell]) => cell!);
-  const described = firstCells.flatMap((cell) => Array.from(cell.matchAll(/`(\w+)`/g), ([, name]) => name!));
-  const own = metrics.filter((name) => !/^(process|nodejs)_/.test(name));
-  expect(described.toSorted()).toEqual(own.toSorted());
+  it('describes its metrics to operators, all of them', () => {
+    const [, chapter] = readFileSync('docs/operations.md', 'utf8').split('\n## Metrics, logs and traces\n');
+    const firstCells = Array.from(chapter!.matchAll(/^\| ([^|]*`[^|]*) \|/gm), ([, cell]) => cell!);
+    const described = firstCells.flatMap((cell) => Array.from(cell.matchAll(/`(\w+)`/g), ([, name]) => name!));
+    const own = metrics.filter((name) => !/^(process|nodejs)_/.test(name));
+    expect(described.toSorted()).toEqual(own.toSorted());
+  });
 });
