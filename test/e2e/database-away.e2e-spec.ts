@@ -1,50 +1,28 @@
-import { chmodSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
-import { migrate } from '../../apps/order-service/src/database/migrate';
-import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { childrenOf } from '../support/child-processes';
 import { type Answer, type Api, anOrder, api, apiOnce, fetchToken, placeOrder } from '../support/client';
-import { environment } from '../support/environment';
-import { freePort } from '../support/free-port';
+import { OwnPostgres } from '../support/own-postgres';
 import { pieces } from '../support/pieces';
 import { firstBelow, until } from '../support/until';
 
 describe('With PostgreSQL away', () => {
-  const dataDir = path.join(mkdtempSync(path.join(tmpdir(), 'order-away-')), 'postgres');
-  let port: number;
-  let postgres: PostgresServer;
-  let env: NodeJS.ProcessEnv;
+  let postgres: OwnPostgres;
   let service: ServiceProcess;
   let orders: Api;
   let once: Api;
 
-  const start = async () => {
-    postgres = await startPostgres({ dataDir, port });
-  };
-
   const serve = async () => {
     // Long enough for the answer to `cust_slow`, which comes while the database is away.
-    service = await spawnService({ ...env, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
+    service = await spawnService({ DATABASE_URL: postgres.url, PAYMENT_API_ATTEMPT_TIMEOUT_MS: '8000' });
     const token = await fetchToken('order-orchestrator');
     orders = api(service.url, token);
     once = apiOnce(service.url, token);
   };
 
   beforeAll(async () => {
-    chmodSync(path.dirname(dataDir), 0o755);
-    port = await freePort();
-    await start();
-    await postgres.createDatabase('orders');
-    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
-    env = { DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name) };
-    await migrate(loadConfig(SERVICE_NAME, environment({ ...env, DATABASE_MIGRATION_URL: postgres.url('orders') })));
+    postgres = await OwnPostgres.start();
     await serve();
     await placeOrder(orders);
   });
@@ -64,8 +42,7 @@ describe('With PostgreSQL away', () => {
    * @returns lets them go on
    */
   function freeze(): () => void {
-    process.kill(postgres.pid, 'SIGSTOP'); // first: a session that it began meanwhile would answer
-    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
+    const processes = postgres.suspend(); // first: a session that it began meanwhile would answer
     for (const pid of processes) process.kill(pid, 'SIGSTOP');
     return () => processes.forEach((pid) => process.kill(pid, 'SIGCONT'));
   }
@@ -102,7 +79,7 @@ describe('With PostgreSQL away', () => {
   it('answers 503 while it is stopped, and orders again as soon as it is back', async () => {
     await postgres.stop();
     await expectUnavailable();
-    await start();
+    await postgres.comeBack();
     await expectBack();
     const line = service.lines.find(({ context, code }) => context === 'ErrorFilter' && code === 'SERVICE_UNAVAILABLE');
     expect(line).toMatchObject({
@@ -113,7 +90,7 @@ describe('With PostgreSQL away', () => {
   });
 
   it('answers 503 while it lets nobody in, for whatever reason', async () => {
-    const superuser = new Client(postgres.url('postgres'));
+    const superuser = new Client(postgres.superuserUrl('postgres'));
     await superuser.connect();
     await superuser.query(`REVOKE CONNECT ON DATABASE orders FROM ${SERVICE_LOGIN.group}`);
     await superuser.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'orders'");
@@ -132,7 +109,7 @@ describe('With PostgreSQL away', () => {
   });
 
   it('answers late while it is slow, and 503 when it is too slow, and then too makes an order once', async () => {
-    const superuser = new Client(postgres.url('orders'));
+    const superuser = new Client(postgres.superuserUrl());
     await superuser.connect();
     const sleep = (seconds: number) =>
       superuser.query(
@@ -154,13 +131,13 @@ describe('With PostgreSQL away', () => {
 
   it('lets a process start, which says so until it is there, and then works', async () => {
     await postgres.stop();
-    const late = await spawnService(env, { isNotReady: true });
+    const late = await spawnService({ DATABASE_URL: postgres.url }, { isNotReady: true });
     const token = await fetchToken('order-orchestrator');
     const [call, callOnce] = [api(late.url, token), apiOnce(late.url, token)];
     const { status, body } = await callOnce('/health/ready');
     expect([status, body.error.database.message]).toEqual([503, expect.stringContaining('ECONNREFUSED')]);
     expect((await callOnce('/v1/orders', { body: anOrder() })).body.error.code).toBe('SERVICE_UNAVAILABLE');
-    await start();
+    await postgres.comeBack();
     await expectBack();
     await service.end(); // so that nobody else pays
     await until('readiness', async () => (await call('/health/ready')).status === 200);
@@ -176,7 +153,7 @@ describe('With PostgreSQL away', () => {
     await until('the call', async () => (await held()).length === 1);
     await postgres.stop();
     await delay(7_000); // the answer comes after 5 s
-    await start();
+    await postgres.comeBack();
     await expectBack();
     const confirmed = async () => (await orders(`/v1/orders/${orderId}`)).body.status === 'CONFIRMED';
     // Each run that fails meanwhile has the next wait longer, up to a minute.

@@ -1,20 +1,10 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadConfig } from '@platform/config';
 import { Client } from 'pg';
-import { migrate } from '../../apps/order-service/src/database/migrate';
 import { toOrderId } from '../../apps/order-service/src/orders/order-id';
-import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
-import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { isAlive } from '../../apps/sandbox/src/program';
-import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { type ServiceProcess, spawnService } from '../support/child';
-import { childrenOf } from '../support/child-processes';
 import { anOrder, type Api, api, apiOnce, fetchToken } from '../support/client';
-import { environment } from '../support/environment';
-import { freePort } from '../support/free-port';
+import { OwnPostgres } from '../support/own-postgres';
 import { until } from '../support/until';
 
 const CLIENTS = 32;
@@ -44,20 +34,15 @@ interface Accepted {
 
 /** On a PostgreSQL that waits for the disk, as production's does. */
 describe('With processes killed under load', () => {
-  const dataDir = path.join(mkdtempSync(path.join(tmpdir(), 'order-durability-')), 'postgres');
-  let port: number;
   let token: string;
-  let postgres: PostgresServer;
+  let postgres: OwnPostgres;
   let service: ServiceProcess | undefined;
   /** The way to the service; while it is being started there is nobody to ask. */
   let up: Promise<Api>;
 
-  const startDatabase = async () => {
-    postgres = await startPostgres({ dataDir, port, settings: ['fsync=on', 'synchronous_commit=on'] });
-  };
   const startService = async () => {
     service = await spawnService({
-      DATABASE_URL: postgres.url('orders', SERVICE_LOGIN.name),
+      DATABASE_URL: postgres.url,
       ROLES: 'api',
       LOG_LEVEL: 'error',
     });
@@ -65,12 +50,7 @@ describe('With processes killed under load', () => {
   };
 
   beforeAll(async () => {
-    chmodSync(path.dirname(dataDir), 0o755);
-    port = await freePort();
-    await startDatabase();
-    await postgres.createDatabase('orders');
-    await postgres.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
-    await migrate(loadConfig(SERVICE_NAME, environment({ DATABASE_URL: postgres.url('orders') })));
+    postgres = await OwnPostgres.start(['fsync=on', 'synchronous_commit=on']);
     await query(WATCH_COMMITS);
     token = await fetchToken('order-orchestrator');
     up = startService();
@@ -80,11 +60,10 @@ describe('With processes killed under load', () => {
   afterAll(async () => {
     await service?.end('SIGKILL');
     await postgres.stop();
-    rmSync(path.dirname(dataDir), { recursive: true });
   });
 
   async function query<T extends object>(text: string): Promise<T[]> {
-    const client = new Client(postgres.url('orders'));
+    const client = new Client(postgres.superuserUrl());
     await client.connect();
     try {
       return (await client.query<T>(text)).rows;
@@ -135,13 +114,13 @@ describe('With processes killed under load', () => {
       const processes = await listPostgres();
       await note();
       await crash(processes);
-      await startDatabase();
+      await postgres.comeBack();
     },
     async both() {
       const processes = await listPostgres();
       await note();
       await Promise.all([service?.end('SIGKILL'), crash(processes)]);
-      await startDatabase();
+      await postgres.comeBack();
       up = startService();
       await up;
     },
@@ -155,8 +134,7 @@ describe('With processes killed under load', () => {
 
   /** Stopped, it starts no more of them, while those that there are go on. */
   async function listPostgres(): Promise<number[]> {
-    process.kill(postgres.pid, 'SIGSTOP');
-    const processes = [postgres.pid, ...childrenOf(postgres.pid)];
+    const processes = postgres.suspend();
     await delay(50); // to list them took time, in which answers came that are to be read before anybody is noted
     return processes;
   }
