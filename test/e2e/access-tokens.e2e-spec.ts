@@ -43,6 +43,7 @@ describe('Access tokens', () => {
   beforeAll(async () => {
     issuer = await TokenIssuer.start();
     service = await startService({ OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: 'orders', OIDC_TENANT_CLAIM: 'org' });
+    await until('the first keys', async () => (await list(await issuer.sign('ES256'))).status === 200);
   });
   afterAll(async () => {
     await service.stop();
