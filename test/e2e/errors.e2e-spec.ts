@@ -3,7 +3,7 @@ import net from 'node:net';
 import { Controller, Get, NotFoundException, Res } from '@nestjs/common';
 import { Public } from '@platform/auth';
 import type { Response } from 'express';
-import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Answer, type Api, anOrder, api, fetchToken, orderHead } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 let begun = 0;
@@ -134,10 +134,7 @@ describe('Errors', () => {
   it('refuses a body that is announced too large without waiting for it', async () => {
     const token = await fetchToken('order-orchestrator');
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
-    socket.write(
-      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-        `Content-Length: 99999999\r\n\r\n{`,
-    );
+    socket.write(`${orderHead(token, 'Content-Length: 99999999')}{`);
     const [chunk] = (await once(socket, 'data')) as [Buffer];
     expect(chunk.toString()).toMatch(/^HTTP\/1\.1 413 /);
     socket.destroy();
@@ -166,10 +163,7 @@ describe('Errors', () => {
     it('are the last: what is sent behind the rest is not begun', async () => {
       const socket = net.connect({ port: Number(new URL(service.url).port), host: '127.0.0.1', allowHalfOpen: true });
       const token = await fetchToken('order-orchestrator');
-      socket.write(
-        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-          `Transfer-Encoding: chunked\r\n\r\n${big.length.toString(16)}\r\n${big}\r\n`,
-      );
+      socket.write(`${orderHead(token, 'Transfer-Encoding: chunked')}${big.length.toString(16)}\r\n${big}\r\n`);
       const [chunk] = (await once(socket, 'data')) as [Buffer];
       expect(chunk.toString()).toMatch(/^HTTP\/1\.1 413 /);
       await once(socket.resume(), 'end');

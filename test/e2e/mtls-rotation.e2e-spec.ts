@@ -7,7 +7,7 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { Logger } from '@nestjs/common';
 import { CertificateAuthority, type IssuedCertificate } from '../../apps/sandbox/src/certificate-authority';
-import { anOrder } from '../support/client';
+import { anOrder, orderHead } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { tlsCall } from '../support/tls-client';
 import { TokenIssuer } from '../support/token-issuer';
@@ -100,10 +100,7 @@ describe('TLS files that change', () => {
   it('are used within seconds, and requests under way go on', async () => {
     const body = JSON.stringify(anOrder());
     const open = await connect();
-    open.write(
-      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-        `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
-    );
+    open.write(orderHead(token, `Content-Length: ${Buffer.byteLength(body)}`) + body.slice(0, 10));
     expect(await serves(server)).toBe(true);
     server = await issueServer();
     secret.replace(secretOf(server, authority));

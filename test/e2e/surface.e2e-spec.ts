@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { HealthChecks } from '@platform/health';
-import { type Answer, type Api, anOrder, api, fetchToken } from '../support/client';
+import { type Answer, type Api, anOrder, api, fetchToken, orderHead } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 const bare = (n: number) => Array.from({ length: n }, (_, at) => `X-${at}: 1\r\n`).join('');
@@ -135,8 +135,7 @@ describe('The HTTP surface', () => {
     it('a body that is beyond 256 KiB when unpacked', async () => {
       const body = gzipSync(JSON.stringify(anOrder({ metadata: { a: 'x'.repeat(10_000_000) } })));
       const answer = await untilClosed(
-        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-          `Content-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`,
+        orderHead(token, 'Content-Encoding: gzip', `Content-Length: ${body.length}`),
         body,
       );
       expect(body.length).toBeLessThan(64 * 1024);
@@ -146,9 +145,7 @@ describe('The HTTP surface', () => {
     it('a body beyond 256 KiB that does not say its length, without waiting for its end', async () => {
       const chunk = 'x'.repeat(64 * 1024);
       const inChunks = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
-      const head =
-        `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-        'Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n';
+      const head = orderHead(token, 'Connection: close', 'Transfer-Encoding: chunked');
       const order = JSON.stringify(anOrder());
       const accepted = await untilClosed(head, inChunks(order.slice(0, 50)), inChunks(order.slice(50)), '0\r\n\r\n');
       expect(accepted).toMatch(/^HTTP\/1\.1 201 /);
@@ -209,11 +206,9 @@ describe('The HTTP surface', () => {
     });
 
     it('a body that is too long, also to a client that listens only when it has sent all of it', async () => {
-      const head = `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n`;
       const body = Buffer.alloc(8 * 1024 * 1024, ' ');
       const next = 'GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
-      const type = 'Content-Type: application/json';
-      const answers = await untilClosed(`${head}${type}\r\nContent-Length: ${body.length}\r\n\r\n`, body, next);
+      const answers = await untilClosed(orderHead(token, `Content-Length: ${body.length}`), body, next);
       expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 413', 'HTTP/1.1 200']);
     });
   });
@@ -237,12 +232,7 @@ describe('The HTTP surface', () => {
 
     it.each([
       ['headers that do not end', () => 'GET /v1/orders HTTP/1.1\r\nHost: a\r\nX: '],
-      [
-        'a body that does not end',
-        () =>
-          `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n` +
-          'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"a":',
-      ],
+      ['a body that does not end', () => `${orderHead(token, 'Content-Length: 100')}{"a":`],
     ])('for %s', async (_, request) => {
       const begin = performance.now();
       const answer = await untilClosed(request());

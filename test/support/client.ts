@@ -97,6 +97,12 @@ export async function fetchToken(client: string, issuer = pieces().issuer): Prom
   return ((await response.json()) as { access_token: string }).access_token;
 }
 
+/** Head of a request that creates an order, to be written to a socket. */
+export function orderHead(token: string, ...headers: string[]): string {
+  const all = ['Host: a', `Authorization: Bearer ${token}`, 'Content-Type: application/json', ...headers];
+  return `POST /v1/orders HTTP/1.1\r\n${all.join('\r\n')}\r\n\r\n`;
+}
+
 /** The guide's order, with a fresh idempotency key. */
 export function anOrder(changes: object = {}) {
   return {
