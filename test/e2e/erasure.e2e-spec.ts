@@ -9,6 +9,7 @@ import { type Answer, anOrder, type Api, api, apiOnce, fetchToken, metric } from
 import { untilLockIsAwaited } from '../support/lock-wait';
 import { openLetters } from '../support/open-letters';
 import { pieces } from '../support/pieces';
+import { untilSealed } from '../support/sealed';
 import { startService, type TestService } from '../support/service';
 import { describeWithKafka, Topic } from '../support/topic';
 import { until } from '../support/until';
@@ -300,13 +301,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
   });
 
   it('leaves an audit trail that still verifies', async () => {
-    const isSealed = async () => {
-      const [row] = await service.database.query<{ done: boolean }>(
-        'SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done',
-      );
-      return row?.done === true;
-    };
-    await until('the seal', isSealed);
+    await untilSealed(service.database);
     const client = await directConnection(service.config, 'test', 10_000);
     const verdict = await new AuditVerifier(client, service.config.auditKeys ?? [], 0).verify();
     await client.end();
