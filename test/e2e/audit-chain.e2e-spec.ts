@@ -1,12 +1,11 @@
-import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { AuditVerifier, type Block, blockMac } from '@platform/audit';
 import { directConnection } from '@platform/database';
 import { Client } from 'pg';
 import { fromUUID } from 'typeid-js';
 import { anOrder, type Api, api, fetchToken, metric } from '../support/client';
-import { environment } from '../support/environment';
+import { runToEnd } from '../support/run-program';
+import { untilSealed } from '../support/sealed';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
 
@@ -23,30 +22,13 @@ beforeAll(async () => {
     await Promise.all(
       Array.from({ length: 5 }, () => orders('/v1/orders', { body: anOrder({ customerId: 'cust_down' }) })),
     );
-    await sealed();
+    await untilSealed(service.database);
   }
 });
 
-/** Waits until every event is covered by a block. */
-async function sealed(): Promise<void> {
-  const isSealed = async () => {
-    const [row] = await service.database.query<{ done: boolean }>(
-      `SELECT (SELECT max(position) FROM audit_events) = (SELECT max(last_position) FROM audit_blocks) AS done`,
-    );
-    return row?.done === true;
-  };
-  await until('the seal', isSealed);
-}
-
 /** `npm run audit -- …` as an operator runs it, against the service's database. */
-async function audit(args: string[], key = KEY) {
-  const env = environment({ PATH: process.env['PATH'], DATABASE_URL: service.config.database.url, AUDIT_KEY: key });
-  const program = 'dist/apps/order-service/src/audit.js';
-  return promisify(execFile)(process.execPath, [program, ...args], { env }).then(
-    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
-    ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({ code, stdout, stderr }),
-  );
-}
+const audit = (args: string[]) =>
+  runToEnd('audit', { DATABASE_URL: service.config.database.url, AUDIT_KEY: KEY }, args);
 
 async function verify({ keys = [KEY], head, days = 0 }: { keys?: string[]; head?: string; days?: number } = {}) {
   const client = await directConnection(service.config, 'test', 10_000);
@@ -95,7 +77,7 @@ describe('the chain', () => {
     await delay(3_000);
     await younger.query('COMMIT');
     await Promise.all([older.end(), younger.end()]);
-    await sealed();
+    await untilSealed(service.database);
     expect(await verify()).toMatchObject({ events: 22, unsealed: 0, faults: [] });
   });
 
@@ -108,7 +90,7 @@ describe('the chain', () => {
     await delay(2_500); // more than it takes to seal what is settled
     expect(await verify()).toMatchObject({ events: 22, unsealed: 1 });
     await service.database.query('COMMIT');
-    await sealed();
+    await untilSealed(service.database);
     expect(await verify()).toMatchObject({ events: 24, unsealed: 0, faults: [] });
   });
 
@@ -269,8 +251,8 @@ describe('the chain', () => {
 
 describe('npm run audit -- verify', () => {
   it('prints the head of a trail that is whole, and exits with 0', async () => {
-    const { code, stdout } = await audit(['verify']);
-    expect(stdout).toMatch(
+    const { code, out } = await audit(['verify']);
+    expect(out).toMatch(
       /^\d+ events in \d+ blocks; 0 events are not sealed yet\nThe audit trail is whole\. Head: \d+:[0-9a-f]{64}\n$/,
     );
     expect(code).toBe(0);
@@ -279,9 +261,9 @@ describe('npm run audit -- verify', () => {
   it('names what it found, and exits with 1', async () => {
     const { id, position } = await eventAt(3);
     await service.database.query("UPDATE audit_events SET object = 'ord_x' WHERE id = $1", [id]);
-    const { code, stdout, stderr } = await audit(['verify']);
-    expect(stdout).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
-    expect([code, stderr]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
+    const { code, out, err } = await audit(['verify']);
+    expect(out).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
+    expect([code, err]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
     const sql = 'UPDATE audit_events SET object = (SELECT object FROM events_before WHERE id = $1) WHERE id = $1';
     await service.database.query(sql, [id]);
   });
@@ -289,8 +271,8 @@ describe('npm run audit -- verify', () => {
   it.each([[[]], [['verify', '--fast']], [['verify', '--head', '12:0a1b']]])(
     'says how it is used when asked for %j',
     async (args) => {
-      const { code, stderr } = await audit(args);
-      expect([code, stderr]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
+      const { code, err } = await audit(args);
+      expect([code, err]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
     },
   );
 });

@@ -1,11 +1,9 @@
-import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadConfig } from '@platform/config';
 import { type DeadLetter, DeadLetterBox, DeadLetterGauge, KafkaDeadLetters, type Letter } from '@platform/kafka';
@@ -29,6 +27,7 @@ import { environment } from '../support/environment';
 import { freePort } from '../support/free-port';
 import { openLetters } from '../support/open-letters';
 import { brokerOptions } from '../support/own-broker';
+import { type Run, runToEnd } from '../support/run-program';
 import { describeWithOwnBroker } from '../support/topic';
 import { until } from '../support/until';
 
@@ -38,23 +37,8 @@ const NONE = 'There are no open letters in orders.events.dlq\n';
 const USAGE =
   'usage: npm run dlq -- list [--json] | show ID | replay ID…|--all | drop ID…|--all   (ID: PARTITION:OFFSET)\n';
 
-interface Run {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a compiled program of the service to its end, as its npm script does. */
-async function run(program: string, brokers: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
-  const file = path.resolve(`dist/apps/order-service/src/${program}.js`);
-  const child = spawn(process.execPath, ['--disable-warning=TimeoutNegativeWarning', file, ...args], {
-    env: environment({ DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers, ...env }),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const closed = once(child, 'close') as Promise<[number]>;
-  const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-  return { code, out, err };
-}
+const run = (program: string, brokers: string, args: string[], env: NodeJS.ProcessEnv = {}) =>
+  runToEnd(program, { DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: brokers, ...env }, args);
 
 async function runWithSilentKafka() {
   const silent = net.createServer().listen(0, '127.0.0.1');

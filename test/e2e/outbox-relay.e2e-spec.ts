@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, KafkaContext, Payload } from '@nestjs/microservices';
 import { Pieces } from '../../apps/sandbox/src/pieces';
-import { runProgram, startProgram } from '../../apps/sandbox/src/program';
+import { runProgram } from '../../apps/sandbox/src/program';
 import { Client } from 'pg';
 import { environment } from '../support/environment';
 import { api, type Api, anOrder, fetchToken, placeOrder } from '../support/client';
 import { pieces } from '../support/pieces';
+import { runToEnd } from '../support/run-program';
 import { startService, type TestService } from '../support/service';
 import { spawnService } from '../support/child';
 import { describeWithKafka, Topic } from '../support/topic';
@@ -228,17 +228,12 @@ describeWithKafka('OutboxRelay with Kafka', () => {
 
 describeWithKafka('npm run topics', () => {
   it('leaves topics that stand as they are, and says so', async () => {
-    const env = environment({
-      PATH: process.env['PATH'],
-      DATABASE_URL: 'postgres://127.0.0.1/none',
-      KAFKA_BROKERS: pieces().kafkaBrokers,
+    const env = { DATABASE_URL: 'postgres://127.0.0.1/none', KAFKA_BROKERS: pieces().kafkaBrokers };
+    expect(await runToEnd('topics', env, ['--partitions', '7'])).toMatchObject({
+      code: 0,
+      out: 'orders.events has 6 partitions\norders.events.dlq has 6 partitions\n',
     });
-    const child = startProgram('topics', env, ['--partitions', '7']);
-    let output = '';
-    child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [code] = (await once(child, 'close')) as [number];
-    expect([code, output]).toEqual([0, 'orders.events has 6 partitions\norders.events.dlq has 6 partitions\n']);
-    await expect(runProgram(new Pieces(), 'topics', env)).rejects.toThrow('topics failed');
+    await expect(runProgram(new Pieces(), 'topics', environment(env))).rejects.toThrow('topics failed');
   });
 });
 

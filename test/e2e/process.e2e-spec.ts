@@ -4,10 +4,11 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startProgram } from '../../apps/sandbox/src/program';
 import { spawnService } from '../support/child';
-import { anOrder, api, apiOnce, fetchToken, placeOrder } from '../support/client';
+import { anOrder, api, apiOnce, fetchToken, orderHead, placeOrder } from '../support/client';
 import { createDatabase, PATIENT, type TestDatabase } from '../support/database';
 import { environment } from '../support/environment';
 import { pieces } from '../support/pieces';
+import { runToEnd } from '../support/run-program';
 import { until } from '../support/until';
 
 let database: TestDatabase;
@@ -33,10 +34,7 @@ async function endWithAnEndlessRequest() {
   const beginOrder = () => {
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
     socket.on('error', () => undefined).resume();
-    socket.write(
-      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-        `Content-Length: 100\r\n\r\n{`,
-    );
+    socket.write(`${orderHead(token, 'Content-Length: 100')}{`);
     return socket;
   };
   beginOrder();
@@ -67,10 +65,7 @@ describe('SIGTERM', () => {
     // A request that is being read when the intake stops is still answered.
     const body = JSON.stringify(anOrder({ customerId: 'cust_in_flight' }));
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
-    socket.write(
-      `POST /v1/orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n` +
-        `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body.slice(0, 10)}`,
-    );
+    socket.write(orderHead(token, `Content-Length: ${Buffer.byteLength(body)}`) + body.slice(0, 10));
     const isRefused = () =>
       fetch(service.url).then(
         () => false,
@@ -351,16 +346,11 @@ describe('A port that is taken', () => {
     const taken = net.createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     const { port } = taken.address() as net.AddressInfo;
-    const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {
-      env: environment({ DATABASE_URL: database.url, LOG_LEVEL: 'info', HOST: '127.0.0.1', PORT: String(port) }),
-    });
-    let output = '';
-    for (const stream of [program.stdout, program.stderr]) {
-      stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    }
-    expect(await once(program, 'close')).toEqual([1, null]);
+    const env = { DATABASE_URL: database.url, LOG_LEVEL: 'info', HOST: '127.0.0.1', PORT: String(port) };
+    const { code, out, err } = await runToEnd('main', env);
     taken.close();
-    const lines = output
+    expect([code, err]).toEqual([1, '']);
+    const lines = out
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as object);
@@ -374,16 +364,11 @@ describe('A port that is taken', () => {
 
 describe('A wrong configuration', () => {
   it('stops the start with code 1, names every offending variable and prints no value', async () => {
-    const program = spawn(process.execPath, ['dist/apps/order-service/src/main.js'], {
-      env: { ...environment({ PORT: 'canary', DATABASE_URL: 'canary', KAFKA_BROKERS: 'canary' }), OIDC_AUDIENCE: '' },
-    });
-    let output = '';
-    program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    program.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [code] = (await once(program, 'close')) as [number];
-    expect(code).toBe(1);
-    expect(output).not.toContain('canary');
-    expect(output.trim().split('\n')).toEqual([
+    const env = { PORT: 'canary', DATABASE_URL: 'canary', KAFKA_BROKERS: 'canary', OIDC_AUDIENCE: '' };
+    const { code, out, err } = await runToEnd('main', env);
+    expect([code, out]).toEqual([1, '']);
+    expect(err).not.toContain('canary');
+    expect(err.trim().split('\n')).toEqual([
       'The configuration is wrong:',
       '  PORT must be an integer from 0 to 65535',
       '  DATABASE_URL must be a URL that begins with postgres:// or postgresql://',

@@ -1,11 +1,9 @@
-import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { fromUUID } from 'typeid-js';
 import { type Queryable, retentionRules } from '../../apps/order-service/src/privacy/retention-rules';
 import { RetentionService } from '../../apps/order-service/src/privacy/retention.service';
 import { api } from '../support/client';
-import { environment } from '../support/environment';
+import { runToEnd } from '../support/run-program';
 import { startService, type TestService } from '../support/service';
 
 describe('Retention', () => {
@@ -271,18 +269,13 @@ describe('Retention', () => {
 
   it('says in a dry run what would go, and is run by hand', async () => {
     await keys(3, 200);
-    const run = async (...args: string[]) => {
-      const env = environment({ PATH: process.env['PATH'], DATABASE_URL: service.database.url, ...periods });
-      const program = ['dist/apps/order-service/src/retention.js', ...args];
-      return (await promisify(execFile)(process.execPath, program, { env })).stdout;
-    };
-    expect(await run('--dry-run')).toBe(
-      ['idempotency_keys: 3', 'outbox: 0', 'inbox: 0', 'orders: 0', 'audit_events: 0']
-        .map((line) => `${line} would be deleted\n`)
-        .join(''),
-    );
+    const run = (...args: string[]) => runToEnd('retention', { DATABASE_URL: service.database.url, ...periods }, args);
+    const out = ['idempotency_keys: 3', 'outbox: 0', 'inbox: 0', 'orders: 0', 'audit_events: 0']
+      .map((line) => `${line} would be deleted\n`)
+      .join('');
+    expect(await run('--dry-run')).toMatchObject({ code: 0, out });
     expect(await left('idempotency_keys')).toBe(3);
-    expect(await run()).toContain('idempotency_keys: 3 deleted\n');
+    expect(await run()).toMatchObject({ code: 0, out: expect.stringContaining('idempotency_keys: 3 deleted\n') });
     expect(await left('idempotency_keys')).toBe(0);
   });
 });
