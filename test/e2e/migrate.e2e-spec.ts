@@ -9,6 +9,7 @@ import { spawnService } from '../support/child';
 import { apiOnce } from '../support/client';
 import { createDatabase } from '../support/database';
 import { environment } from '../support/environment';
+import { untilLockIsAwaited } from '../support/lock-wait';
 import { until } from '../support/until';
 
 describe('migrate', () => {
@@ -55,8 +56,7 @@ describe('migrate', () => {
     const { database, env, other } = await createLocked();
     const child = startProgram('database/migrate', env, [], 'pipe');
     const end = once(child, 'close');
-    const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    await until('it to wait', async () => (await database.query(waiting)).length === 1);
+    await untilLockIsAwaited(database);
     await database.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE datname = current_database() AND application_name = 'order-service migrations'`,
