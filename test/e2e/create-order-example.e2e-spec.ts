@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
+import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 import { CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { pieces } from '../support/pieces';
 import { startService, type TestService } from '../support/service';
@@ -11,7 +11,7 @@ type Fate = (req: IncomingMessage, body: string, res: ServerResponse) => unknown
 
 describe('docs/create-order.mjs', () => {
   let service: TestService;
-  let way: Server;
+  let way: RunningServer;
   let fates: Fate[] = [];
   let sent = 0;
 
@@ -28,7 +28,7 @@ describe('docs/create-order.mjs', () => {
 
   beforeAll(async () => {
     service = await startService();
-    way = createServer((req, res) => {
+    const server = createServer((req, res) => {
       let body = '';
       req.on('data', (chunk: Buffer) => (body += chunk.toString()));
       req.on('end', () => {
@@ -36,21 +36,20 @@ describe('docs/create-order.mjs', () => {
         void (fates.shift() ?? deliver)(req, body, res);
       });
     });
-    await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve));
+    way = await listen(server, 0);
   });
   beforeEach(() => {
     sent = 0;
   });
   afterAll(async () => {
-    way.closeAllConnections();
-    way.close();
+    await way.stop();
     await service.stop();
   });
 
   const place = (key: string, secret = CLIENT_SECRET, tokenUrl = `${pieces().issuer}/token`) => {
     const env = {
       PATH: process.env['PATH'],
-      ORDERS_URL: `http://127.0.0.1:${(way.address() as AddressInfo).port}`,
+      ORDERS_URL: way.url,
       TOKEN_URL: tokenUrl,
       CLIENT_ID: 'order-orchestrator',
       CLIENT_SECRET: secret,
@@ -108,17 +107,16 @@ describe('docs/create-order.mjs', () => {
 
   it('does not count as sent what had no token yet', async () => {
     let asked = 0;
-    const identityProvider = createServer((_req, res) => {
+    const server = createServer((_req, res) => {
       res.writeHead((asked += 1) === 1 ? 503 : 200).end('{"access_token":"a"}');
     });
-    await new Promise<void>((resolve) => identityProvider.listen(0, '127.0.0.1', resolve));
+    const identityProvider = await listen(server, 0);
     fates = [forbid];
-    const tokenUrl = `http://127.0.0.1:${(identityProvider.address() as AddressInfo).port}`;
-    await expect(place(randomUUID(), CLIENT_SECRET, tokenUrl)).rejects.toMatchObject({
+    await expect(place(randomUUID(), CLIENT_SECRET, identityProvider.url)).rejects.toMatchObject({
       stderr: expect.stringContaining('The order was refused: <html>'),
     });
     expect([asked, sent]).toEqual([2, 1]);
-    identityProvider.close();
+    await identityProvider.stop();
   });
 
   it('says at once that it is not let in', async () => {

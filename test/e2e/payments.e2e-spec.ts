@@ -1,6 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,6 +7,7 @@ import { idsFrom, newTimeId } from '@platform/ids';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { fromUUID } from 'typeid-js';
 import { PendingOrders } from '../../apps/order-service/src/payments/pending-orders';
+import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 import { AUDIENCE, CLIENT_SECRET } from '../../apps/sandbox/src/settings';
 import { type Api, anOrder, api, fetchToken, metric, placeOrder } from '../support/client';
 import { Payments } from '../support/payments';
@@ -499,11 +499,8 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
 });
 
 describe('PAYMENT_API_TOKEN_URL', () => {
-  let guarded: Server | undefined;
-  afterEach(() => {
-    guarded?.closeAllConnections();
-    guarded?.close();
-  });
+  let guarded: RunningServer | undefined;
+  afterEach(() => guarded?.stop());
 
   it('has the payment API called with a token of its own', async () => {
     const { issuer } = pieces();
@@ -519,10 +516,9 @@ describe('PAYMENT_API_TOKEN_URL', () => {
         () => res.writeHead(401).end(),
       );
     });
-    guarded = server;
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    guarded = await listen(server, 0);
     const scene = await ownScene({
-      PAYMENT_API_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      PAYMENT_API_URL: guarded.url,
       PAYMENT_API_TOKEN_URL: `${issuer}/token`,
       PAYMENT_API_CLIENT_ID: 'reporting',
       PAYMENT_API_CLIENT_SECRET: CLIENT_SECRET,

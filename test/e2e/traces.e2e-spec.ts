@@ -34,7 +34,7 @@ describe('Traces', () => {
 
   afterEach(async () => {
     await service.end('SIGKILL');
-    collector.stop();
+    await collector.stop();
     await database.drop();
   });
 

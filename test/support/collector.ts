@@ -1,7 +1,7 @@
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { parse } from 'protobufjs';
+import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 
 /** The part that tests read of opentelemetry/proto/collector/trace/v1/trace_service.proto, with its field numbers. */
 const ExportTraceServiceRequest = parse(`
@@ -66,11 +66,11 @@ export class Collector {
   status = 200;
   answer: Buffer = Buffer.alloc(0);
 
-  private constructor(private readonly server: Server) {}
+  private constructor(private readonly server: RunningServer) {}
 
   static async start(): Promise<Collector> {
     const server = createServer();
-    const collector = new Collector(server);
+    const collector = new Collector(await listen(server, 0));
     server.on('request', (req, res) => {
       void buffer(req).then((bytes) => {
         if (collector.status === 0) return;
@@ -78,17 +78,15 @@ export class Collector {
         res.writeHead(collector.status).end(collector.answer);
       });
     });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     return collector;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return this.server.url;
   }
 
-  stop(): void {
-    this.server.close();
-    this.server.closeAllConnections();
+  stop(): Promise<void> {
+    return this.server.stop();
   }
 
   private take(bytes: Buffer): void {
