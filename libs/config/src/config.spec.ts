@@ -159,6 +159,17 @@ describe('loadConfig', () => {
     expect(load({ NODE_ENV: 'production' })).toMatchObject({ auditKeys: undefined, pseudonymKey: undefined });
   });
 
+  it('says that one of the keys is known to everyone, also when the other is not', () => {
+    expect(load({ AUDIT_KEY: SECRET }).usesKnownKeys).toBe(true);
+    expect(load({ PSEUDONYM_KEY: SECRET }).usesKnownKeys).toBe(true);
+    expect(load({ AUDIT_KEY: SECRET, PSEUDONYM_KEY: SECRET }).usesKnownKeys).toBe(false);
+  });
+
+  it('has migrations go around a pooler, too, where they are given no address of their own', () => {
+    const DATABASE_DIRECT_URL = 'postgres://db.example/around-the-pooler';
+    expect(load({ DATABASE_DIRECT_URL }).database.migrationUrl).toBe(DATABASE_DIRECT_URL);
+  });
+
   it('reads every variable', () => {
     expect(loadConfig('things', EVERYTHING)).toStrictEqual({
       service: 'things',
@@ -334,6 +345,7 @@ describe('loadConfig', () => {
     ['KAFKA_BROKERS', 'kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka.example:9092,kafka.example', 'must be a comma-separated list of host:port'],
     ['KAFKA_BROKERS', 'kafka://kafka.example:9092', 'must be a comma-separated list of host:port'],
+    ['KAFKA_BROKERS', 'kafka.example:65536', 'must be a comma-separated list of host:port'],
     ['KAFKA_CONSUMER_GROUP', 'x'.repeat(201), 'must have at most 200 characters'],
     ['KAFKA_SSL', '1', 'must be one of: true, false'],
     ['REDIS_URL', 'redis.example:6379', 'must be a URL that begins with redis:// or rediss://'],
@@ -441,6 +453,7 @@ describe('loadConfig', () => {
 
   it.each([
     '10.0.0.0/0',
+    '10.0.0.0/7',
     '::/0',
     '::/8',
     '::/64',
@@ -460,6 +473,19 @@ describe('loadConfig', () => {
 
   it.each(['Client Cert', 'Client-Cert:', 'Client_Cert', 'x'.repeat(65)])('refuses %s for a header', (header) => {
     expect(namesIn(faultsOf({ ...PROXY, CLIENT_CERT_HEADER: header }))).toEqual(['CLIENT_CERT_HEADER']);
+  });
+
+  it.each([
+    'Authorization',
+    'Host',
+    'Content-Length',
+    'If-Match',
+    'x-forwarded-for',
+    'X-Request-Id',
+    'Idempotency-Key',
+  ])('refuses %s for the header of certificates, because it has another use', (header) => {
+    const faults = faultsOf({ ...PROXY, CLIENT_CERT_HEADER: header });
+    expect(faults).toEqual(['CLIENT_CERT_HEADER must not be a header that has another use']);
   });
 
   it.each<[string, string, Record<string, string | undefined>]>([
