@@ -12,6 +12,7 @@ import {
   Matches,
   MaxLength,
   Min,
+  ValidateIf,
   ValidateNested,
 } from 'class-validator';
 import { ServiceError } from '@platform/errors';
@@ -233,6 +234,22 @@ describe('RequestValidationPipe', () => {
       const { details } = await refusalOf({ entries: texts(501) }, Listed);
       expect(details).toEqual([{ field: 'entries', message: 'entries must contain no more than 500 elements' }]);
       expect(checked).toBeLessThan(10); // those before the rule that is broken
+    });
+
+    it('says of a list that is too long what its DTO says, and nothing where its DTO does not ask', async () => {
+      class Told {
+        @ArrayMaxSize(1, { message: 'one is enough' })
+        entries: unknown[];
+      }
+      class Unasked {
+        @ValidateIf(() => false)
+        @ArrayMaxSize(1)
+        entries: unknown[];
+      }
+      const entries = [1, 2];
+      expect((await refusalOf({ entries }, Told)).details).toEqual([{ field: 'entries', message: 'one is enough' }]);
+      const { details } = await refusalOf({ entries, color: 'red' }, Unasked);
+      expect(details).toEqual([{ field: 'color', message: 'property color should not exist' }]);
     });
 
     it('accepts no part of what is wrong as a whole', async () => {
