@@ -165,6 +165,11 @@ describe('loadConfig', () => {
     expect(load({ AUDIT_KEY: SECRET, PSEUDONYM_KEY: SECRET }).usesKnownKeys).toBe(false);
   });
 
+  it('lets OTEL_RESOURCE_ATTRIBUTES give the service another name', () => {
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector', OTEL_RESOURCE_ATTRIBUTES: 'service.name=mine' };
+    expect(load(env).spans?.resource).toEqual({ 'service.name': 'mine' });
+  });
+
   it('has migrations go around a pooler, too, where they are given no address of their own', () => {
     const DATABASE_DIRECT_URL = 'postgres://db.example/around-the-pooler';
     expect(load({ DATABASE_DIRECT_URL }).database.migrationUrl).toBe(DATABASE_DIRECT_URL);
