@@ -2,6 +2,7 @@ import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import timers from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
+import { diag } from '@opentelemetry/api';
 import { hrTimeToMilliseconds } from '@opentelemetry/core';
 import { BatchSpanProcessor } from '@opentelemetry/sdk-trace';
 import { type EndedSpan, errorTypeOf, Spans } from './spans';
@@ -42,6 +43,17 @@ describe('Spans', () => {
     const [before = NaN, after = NaN] = onEnd.mock.calls.map(([{ startTime }]) => hrTimeToMilliseconds(startTime));
     expect(anHourOn - before).toBeGreaterThan(3_500_000);
     expect(anHourOn - after).toBeLessThan(100_000);
+  });
+
+  it('are said to be dropped once in ten seconds, and how often that was left out since', () => {
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const now = jest.spyOn(performance, 'now');
+    spansTo('http://127.0.0.1:1');
+    for (const second of [20, 21, 29, 30, 40]) {
+      now.mockReturnValue(second * 1_000);
+      diag.warn('refused');
+    }
+    expect(warn.mock.calls.map(([facts]) => facts)).toEqual([0, 2, 0].map((unsaid) => ({ reason: 'refused', unsaid })));
   });
 
   it('go out with the headers that the collector asks for', async () => {
