@@ -189,6 +189,12 @@ describe('an answer', () => {
     expect((await get()).body).toBeUndefined();
   });
 
+  it('is asked for without a content type where nothing is sent', async () => {
+    const dependency = await startDependency(answer(200));
+    await startClient(dependency.url).client.request({ method: 'POST', path: '/' });
+    expect(dependency.received[0]?.headers).not.toHaveProperty('content-type');
+  });
+
   it.each([302, 400, 401, 404, 409, 422])('with the status %i is an answer, and asked for once', async (status) => {
     const dependency = await startDependency(answer(status, '{"code":"X"}', { location: '/elsewhere' }));
     const { get, outcomes } = startClient(dependency.url);
@@ -840,12 +846,15 @@ describe('the spans', () => {
     for (const [trace] of add.mock.calls) expect(trace.parentSpanId).toBe(context.trace.spanId);
   });
 
-  it('say how an attempt failed that had no answer', async () => {
+  it.each([
+    ['http://127.0.0.1:1', 1],
+    ['https://127.0.0.1', 443],
+  ])('say how an attempt at %s failed that had no answer, and at which port', async (url, port) => {
     jest.spyOn(Spans.prototype, 'has').mockReturnValue(true);
     const add = jest.spyOn(Spans.prototype, 'add');
-    const { failed } = startClient('http://127.0.0.1:1', { maxAttempts: 1 });
+    const { failed } = startClient(url, { maxAttempts: 1 });
     await failed();
-    expect(add.mock.calls).toMatchObject([[{}, { error: 'network', attributes: { 'server.port': 1 } }]]);
+    expect(add.mock.calls).toMatchObject([[{}, { error: 'network', attributes: { 'server.port': port } }]]);
   });
 });
 
@@ -1008,6 +1017,17 @@ describe('the token', () => {
     await get();
     await get();
     expect(endpoint.received).toHaveLength(1);
+  });
+
+  it('is taken to live for a minute where its endpoint does not say', async () => {
+    const { endpoint, get } = await startWithToken(answer(200, '{"access_token":"a","token_type":"bearer"}'));
+    await get();
+    stopTheClock(40_000);
+    await get();
+    expect(endpoint.received).toHaveLength(1);
+    stopTheClock(20_000);
+    await get();
+    expect(endpoint.received).toHaveLength(2);
   });
 
   it.each<[string, Behaviour, string]>([
