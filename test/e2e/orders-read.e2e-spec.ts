@@ -63,16 +63,18 @@ describe('OrderLifecycleService', () => {
     );
   });
 
-  it('keeps an order that is held as it is, until the transaction ends', async () => {
+  it.each(['its', 'any'])('keeps an order held for %s tenant as it is, until the transaction ends', async (whose) => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_held');
     const seen: string[] = [];
     let cancelled: Promise<unknown> | undefined;
     await service.app.get(Database).inTransaction(async (tx) => {
-      await lifecycle.hold(tx, 'acme', orderId);
+      const hold = () =>
+        whose === 'any' ? lifecycle.holdForAnyTenant(tx, orderId) : lifecycle.hold(tx, 'acme', orderId);
+      await hold();
       cancelled = orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }).then(({ body }) => seen.push(body.status));
       await untilLockIsAwaited(service.database);
-      seen.push((await lifecycle.hold(tx, 'acme', orderId)).status);
+      seen.push((await hold()).status);
     });
     await cancelled;
     expect(seen).toEqual(['PENDING', 'CANCELLED']);
@@ -107,7 +109,8 @@ describe('GET /v1/orders/{orderId}', () => {
     expect(etag).toBe(`"${body.version}"`);
     for (const match of [etag, `W/${etag}`, `"7", ${etag}`, '*']) {
       const again = await orders(path, { headers: { 'if-none-match': match } });
-      expect({ match, status: again.status, text: again.text }).toEqual({ match, status: 304, text: '' });
+      const { status, text } = again;
+      expect({ match, status, text, etag: again.headers.get('etag') }).toEqual({ match, status: 304, text: '', etag });
     }
     expect((await orders(path, { headers: { 'if-none-match': '"2"' } })).status).toBe(200);
   });
@@ -201,6 +204,23 @@ describe('GET /v1/orders', () => {
     expect(second.links.next).toBeUndefined();
   });
 
+  it('goes on behind the longest page', async () => {
+    await place('cust_longest');
+    await service.database.query(
+      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                           event_sequence, created_at, updated_at)
+       SELECT gen_random_uuid(), tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+              event_sequence, created_at, updated_at
+       FROM orders, generate_series(1, 200) WHERE customer_id = 'cust_longest'`,
+    );
+    for (const query of ['customerId=cust_longest', 'customerId=cust_longest&status=PENDING']) {
+      const first = await list(`?${query}&limit=200`);
+      const rest = (await orders(first.links.next ?? '')).body as Page;
+      expect([first.data.length, rest.data.length]).toEqual([200, 1]);
+      expect(new Set([...idsOf(first), ...idsOf(rest)]).size).toBe(201);
+    }
+  });
+
   it('combines its filters', async () => {
     const ids = [await place('cust_filter'), await place('cust_filter'), await place('cust_filter')];
     await service.database.query(
@@ -267,6 +287,7 @@ describe('GET /v1/orders', () => {
     ['status=PENDING&status=CONFIRMED', 'status'],
     ['customerId=', 'customerId'],
     ['customerId=%00', 'customerId'],
+    [`customerId=${'x'.repeat(129)}`, 'customerId'],
     ['createdAfter=yesterday', 'createdAfter'],
     ['createdAfter=2026-13-01T00:00:00Z', 'createdAfter'],
     ['createdBefore=2026-01-01', 'createdBefore'],
