@@ -122,6 +122,11 @@ describe('POST /v1/orders', () => {
     ['a null unitPrice', { items: [{ sku: 'A', quantity: 1, unitPrice: null }] }, 'items[0].unitPrice'],
     ['a negative unitPrice', { items: [{ sku: 'A', quantity: 1, unitPrice: '-1.00' }] }, 'items[0].unitPrice'],
     [
+      'a unitPrice of 19 digits before the point',
+      { items: [{ sku: 'A', quantity: 1, unitPrice: '1'.repeat(19) }] },
+      'items[0].unitPrice',
+    ],
+    [
       'a unitPrice of another precision',
       { items: [{ sku: 'A', quantity: 1, unitPrice: '1.5' }] },
       'items[0].unitPrice',
@@ -144,6 +149,11 @@ describe('POST /v1/orders', () => {
     ['a total that is a number', { totalAmount: { currency: 'USD', value: 129.99 } }, 'totalAmount.value'],
     ['a total with one decimal', { totalAmount: { currency: 'USD', value: '130.0' } }, 'totalAmount.value'],
     ['a total with decimals for JPY', { totalAmount: { currency: 'JPY', value: '130.00' } }, 'totalAmount.value'],
+    [
+      'a total of 28 digits before the point',
+      { items: unpriced, totalAmount: { currency: 'USD', value: '1'.repeat(28) } },
+      'totalAmount.value',
+    ],
     ['a total in exponents', { totalAmount: { currency: 'USD', value: '1e3' } }, 'totalAmount.value'],
     ['a total that is not the sum', { totalAmount: { currency: 'USD', value: '129.98' } }, 'totalAmount.value'],
     ['an unknown field of the total', { totalAmount: { currency: 'USD', value: '129.99', x: 1 } }, 'totalAmount.x'],
