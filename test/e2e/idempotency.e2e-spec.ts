@@ -209,9 +209,9 @@ describe('IdempotencyStore.once', () => {
 
   const scope = { tenantId: 'acme', clientId: 'order-orchestrator', route: 'POST /v1/refunds' };
   const refund = (key: string, id: string, request: object, after = () => Promise.resolve()) =>
-    refundAt(scope.route, key, id, request, after);
-  const refundAt = (route: string, key: string, id: string, request: object, after = () => Promise.resolve()) =>
-    store.once({ scope: { ...scope, route }, key, fingerprint: fingerprint(key, request), answer: id }, async (tx) => {
+    refundIn(scope, key, id, request, after);
+  const refundIn = (own: object, key: string, id: string, request: object, after = () => Promise.resolve()) =>
+    store.once({ scope: { ...scope, ...own }, key, fingerprint: fingerprint(key, request), answer: id }, async (tx) => {
       await tx.query('INSERT INTO refunds (id) VALUES ($1)', [id]);
       await after();
     });
@@ -238,11 +238,16 @@ describe('IdempotencyStore.once', () => {
     expect(await refund('a-key-of-two', 'made again', {})).toBe('made');
   });
 
-  it('takes one key at two routes for two keys', async () => {
-    const once = (route: string, id: string) => refundAt(route, 'a-key-of-three', id, { route });
-    const routes = ['POST /v1/refunds', 'POST /v1/gifts'];
-    for (const route of routes) expect(await once(route, `for ${route}`)).toBeUndefined();
-    for (const route of routes) expect(await once(route, 'again')).toBe(`for ${route}`);
+  it.each([
+    ['at two routes', { route: 'POST /v1/gifts' }],
+    ['of two clients', { clientId: 'another' }],
+    ['of two tenants', { tenantId: 'globex' }],
+  ])('takes one key %s for two keys', async (whose, other) => {
+    const once = (own: object, id: string) => refundIn(own, `a-key-${whose}`, id, {});
+    expect(await once({}, `first ${whose}`)).toBeUndefined();
+    expect(await once(other, `second ${whose}`)).toBeUndefined();
+    expect(await once({}, 'again')).toBe(`first ${whose}`);
+    expect(await once(other, 'again')).toBe(`second ${whose}`);
   });
 
   it('frees no key whose time was up when it was read, and that was taken anew before it could be freed', async () => {
