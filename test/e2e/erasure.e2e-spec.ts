@@ -148,9 +148,10 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
     const customerId = aCustomer();
     const created = await orders('/v1/orders', { body: anOrder({ customerId }) });
     const before = await ended(created);
-    await erase(compliance, customerId);
+    const { erasedAt } = (await erase(compliance, customerId)).body;
     const after = await orders(`/v1/orders/${created.body.orderId}`);
     expect(after.headers.get('etag')).not.toBe(before.headers.get('etag'));
+    expect(after.body.updatedAt).toBe(erasedAt);
     const { customerId: _, metadata, version, updatedAt, ...kept } = before.body;
     expect([metadata, version, updatedAt]).not.toContain(undefined);
     expect(after.body).toMatchObject(kept);
@@ -358,6 +359,17 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
       await losePayment(orders, customerId, 'CANCELLED');
       const { status, body } = await erase(compliance, customerId);
       expect([status, body.error.code]).toEqual([409, 'ORDER_STATUS_CONFLICT']);
+    });
+
+    it('is done where the payment was never asked for', async () => {
+      const customerId = aCustomer();
+      await losePayment(orders, customerId, 'CANCELLED');
+      await service.database.query(
+        'UPDATE payments SET asked_at = NULL FROM orders WHERE order_id = orders.id AND customer_id = $1',
+        [customerId],
+      );
+      const { status, body } = await erase(compliance, customerId);
+      expect([status, body.ordersErased]).toEqual([200, 1]);
     });
 
     it('does not mind when it is of another tenant', async () => {
