@@ -64,6 +64,7 @@ describe('Access tokens', () => {
       'scopes in an scp that is a text',
       () => issuer.sign('ES256', { scope: undefined, scp: 'audit:read orders:read' }),
     ],
+    ['scopes in scope, beside an scp without them', () => issuer.sign('ES256', { scp: ['audit:read'] })],
     ['an expiry of 4 s ago', () => issuer.sign('ES256', { exp: now() - 4 })],
     ['a start in 4 s', () => issuer.sign('ES256', { nbf: now() + 4 })],
   ])('accepts %s', async (_, token) => {
@@ -109,11 +110,14 @@ describe('Access tokens', () => {
     ['no expiry', 'claims', () => issuer.sign('RS256', { exp: undefined })],
     ['a start in 6 s', 'not_yet_valid', () => issuer.sign('RS256', { nbf: now() + 6 })],
     ['no client', 'claims', () => issuer.sign('RS256', { client_id: undefined })],
+    ['a binding that is null', 'claims', () => issuer.sign('RS256', { cnf: null })],
     ['a binding that we cannot prove', 'claims', () => issuer.sign('RS256', { cnf: { 'x5t#S256': 'a', jkt: 'b' } })],
     ['a tenant that is a number', 'claims', () => issuer.sign('RS256', { org: 42 })],
     ['an empty tenant', 'claims', () => issuer.sign('RS256', { org: '' })],
     ['the tenant of a client that has none', 'claims', () => issuer.sign('RS256', { org: 'client:another' })],
     ['NUL in the tenant', 'claims', () => issuer.sign('RS256', { org: 'a\0' })],
+    ['a lone surrogate in the tenant', 'claims', () => issuer.sign('RS256', { org: 'a\ud800' })],
+    ['a tenant of 256 characters', 'claims', () => issuer.sign('RS256', { org: 'x'.repeat(256) })],
     ['a client that is a number', 'claims', () => issuer.sign('RS256', { client_id: 42 })],
     ['rubbish', 'malformed', async () => 'rubbish'],
     ['three parts of rubbish', 'malformed', async () => 'a.b.c'],
@@ -126,19 +130,28 @@ describe('Access tokens', () => {
     expect(await failures(reason)).toBe(before + 1);
   });
 
+  it.each(['bearer', 'BEARER'])('takes the scheme %s, whose case does not count', async (scheme) => {
+    const headers = { authorization: `${scheme} ${await issuer.sign('ES256')}` };
+    expect((await api(service.url)('/v1/orders', { headers })).status).toBe(200);
+  });
+
   it.each([undefined, '', 'Basic dXNlcjpwYXNz', 'Bearer', 'token'])(
     'refuses the Authorization %p with 401 UNAUTHORIZED',
     async (authorization) => {
       const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+      const before = await failures('missing');
       const { status, headers: answered, body } = await api(service.url)('/v1/orders', { headers });
       expect([status, body.error.code]).toEqual([401, 'UNAUTHORIZED']);
       expect(answered.get('www-authenticate')).toBe('Bearer realm="orders"');
+      expect(await failures('missing')).toBe(before + 1);
     },
   );
 
   it('refuses a missing scope with 403 and names it', async () => {
     const token = await issuer.sign('ES256', { scope: 'orders:read' });
+    const before = await failures('insufficient_scope');
     const { status, headers, body } = await api(service.url, token)('/v1/orders', { body: {} });
+    expect(await failures('insufficient_scope')).toBe(before + 1);
     expect([status, body.error.code]).toEqual([403, 'INSUFFICIENT_SCOPE']);
     expect(body.error.details).toEqual([{ field: 'scope', message: 'orders:write' }]);
     expect(headers.get('www-authenticate')).toBe('Bearer error="insufficient_scope", scope="orders:write"');
