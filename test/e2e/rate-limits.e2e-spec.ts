@@ -206,6 +206,20 @@ describe('Rate limits', () => {
       await other.stop();
     });
 
+    it('refuse who comes without the certificate that is required, as if its token were bad', async () => {
+      const other = await startService({
+        OIDC_ISSUER: issuer.url,
+        OIDC_AUDIENCE: 'orders',
+        MTLS_MODE: 'required',
+        TRUSTED_PROXIES: '127.0.0.1',
+        CLIENT_CERT_HEADER: 'x-client-cert',
+        RATE_LIMIT_FAILED_AUTH_PER_MINUTE: '3',
+      });
+      const bare = api(other.url, await issuer.sign('ES256'));
+      expect(statuses(await inTurn(5, () => bare('/v1/orders')))).toEqual([401, 401, 401, 429, 429]);
+      await other.stop();
+    });
+
     it('do not shut out who comes with a key that is not known yet', async () => {
       const other = await startService({
         OIDC_ISSUER: issuer.url,
