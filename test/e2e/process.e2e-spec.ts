@@ -264,6 +264,11 @@ describe('Logs', () => {
       route: '/v1/orders/:orderId',
       statusCode: 404,
     });
+    for (const [method, action] of Object.entries({ GET: '', POST: '/cancel' })) {
+      const headers = { 'x-request-id': `${method}-to-log` };
+      await api(service.url, token)(`/v1/orders/${body.orderId}${action}`, { method, headers });
+      expect(await lineOf(`${method}-to-log`)).toMatchObject({ statusCode: 200, orderId: body.orderId });
+    }
     await api(service.url, `${token}x`)('/v1/orders', { headers: { 'x-request-id': 'unknown-to-log' } });
     expect(await lineOf('unknown-to-log')).toMatchObject({ code: 'INVALID_TOKEN', reason: 'signature' });
     await service.end();
