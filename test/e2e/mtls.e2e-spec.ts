@@ -342,6 +342,16 @@ describe('Own TLS', () => {
     },
   );
 
+  it('lets no client renegotiate, perhaps with another certificate', async () => {
+    const socket = await connect({ maxVersion: 'TLSv1.2' });
+    const outcome = await new Promise<string | undefined>((resolve) => {
+      socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code));
+      socket.renegotiate({}, () => resolve('renegotiated'));
+    });
+    socket.destroy();
+    expect(outcome).toBe('ERR_SSL_NO_RENEGOTIATION');
+  });
+
   it('closes a connection that speaks no TLS, and goes on', async () => {
     const socket = net.connect(Number(new URL(service.url).port), '127.0.0.1');
     socket.on('error', () => undefined);
