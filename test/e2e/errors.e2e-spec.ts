@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { Controller, Get, NotFoundException, Res } from '@nestjs/common';
+import { Controller, Get, Logger, NotFoundException, Res } from '@nestjs/common';
 import { Public } from '@platform/auth';
+import { ServiceError } from '@platform/errors';
 import type { Response } from 'express';
-import { type Answer, type Api, anOrder, api, fetchToken, orderHead } from '../support/client';
+import { type Answer, type Api, anOrder, api, apiOnce, fetchToken, orderHead } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
 let begun = 0;
@@ -19,6 +20,11 @@ class BrokenController {
   @Get('not-at-all')
   succeed(): void {
     begun += 1;
+  }
+
+  @Get('away')
+  failForNow(): never {
+    throw ServiceError.unavailable(new Error('the dependency is away'));
   }
 
   @Get('halfway')
@@ -211,6 +217,21 @@ describe('Errors', () => {
   it('lets nothing of a cause out', async () => {
     const { text } = await call('/broken');
     expect(text).not.toMatch(/secret|password|Error|at /);
+  });
+
+  it('are logged with their cause where the service is at fault, and not where the client is', async () => {
+    const once = apiOnce(service.url);
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    const statuses = [];
+    for (const path of ['/nope', '/broken', '/broken/away']) statuses.push((await once(path)).status);
+    const logged = error.mock.calls.map(([facts]) => facts as { err?: Error; code: string });
+    error.mockRestore();
+    expect(statuses).toEqual([404, 500, 503]);
+    // Without those that say of each request how it ended.
+    expect(logged.filter(({ err }) => err).map(({ code, err }) => [code, err?.message])).toEqual([
+      ['INTERNAL_ERROR', 'secret: postgres://user:password@host/db'],
+      ['SERVICE_UNAVAILABLE', 'the dependency is away'],
+    ]);
   });
 
   it('gives the same facts as problem details to a client that asks for them', async () => {
