@@ -11,6 +11,7 @@ import { type Answer } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { tlsCall } from '../support/tls-client';
 import { TokenIssuer } from '../support/token-issuer';
+import { until } from '../support/until';
 
 const HEADER = 'x-client-cert';
 
@@ -52,6 +53,7 @@ const ways = {
 
 interface Call {
   readonly path?: string;
+  readonly method?: string;
   readonly token?: string;
   readonly certificate?: IssuedCertificate;
 }
@@ -130,6 +132,18 @@ describe.each(Object.keys(ways) as (keyof typeof ways)[])('Client certificates b
       expect((await call({ path, certificate: certificates.client('expired') })).status).toBe(200);
     },
   );
+
+  it('says in the audit trail with which certificate a client came', async () => {
+    const certificate = certificates.client('right');
+    const answer = await callTo('optional')({ path: '/v1/orders/none/cancel', method: 'POST', token, certificate });
+    expect(answer.status).toBe(404);
+    const [row] = await until('the audit row', async () => {
+      const sql = 'SELECT certificate FROM audit_events WHERE request_id = $1';
+      const rows = await services.get('optional')?.database.query<object>(sql, [answer.headers.get('x-request-id')]);
+      return rows?.length ? rows : undefined;
+    });
+    expect(row).toEqual({ certificate: thumbprintOf(certificate) });
+  });
 
   it('refuses a certificate without a token', async () => {
     const answer = await callTo('required')({ certificate: certificates.client('right') });
