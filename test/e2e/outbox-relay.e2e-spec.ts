@@ -64,6 +64,30 @@ describeWithKafka('OutboxRelay with Kafka', () => {
     await until('the last mark', async () => (await waiting()).length === 0);
   });
 
+  it('publishes an event once while it cannot be marked, and does not take another for it that has its position', async () => {
+    const [first, successor] = [`ord_${randomUUID()}`, `ord_${randomUUID()}`];
+    await service.database.query(`
+      CREATE SEQUENCE marks;
+      CREATE FUNCTION refuse_mark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('marks');
+        RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100';
+      END $$;
+      GRANT USAGE ON SEQUENCE marks TO PUBLIC;
+      CREATE TRIGGER refuse_mark BEFORE UPDATE ON outbox EXECUTE FUNCTION refuse_mark()`);
+    await tell(service, first, [1]);
+    await until('three attempts', async () => {
+      const [row] = await service.database.query<{ attempts: string }>('SELECT last_value AS attempts FROM marks');
+      return Number(row?.attempts) >= 3;
+    });
+    expect(topic.about(first)).toHaveLength(1);
+
+    // As after a failover to a server that had not got the event yet.
+    await service.database.query(`
+      DROP TRIGGER refuse_mark ON outbox;
+      UPDATE outbox SET id = gen_random_uuid(), aggregateid = '${successor}' WHERE aggregateid = '${first}'`);
+    await until('the successor', () => topic.about(successor).length === 1);
+  });
+
   it('publishes an order as a CloudEvent, keyed by its id, in the trace of its request', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     const headers = { traceparent, 'x-request-id': 'request-of-the-order' };

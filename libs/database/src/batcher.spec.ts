@@ -204,10 +204,15 @@ describe('Batcher', () => {
     expect(await addTen()).toEqual(range(0, 10).map((item) => (item === 5 ? 'SERVICE_UNAVAILABLE' : `wrote ${item}`)));
   });
 
-  it('asks a database that is too slow for half as many, for which only so many wait, and for more when it is quick again', async () => {
+  describe('of a database that is too slow for large batches', () => {
     const tooSlow = ServiceError.unavailable(Object.assign(new Error('too slow'), { code: '57014' }));
-    writes.fault = ({ length }) => (length > 20 ? tooSlow : undefined);
     const answers: string[] = [];
+    beforeEach(() => {
+      answers.length = 0;
+      writes.fault = ({ length }) => (length > 20 ? tooSlow : undefined);
+    });
+    afterEach(() => jest.restoreAllMocks());
+
     const add = async (count: number) => {
       for (const item of range(0, count))
         void commits.add(item).then(
@@ -216,22 +221,48 @@ describe('Batcher', () => {
         );
       await delay(0);
     };
-    const sizes = () => writes.batches.map(({ length }) => length);
-    const written = () => answers.splice(0).filter((answer) => answer === 'written').length;
+    const sizes = () => writes.batches.splice(0).map(({ length }) => length);
 
-    await add(60); // as two batches, because none is on its way
-    await add(60);
-    await writes.finish();
-    expect(sizes()).toEqual([30, 30, 15]);
-    expect(answers).toHaveLength(30 + 30); // the batch, and those who would not go in one of the next two
-    await writes.finishAll();
-    expect(sizes()).toEqual([30, 30, 15, 15]);
-    expect(written()).toBe(30);
+    /** Two batches of 30, the second of which is on its way, and 60 who wait. */
+    async function meetIt(): Promise<void> {
+      await add(60);
+      await add(60);
+      await writes.finish();
+    }
 
-    await add(100);
-    expect(answers).toHaveLength(40);
-    await writes.finishAll();
-    expect(sizes().slice(4)).toEqual([15, 30, 15]);
+    it('asks for half as many, and has only those wait who go in the next two', async () => {
+      await meetIt();
+      expect(sizes()).toEqual([30, 30, 15]);
+      expect(answers).toEqual(Array.from({ length: 30 + 30 }, () => 'SERVICE_UNAVAILABLE'));
+      await add(20);
+      expect(answers).toHaveLength(60 + 5);
+      await writes.finishAll();
+      expect(answers.filter((answer) => answer === 'written')).toHaveLength(30 + 15);
+    });
+
+    it('asks for twice as many after each batch that is quick', async () => {
+      jest.spyOn(performance, 'now').mockReturnValue(0);
+      await meetIt();
+      await writes.finishAll();
+      expect(sizes()).toEqual([30, 30, 15, 15]);
+      writes.fault = () => undefined;
+      await add(100);
+      expect(sizes()).toEqual([30, 60]); // the first is half of what may go, because none is on its way
+      await writes.finishAll();
+    });
+
+    it('asks for one more after each full batch that is not', async () => {
+      let now = 0;
+      jest.spyOn(performance, 'now').mockImplementation(() => (now += 250));
+      await meetIt();
+      await writes.finishAll();
+      expect(sizes()).toEqual([30, 30, 15, 15]);
+      for (let times = 0; times < 2; times += 1) {
+        await add(64);
+        await writes.finishAll();
+      }
+      expect(sizes()).toEqual([8, 16, 8, 9, 17, 8]); // halves first, because none is on its way
+    });
   });
 
   it('ends a batch before the item that would make it too heavy', async () => {

@@ -12,7 +12,7 @@ const MAX_IN_FLIGHT = 2;
 const WORTH_ANOTHER_BATCH = 64;
 const MAX_IN_FLIGHT_OF_MANY = 4;
 const MAX_BATCH_SIZE = 128;
-/** After a full batch took less than this, the next one may be twice as large; a statement may take four times as long. */
+/** After a batch that took less than this, the next may be twice as large: a statement may take four times as long. */
 const QUICK_MS = 250;
 const MAX_BATCH_WEIGHT = 1_000;
 /** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
@@ -40,7 +40,7 @@ interface Waiting<Item, Result> {
 export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
   private inFlight = 0;
-  /** How many the database manages at once in the time that a statement may take. */
+  /** Halved by a batch that takes too long, and raised again by those that do not. */
   private maxSize = MAX_BATCH_SIZE;
   /** Since anything was last done. */
   private lockedInARow = 0;
@@ -122,15 +122,22 @@ export class Batcher<Item, Result> {
     return ServiceError.isUnavailable(fault) && (!isLocked(fault) || this.lockedInARow > MAX_LOCKED);
   }
 
-  /** Those who wait would hear the same, each after as long a wait. */
-  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error, rest = 0): void {
-    for (const { reject } of [...batch, ...this.waiting.splice(rest)]) reject(fault);
+  /**
+   * Those who wait would hear the same, each after as long a wait.
+   * @param from the place in the queue of the first of them
+   */
+  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error, from = 0): void {
+    for (const { reject } of [...batch, ...this.waiting.splice(from)]) reject(fault);
   }
 
-  /** Otherwise those refused would come again together, as another batch that is too large. */
+  /** Were all refused, they would come again together, as another batch that is too large. */
   private goOnWithFewer(batch: readonly Waiting<Item, Result>[], fault: Error): void {
     this.maxSize = Math.min(this.maxSize, Math.floor(batch.length / 2));
     this.giveUp(batch, fault, this.maxQueueLength);
+  }
+
+  private raiseMaxSizeTo(size: number): void {
+    this.maxSize = Math.min(MAX_BATCH_SIZE, size);
   }
 
   /** @returns what kept all of the batch from being done */
@@ -144,8 +151,9 @@ export class Batcher<Item, Result> {
         else resolve(result);
       }
       this.lockedInARow = 0;
-      if (batch.length >= this.maxSize && performance.now() - start < QUICK_MS)
-        this.maxSize = Math.min(MAX_BATCH_SIZE, 2 * this.maxSize);
+      if (performance.now() - start < QUICK_MS) this.raiseMaxSizeTo(2 * this.maxSize);
+      // Each commit may take long, however few it is for.
+      else if (batch.length >= this.maxSize) this.raiseMaxSizeTo(this.maxSize + 1);
       return undefined;
     } catch (error) {
       if (batch.length === 1 && isLocked(error)) this.lockedInARow += 1;

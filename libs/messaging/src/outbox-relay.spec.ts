@@ -27,7 +27,7 @@ describe('OutboxRelay', () => {
    * Relays one event again and again, from an outbox that can be read but not always marked, as on a full disk.
    * @param faults what keeps it from being marked, for each attempt; the relay is stopped when they are over
    * @returns of each pause how long it was, in ms, whether the relay then said that it works, and how often it had
-   * published the event; and how many events it marked at once in each attempt
+   * published the event; how many events it marked at once in each attempt; and what it told of the backlog in the end
    */
   async function relayWith(faults: readonly (Error | undefined)[]) {
     const checks = new HealthChecks();
@@ -50,7 +50,8 @@ describe('OutboxRelay', () => {
       publish: async () => void (published += 1),
     };
     const config = { outboxRelay: true, kafka: {} } as Config;
-    const relay = new OutboxRelay(config, publisher, checks, METRIC, METRIC, METRIC, METRIC);
+    const backlog = new Gauge({ name: 'backlog', help: 'backlog', registers: [] });
+    const relay = new OutboxRelay(config, publisher, checks, backlog, METRIC, METRIC, METRIC);
     jest.spyOn(timers, 'setTimeout').mockImplementation(async (ms = 0) => {
       pauses.push(ms);
       const check = checks.reported.get('kafka')?.();
@@ -60,7 +61,7 @@ describe('OutboxRelay', () => {
     });
     relay.onApplicationBootstrap();
     await (relay as unknown as { running: Promise<void> }).running;
-    return { pauses, works, publications, marked };
+    return { pauses, works, publications, marked, backlog: (await backlog.get()).values };
   }
   const full = new Error('could not extend file');
 
@@ -77,16 +78,17 @@ describe('OutboxRelay', () => {
   }
 
   it('waits longer from time to time, up to 5 s, for what it cannot mark, and does not publish it again', async () => {
-    const { pauses, works, publications } = await relayWith(Array.from({ length: 8 }, () => full));
+    const { pauses, works, publications, backlog } = await relayWith(Array.from({ length: 8 }, () => full));
     expect(pauses).toEqual([100, 200, 400, 800, 1_600, 2_500, 2_500, 2_500]);
     expect(works).not.toContain(true);
     expect(publications.at(-1)).toBe(1);
+    expect(backlog).toMatchObject([{ value: 1 }]);
   });
 
   it('publishes again what others lock, and lets nothing wait for it', async () => {
     const locked = Object.assign(new Error('locked'), { code: '55P03' });
     const { publications, marked } = await relayWith([locked, locked, full, undefined, full]);
-    expect(publications).toEqual([1, 2, 3]);
+    expect(publications).toEqual([1, 2, 3, 4]);
     expect(marked).toEqual([1, 1, 1, 1, 1]);
   });
 

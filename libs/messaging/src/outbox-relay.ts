@@ -91,7 +91,6 @@ export class OutboxRelay extends BackgroundWork {
     this.hasMeasured = false;
     const session = await OutboxSession.open(this.config);
     try {
-      await this.markRest(session);
       let measureAt = 0;
       while (!this.stop.signal.aborted) {
         const now = performance.now();
@@ -100,6 +99,8 @@ export class OutboxRelay extends BackgroundWork {
           // Counting a long backlog takes long, and nothing is relayed meanwhile.
           measureAt = now + Math.max(UPKEEP_MS, MEASURE_PAUSE * (performance.now() - now));
         }
+        // What the last session could not mark: a database that can be read may take no writes for hours.
+        if (this.unmarked.size > 0) await this.mark(session, [...this.unmarked]);
         await this.publisher.connect();
         await session.lanes.balance();
         await this.relayUntil(now + UPKEEP_MS, session, onProgress);
@@ -183,20 +184,19 @@ export class OutboxRelay extends BackgroundWork {
   }
 
   private async mark(session: OutboxSession, events: readonly StoredEvent[]): Promise<void> {
-    await session.markPublished(events);
-    for (const event of events) {
-      this.unmarked.delete(event);
-      this.published.inc({ type: event.type });
+    try {
+      await session.markPublished(events);
+    } catch (error) {
+      // Those that others lock are published again, so that nothing waits for them; the rest is marked.
+      if (isLocked(error)) this.forget(events);
+      throw error;
     }
+    this.forget(events);
+    for (const { type } of events) this.published.inc({ type });
   }
 
-  /** What the last session could not mark; a database that can be read may take no writes for hours. */
-  private async markRest(session: OutboxSession): Promise<void> {
-    if (this.unmarked.size === 0) return;
-    await this.mark(session, [...this.unmarked]).catch((error: unknown) => {
-      if (!isLocked(error)) throw error;
-      this.unmarked.clear(); // those that are not locked are marked, and need not wait for those that are
-    });
+  private forget(events: readonly StoredEvent[]): void {
+    for (const event of events) this.unmarked.delete(event);
   }
 
   private async measure(session: OutboxSession): Promise<void> {

@@ -20,8 +20,8 @@ const BATCH_BYTES = 800_000;
 const ENVELOPE_BYTES = 500;
 
 /**
- * The relay's connection to the outbox. Locks, reads and marks share it, so that a process that lost its lanes can
- * neither read nor mark.
+ * The relay's connection to the outbox. Locks, reads and marks share it, so that a process that lost its lanes cannot
+ * read; later it marks what it had published.
  */
 export class OutboxSession {
   private rows = BATCH_ROWS;
@@ -78,16 +78,20 @@ export class OutboxSession {
     return batch;
   }
 
-  /** Rejects if another transaction locks an event: that one is published again, all others are marked. */
+  /**
+   * Rejects if another transaction locks an event: that one is published again, all others are marked. After a failover
+   * that lost rows another event may have the position of one that was published before.
+   */
   async markPublished(events: readonly StoredEvent[]): Promise<void> {
-    const positions = events.map(({ position }) => position);
-    const mark = 'UPDATE outbox SET published_at = now() WHERE position = ANY';
+    const values = [events.map(({ position }) => position), events.map(({ id }) => id)];
+    const mark = 'UPDATE outbox SET published_at = now() WHERE';
+    const these = 'position = ANY($1::bigint[]) AND id = ANY($2::uuid[])';
     try {
-      await this.client.query(`${mark}($1::bigint[])`, [positions]);
+      await this.client.query(`${mark} ${these}`, values);
     } catch (error) {
       if (isLocked(error)) {
-        const free = 'SELECT position FROM outbox WHERE position = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED';
-        await this.client.query(`${mark}(ARRAY(${free}))`, [positions]);
+        const free = `SELECT position FROM outbox WHERE ${these} FOR UPDATE SKIP LOCKED`;
+        await this.client.query(`${mark} position = ANY(ARRAY(${free}))`, values);
       }
       throw error;
     }
