@@ -342,7 +342,7 @@ describe('The keys of the identity provider', () => {
       }
       return new Set(reasons);
     };
-    expect(await refusals(10_000)).toEqual(new Set(['unknown_key']));
+    expect(await refusals(2_000)).toEqual(new Set(['unknown_key']));
     expect(issuer.jwksRequests).toBe(2);
     skipCooldown();
     expect(await refusals(1_000)).toEqual(new Set(['unknown_key']));
