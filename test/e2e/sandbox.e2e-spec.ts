@@ -22,6 +22,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { startPostgres } from '../../apps/sandbox/src/postgres';
+import { answers } from '../support/answers';
 import { api, fetchToken } from '../support/client';
 import { createDatabase } from '../support/database';
 import { COMPILE_CACHE } from '../support/environment';
@@ -120,19 +121,6 @@ describe('npm start', () => {
   afterEach(() => sandbox.end());
   afterAll(() => sandbox.remove());
 
-  /** Another address of this machine, too, reaches what is not bound to 127.0.0.1 alone. */
-  async function answersAt(name: string, host: string): Promise<boolean> {
-    const socket = net.connect(sandbox.port(name), host);
-    try {
-      await once(socket, 'connect');
-      return true;
-    } catch {
-      return false;
-    } finally {
-      socket.destroy();
-    }
-  }
-
   it('prints two commands that work when pasted, and ends without leaving a process behind', async () => {
     const child = sandbox.start();
     await sandbox.untilReady(child);
@@ -143,12 +131,11 @@ describe('npm start', () => {
       expect.stringMatching(/^info Listening on /),
     );
     expect(lines.filter((line) => !isLog(line)).at(-1)).toMatch(/^Ready /);
-    for (const name of ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])
-      expect([name, await answersAt(name, '127.0.0.1'), await answersAt(name, '127.0.0.2')]).toEqual([
-        name,
-        true,
-        false,
-      ]);
+    for (const name of ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT']) {
+      const port = sandbox.port(name);
+      // What is not bound to 127.0.0.1 alone is reached at another address of this machine, too.
+      expect([name, await answers(port), await answers(port, '127.0.0.2')]).toEqual([name, true, false]);
+    }
     const commands = lines.filter((line) => /^(TOKEN=|curl )/.test(line));
     expect(commands).toHaveLength(2);
     const { stdout } = await promisify(execFile)('sh', ['-c', commands.join('\n')]);
@@ -220,7 +207,7 @@ describe('npm start', () => {
     await sandbox.untilReady(child);
     expect(sandbox.output).toMatch(new RegExp(`^  payment API +${pieces().paymentApi}$`, 'm'));
     for (const name of ['SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])
-      expect([name, await answersAt(name, '127.0.0.1')]).toEqual([name, false]);
+      expect([name, await answers(sandbox.port(name))]).toEqual([name, false]);
     expect(sandbox.output).toContain(`Get a TOKEN for https://orders.example from ${pieces().issuer}, then`);
     expect(sandbox.output).not.toMatch(/^TOKEN=/m);
     expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
