@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -6,7 +7,6 @@ import { migrate } from '../../apps/order-service/src/database/migrate';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type PostgresServer, startPostgres } from '../../apps/sandbox/src/postgres';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
-import { childrenOf } from './child-processes';
 import { environment } from './environment';
 import { freePort } from './free-port';
 
@@ -52,4 +52,13 @@ export class OwnPostgres {
     process.kill(this.server.pid, 'SIGSTOP');
     return [this.server.pid, ...childrenOf(this.server.pid)];
   }
+}
+
+/** The ids of the processes that `pid` started and that still run. */
+function childrenOf(pid: number): number[] {
+  return execFileSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' })
+    .trim()
+    .split(/\s+/)
+    .filter(Boolean)
+    .map(Number);
 }
