@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { idsFrom, newTimeId } from '@platform/ids';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { fromUUID } from 'typeid-js';
+import { toOrderUuid } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { PendingOrders } from '../../apps/order-service/src/payments/pending-orders';
 import { listen, type RunningServer } from '../../apps/sandbox/src/listen';
 import { AUDIENCE, CLIENT_SECRET } from '../../apps/sandbox/src/settings';
@@ -348,7 +349,9 @@ describe('Orders of which no worker has taken note', () => {
     const scene = await ownScene();
     const { database } = scene.service;
     const runbook = readFileSync('docs/runbooks/orders-pending.md', 'utf8');
-    const [look = '', publish = '', enqueue = ''] = [...runbook.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) => sql);
+    const [look = '', publish = '', enqueue = '', voidAnew = ''] = [...runbook.matchAll(/```sql\n(.*?)```/gs)].map(
+      ([, sql]) => sql,
+    );
     const deleted = await strand(scene, 'acme', 3);
     const published = await strand(scene, 'acme', 2);
     const [deletedId, publishedId] = [fromUUID(deleted, 'ord'), fromUUID(published, 'ord')];
@@ -370,6 +373,28 @@ describe('Orders of which no worker has taken note', () => {
       expect(await payments.of(orderId)).toHaveLength(1);
     }
     expect(await database.query(find)).toEqual([]);
+
+    // A cancellation whose event is lost.
+    const toVoid = async () => {
+      await scene.service.app.get(PendingOrders, { strict: false }).measure();
+      return Math.round((await metric(scene.service.url, 'payments_to_void_oldest_age_seconds')) / HOUR);
+    };
+    const lost = await scene.place('cust_123');
+    await scene.ends(lost, 'CONFIRMED');
+    expect(await toVoid()).toBe(0);
+    const uuid = toOrderUuid(lost);
+    await database.query(
+      `UPDATE orders SET status = 'CANCELLED', version = version + 1, updated_at = now() - interval '7 hours'
+       WHERE id = $1`,
+      [uuid],
+    );
+    expect(await toVoid()).toBe(7);
+    await database.query(voidAnew);
+    await until('the payment to be voided', async () => (await payments.of(lost))[0]?.status === 'VOIDED');
+    await until('that to be noted', async () => (await toVoid()) === 0);
+    await database.query('ALTER TABLE orders RENAME TO hidden');
+    await scene.service.app.get(PendingOrders, { strict: false }).measure();
+    expect((await scene.orders('/metrics')).text).not.toMatch(/^payments_to_void_oldest_age_seconds /m);
   });
 });
 

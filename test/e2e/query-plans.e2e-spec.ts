@@ -276,6 +276,19 @@ it('The plan of the search for jobs of dead runners reads those that are under w
   }
 });
 
+describe('The plan of the oldest payment to void', () => {
+  it('reads one row of its own index, however many orders have ended', async () => {
+    const sent = await statementsOf('orders', async () => {
+      await store().oldestToVoid();
+      return { status: 200 };
+    });
+    const plan = await planOf(sent[0]!, 'custom', true);
+    expect(indexesIn(plan)).toEqual(['orders_to_void']);
+    expect(rowsIn(plan)).toBeLessThanOrEqual(3);
+    expect(buffersOf(plan)).toBeLessThanOrEqual(10);
+  });
+});
+
 describe('The plan of the oldest pending orders', () => {
   const planIn = async (of: TestService) => {
     const sent = await statementsOf('orders', async () => {

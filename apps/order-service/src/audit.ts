@@ -5,14 +5,14 @@ import { overDirectConnection } from '@platform/database';
 import { fromUUID } from 'typeid-js';
 import { SERVICE_NAME } from './service-name';
 
-const USAGE = 'usage: npm run audit -- verify [--head NUMBER:MAC]   (--head: as an earlier run printed it)';
+const USAGE = 'usage: npm run audit -- verify [--after HEAD]   (HEAD: as an earlier run printed it)';
 
 /** A block's number, and its MAC in hexadecimal. */
 const HEAD = /^\d+:[\da-f]{64}$/;
 
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Verifies the audit trail. Exit code 1 if anything was edited, removed or inserted, or the check itself failed. */
+/** Verifies the audit trail. Exit code 1 if anything was edited, removed or inserted; 2 if the check itself failed. */
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig(SERVICE_NAME);
@@ -22,21 +22,27 @@ async function main(): Promise<void> {
     new AuditVerifier(client, auditKeys, retention.auditDays).verify(head),
   );
   const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
-  console.log(`${events} events in ${blocks} blocks; ${unsealed} events are not sealed yet`);
+  const where = head === undefined ? '' : ' after the head';
+  console.log(`${events} events in ${blocks} blocks${where}; ${unsealed} events are not sealed yet`);
   if (prunedUntil)
     console.log(
       `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
     );
   for (const fault of faults) console.log(line(fault));
-  if (faults.length > 0) throw new Error(`The audit trail was tampered with: ${faults.length} fault(s)`);
+  if (faults.length > 0) {
+    console.error(`The audit trail was tampered with: ${faults.length} fault(s)`);
+    process.exitCode = 1;
+    return;
+  }
   console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
 }
 
 function parse(): string | undefined {
-  const config = { allowPositionals: true, options: { head: { type: 'string' } } } as const;
+  const config = { allowPositionals: true, options: { after: { type: 'string' } } } as const;
   const { values, positionals } = readArguments(USAGE, config);
   // A head that was cut off in copying would be reported as a block that somebody has removed.
-  if (positionals.join(' ') === 'verify' && (values.head === undefined || HEAD.test(values.head))) return values.head;
+  if (positionals.join(' ') === 'verify' && (values.after === undefined || HEAD.test(values.after)))
+    return values.after;
   throw new Error(USAGE);
 }
 
@@ -46,5 +52,5 @@ function line({ what, event, block, detail }: AuditFault): string {
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
+  process.exitCode = 2;
 });

@@ -10,6 +10,17 @@ describe('readArguments', () => {
     for (const unknown of ['--nothing', 'nothing', '--all=1']) expect(() => read(unknown)).toThrow(/^usage: …$/);
   });
 
+  it.each(['all', 'dry-run'])('refuses --%s that npm has kept for itself', (option) => {
+    const variable = `npm_config_${option.replace('-', '_')}`;
+    process.env[variable] = 'true';
+    try {
+      expect(() => read()).toThrow(`npm kept --${option} for itself: write -- before it\nusage: …`);
+    } finally {
+      delete process.env[variable];
+    }
+    expect(read().values).toEqual({});
+  });
+
   it('prints the usage for --help, and ends with exit code 0', () => {
     const log = jest.spyOn(console, 'log').mockReturnValue();
     jest.spyOn(process, 'exit').mockImplementation((code) => {

@@ -52,9 +52,9 @@ export class AuditVerifier {
     this.keptSince = retentionDays === 0 ? -Infinity : Date.now() - Math.max(retentionDays, SPARED_DAYS) * 86_400_000;
   }
 
-  /** @param head from an earlier verdict: it is a fault if that block no longer exists */
+  /** @param head from an earlier verdict: only later blocks are verified, unless that block no longer exists */
   async verify(head?: string): Promise<AuditVerdict> {
-    let isHeadThere = head === undefined;
+    if (head !== undefined) await this.beginAfter(head);
     for (;;) {
       const { rows: blocks } = await this.client.query<Block>(
         'SELECT * FROM audit_blocks WHERE number > $1 ORDER BY number LIMIT $2',
@@ -75,12 +75,8 @@ export class AuditVerifier {
         const end = events.findIndex(({ position }) => BigInt(position) > BigInt(block.last_position));
         this.verifyBlock(block, events.slice(from, end === -1 ? undefined : end), first);
         from = end === -1 ? events.length : end;
-        isHeadThere ||= headOf(block) === head;
       }
       if (blocks.length < BLOCKS_AT_ONCE) break;
-    }
-    if (!isHeadThere) {
-      this.faults.push({ what: 'removed', block: head?.split(':')[0], detail: 'the block that was given as head' });
     }
     const { rows } = await this.client.query<{ unsealed: number }>(
       'SELECT count(*)::int AS unsealed FROM audit_events WHERE position > $1',
@@ -89,6 +85,14 @@ export class AuditVerifier {
     const { blocks, events, prunedBlocks, prunedUntil, faults, last } = this;
     const unsealed = rows[0]?.unsealed ?? 0;
     return { blocks, events, prunedBlocks, prunedUntil, unsealed, head: last && headOf(last), faults };
+  }
+
+  /** If the block is no longer there, that is a fault, and everything else is verified. */
+  private async beginAfter(head: string): Promise<void> {
+    const [number] = head.split(':');
+    const { rows } = await this.client.query<Block>('SELECT * FROM audit_blocks WHERE number = $1', [number]);
+    if (rows[0] && headOf(rows[0]) === head) [this.last] = rows;
+    else this.faults.push({ what: 'removed', block: number, detail: 'the block that was given as head' });
   }
 
   /** @param first position of the oldest event that still exists */
@@ -109,15 +113,16 @@ export class AuditVerifier {
     this.blocks += 1;
     const isOld = block.sealed_at.getTime() < this.keptSince;
     if (events.length === 0 && isOld && first > BigInt(block.last_position)) {
-      this.prunedBlocks = this.blocks;
+      this.prunedBlocks = Number(number);
       this.prunedUntil = block.sealed_at;
     } else {
-      this.verifyEvents(block, events, key ?? this.keys[0] ?? '');
+      this.verifyEvents(block, events, key);
     }
     this.last = block;
   }
 
-  private verifyEvents(block: Block, events: readonly SealedRow[], key: string): void {
+  /** @param key undefined if there is none for this block: then only the ids can be compared */
+  private verifyEvents(block: Block, events: readonly SealedRow[], key: string | undefined): void {
     this.events += events.length;
     const sealed = macsOf(block);
     for (const event of events) {
@@ -127,8 +132,8 @@ export class AuditVerifier {
         this.faults.push({ what: 'inserted', event: event.id, detail });
         continue;
       }
-      const mac = rowMac(key, event);
-      const place = macs.findIndex((candidate) => candidate.equals(mac));
+      const mac = key === undefined ? macs[0] : rowMac(key, event);
+      const place = macs.findIndex((candidate) => mac?.equals(candidate));
       if (place === -1) this.faults.push({ what: 'edited', event: event.id, detail });
       macs.splice(Math.max(place, 0), 1);
       if (macs.length === 0) sealed.delete(event.id);

@@ -8,6 +8,8 @@ import { FindWhatAClientDid1764400000000 } from './migrations/1764400000000-find
 import { FindJobsOfDeadRunners1764500000000 } from './migrations/1764500000000-find-jobs-of-dead-runners';
 import { JudgeBlocksByTheTrail1764600000000 } from './migrations/1764600000000-judge-blocks-by-the-trail';
 import { FindWhatATenantDidToAnOrder1764700000000 } from './migrations/1764700000000-find-what-a-tenant-did-to-an-order';
+import { FindPaymentsToVoid1764800000000 } from './migrations/1764800000000-find-payments-to-void';
+import { VacuumLargeTablesSooner1764900000000 } from './migrations/1764900000000-vacuum-large-tables-sooner';
 
 /**
  * All entities; all migrations, in order; and all tables with a column `tenant_id`, which a client's statements reach
@@ -25,6 +27,8 @@ export const schema = {
     FindJobsOfDeadRunners1764500000000,
     JudgeBlocksByTheTrail1764600000000,
     FindWhatATenantDidToAnOrder1764700000000,
+    FindPaymentsToVoid1764800000000,
+    VacuumLargeTablesSooner1764900000000,
   ],
   tenantTables: ['orders', 'idempotency_keys', 'audit_events', 'erasures'],
 };

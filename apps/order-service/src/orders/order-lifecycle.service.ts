@@ -144,6 +144,11 @@ export class OrderLifecycleService {
     return this.store.oldestPending(companion);
   }
 
+  /** For how long, in seconds, an order has been cancelled or rejected while its payment is still authorised; 0 if none is. */
+  oldestToVoid(): Promise<number> {
+    return this.store.oldestToVoid();
+  }
+
   /** Rejects an order whose payment is not known. */
   async reject(known: Order, reason: string): Promise<void> {
     await this.changeKnown(known, (order) => (order.status === 'PENDING' ? { status: 'REJECTED', reason } : undefined));

@@ -199,6 +199,11 @@ const oldestPending = (companion: string) => `
   ) AS oldest
   LEFT JOIN LATERAL (SELECT order_id FROM ${companion} WHERE order_id = oldest.id LIMIT 1) AS companion ON true`;
 
+/** The condition is that of the index `orders_to_void`. */
+const OLDEST_TO_VOID = `
+  SELECT coalesce(greatest(extract(epoch FROM now() - min(updated_at)), 0), 0)::float AS age FROM orders
+  WHERE payment_status = 'AUTHORIZED' AND status IN ('CANCELLED', 'REJECTED')`;
+
 const CHANGES = new RowArrays({
   id: 'uuid',
   tenant_id: 'text',
@@ -390,6 +395,11 @@ export class OrderStore {
   async oldestPending({ table }: Companion): Promise<PendingAges> {
     const [ages] = await this.database.run((manager) => manager.query<PendingAges[]>(oldestPending(table)));
     return ages ?? { withCompanion: 0, alone: 0 };
+  }
+
+  async oldestToVoid(): Promise<number> {
+    const [row] = await this.database.run((manager) => manager.query<{ age: number }[]>(OLDEST_TO_VOID));
+    return row?.age ?? 0;
   }
 
   /**

@@ -30,6 +30,10 @@ import { PendingOrders } from './pending-orders';
       help: 'Age of the oldest PENDING order, by whether its payment is due (a worker has taken note of it)',
       labelNames: ['payment'],
     }),
+    makeGaugeProvider({
+      name: 'payments_to_void_oldest_age_seconds',
+      help: 'Time since the oldest order that has ended, and whose payment is not voided, was changed last',
+    }),
   ],
 })
 export class PaymentsModule {}

@@ -8,8 +8,8 @@ import { DUE_PAYMENT } from './payment-store';
 const MEASURE_EVERY_MS = 60_000;
 
 /**
- * Tells for how long orders have waited for their payment. One whose event never came has no payment that could be due:
- * all queues are empty, and still it waits. See `docs/runbooks/orders-pending.md`.
+ * Measures for how long orders have waited for their payment, or for it to be voided. An order whose event was lost is in
+ * no queue, and waits for ever. See `docs/runbooks/orders-pending.md`.
  */
 @Injectable()
 export class PendingOrders extends BackgroundWork {
@@ -18,6 +18,7 @@ export class PendingOrders extends BackgroundWork {
   constructor(
     private readonly orders: OrderLifecycleService,
     @InjectMetric('orders_pending_oldest_age_seconds') private readonly oldestAge: Gauge<'payment'>,
+    @InjectMetric('payments_to_void_oldest_age_seconds') private readonly oldestToVoid: Gauge,
   ) {
     super();
   }
@@ -27,8 +28,10 @@ export class PendingOrders extends BackgroundWork {
       const { withCompanion, alone } = await this.orders.oldestPending(DUE_PAYMENT);
       this.oldestAge.set({ payment: 'due' }, withCompanion);
       this.oldestAge.set({ payment: 'none' }, alone);
+      this.oldestToVoid.set(await this.orders.oldestToVoid());
     } catch (error) {
       this.oldestAge.reset(); // what was last seen would seem to be so
+      this.oldestToVoid.remove();
       this.logger.warn({ err: error }, 'The age of pending orders cannot be measured at the moment');
     }
   }
