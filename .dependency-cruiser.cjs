@@ -29,7 +29,7 @@ const BEHIND_LIBS = [
   {
     packages: ['pg', 'pg-pool'],
     libs: ['database', 'jobs', 'messaging'],
-    comment: 'Reach PostgreSQL through Database, or directConnection: other connections have no tenant wall.',
+    comment: 'Reach PostgreSQL through Database, or openDirectConnection: other connections have no tenant wall.',
   },
   {
     packages: ['kafkajs'],

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AuditVerifier, type Block, blockMac } from '@platform/audit';
-import { directConnection } from '@platform/database';
+import { openDirectConnection } from '@platform/database';
 import { Client } from 'pg';
 import { fromUUID } from 'typeid-js';
 import { anOrder, type Api, api, fetchToken, metric } from '../support/client';
@@ -31,7 +31,7 @@ const audit = (args: string[]) =>
   runToEnd('audit', { DATABASE_URL: service.config.database.url, AUDIT_KEY: KEY }, args);
 
 async function verify({ keys = [KEY], head, days = 0 }: { keys?: string[]; head?: string; days?: number } = {}) {
-  const client = await directConnection(service.config, 'test', 10_000);
+  const client = await openDirectConnection(service.config, 'test', 10_000);
   try {
     return await new AuditVerifier(client, keys, days).verify(head);
   } finally {

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Database, directConnection, overDirectConnection, type Transaction } from '@platform/database';
+import { Database, openDirectConnection, withDirectConnection, type Transaction } from '@platform/database';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { spawnService } from '../support/child';
 import { api } from '../support/client';
@@ -22,7 +22,7 @@ describe('A connection to PostgreSQL', () => {
   const write = "INSERT INTO inbox (consumer, event_id) VALUES ('test', gen_random_uuid()::text)";
 
   it('has nothing compiled when it is a direct one, which PostgreSQL 15 would do for costs that it is told', async () => {
-    const { rows } = await overDirectConnection([service.config, 'test', 5_000], (client) => client.query('SHOW jit'));
+    const { rows } = await withDirectConnection([service.config, 'test', 5_000], (client) => client.query('SHOW jit'));
     expect(rows).toEqual([{ jit: 'off' }]);
   });
 
@@ -132,7 +132,7 @@ describe('The connections to PostgreSQL', () => {
 describe('A direct connection to PostgreSQL', () => {
   it('is given up by the server half a minute after its process has vanished', async () => {
     const service = await startService();
-    const client = await directConnection(service.config, 'test', 10_000);
+    const client = await openDirectConnection(service.config, 'test', 10_000);
     const show = async (name: string) => (await client.query<Record<string, string>>(`SHOW ${name}`)).rows[0]?.[name];
     const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
     const settings: (string | undefined)[] = [];
@@ -148,7 +148,7 @@ describe('A direct connection to PostgreSQL', () => {
     const name = new URL(service.database.url).pathname.slice(1);
     await service.database.query(`ALTER ROLE ${SERVICE_LOGIN.name} IN DATABASE ${name} SET statement_timeout = '1s'`);
     const timeoutOf = async (queryTimeoutMs: number) => {
-      const client = await directConnection(service.config, 'test', queryTimeoutMs);
+      const client = await openDirectConnection(service.config, 'test', queryTimeoutMs);
       const { rows } = await client.query<{ statement_timeout: string }>('SHOW statement_timeout');
       await client.end();
       return rows[0]?.statement_timeout;

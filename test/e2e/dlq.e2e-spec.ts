@@ -19,7 +19,7 @@ import {
   type Producer,
 } from 'kafkajs';
 import { Gauge } from 'prom-client';
-import { changeDeadLetters } from '../../apps/order-service/src/dead-letter-lock';
+import { withDeadLetterLock } from '../../apps/order-service/src/dead-letter-lock';
 import { SERVICE_NAME } from '../../apps/order-service/src/service-name';
 import { type KafkaBroker, startKafkaOnJvm } from '../../apps/sandbox/src/kafka';
 import { createDatabase, type TestDatabase } from '../support/database';
@@ -886,14 +886,14 @@ value, 46 bytes:
       const key = Buffer.from(randomUUID());
       const id = await bury({ key });
       const config = loadConfig(SERVICE_NAME, environment({ DATABASE_URL: database.url }));
-      const wasAlone = await changeDeadLetters(config, 'an erasure', async () => {
+      const hadLock = await withDeadLetterLock(config, 'an erasure', async () => {
         expect(await dlq(command, '--all')).toEqual({
           code: 1,
           out: '',
           err: 'An erasure or another command changes orders.events.dlq; nothing was done: try again\n',
         });
       });
-      expect(wasAlone).toBe(true);
+      expect(hadLock).toBe(true);
       expect(await openIds()).toEqual([id]);
       expect(arrivedWith(key)).toEqual([]);
     });

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { AuditVerifier } from '@platform/audit';
-import { directConnection } from '@platform/database';
+import { openDirectConnection } from '@platform/database';
 import { deadLetterTopicOf, KafkaDeadLetters } from '@platform/kafka';
 import { Client } from 'pg';
 import { ORDERS_TOPIC } from '../../apps/order-service/src/orders-topic';
@@ -303,7 +303,7 @@ describe('POST /v1/customers/{customerId}/erasure', () => {
 
   it('leaves an audit trail that still verifies', async () => {
     await untilSealed(service.database);
-    const client = await directConnection(service.config, 'test', 10_000);
+    const client = await openDirectConnection(service.config, 'test', 10_000);
     const verdict = await new AuditVerifier(client, service.config.auditKeys ?? [], 0).verify();
     await client.end();
     expect(verdict).toMatchObject({ unsealed: 0, faults: [] });

@@ -5,7 +5,7 @@ import { newContext, runInContext } from '@platform/request-context';
 import { Client } from 'pg';
 import { toOrderId, toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
-import { NEW, OrderStore } from '../../apps/order-service/src/orders/order-store';
+import { NEW_ORDER, OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { OrdersService } from '../../apps/order-service/src/orders/orders.service';
 import { PaymentStore } from '../../apps/order-service/src/payments/payment-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
@@ -81,7 +81,7 @@ describe('Of two rows that are written together, given the wrong way round, the 
       holder.query(
         `INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
          VALUES ($1, $2, $3, $4, '', '')`,
-        [principal.tenantId, principal.clientId, NEW.route, keyDigest(key)],
+        [principal.tenantId, principal.clientId, NEW_ORDER.route, keyDigest(key)],
       );
     await expectOrder([first, second], lock, (keys) =>
       runInContext({ ...newContext(), principal }, () =>

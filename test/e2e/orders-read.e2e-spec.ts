@@ -37,13 +37,13 @@ async function place(customerId: string): Promise<string> {
 }
 
 describe('OrderLifecycleService', () => {
-  it('finds and holds an order for its tenant, and for no other', async () => {
+  it('finds and locks an order for its tenant, and for no other', async () => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_asked_for');
     const find = (tenantId: string, id: string) => lifecycle.find(tenantId, id);
-    const hold = (tenantId: string, id: string) =>
-      service.app.get(Database).inTransaction((tx) => lifecycle.hold(tx, tenantId, id));
-    for (const read of [find, hold]) {
+    const lock = (tenantId: string, id: string) =>
+      service.app.get(Database).inTransaction((tx) => lifecycle.findAndLock(tx, tenantId, id));
+    for (const read of [find, lock]) {
       expect(await read('acme', orderId)).toMatchObject({ customerId: 'cust_asked_for', status: 'PENDING' });
       for (const id of [orderId, 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a', 'nonsense']) {
         await expect(read('globex', id)).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
@@ -51,30 +51,31 @@ describe('OrderLifecycleService', () => {
     }
   });
 
-  it('holds an order of any tenant for the service itself, and not while it works for a client', async () => {
+  it('locks an order of any tenant for the service itself, and not while it works for a client', async () => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_of_acme');
-    const hold = (id: string) => service.app.get(Database).inTransaction((tx) => lifecycle.holdForAnyTenant(tx, id));
-    expect(await hold(orderId)).toMatchObject({ tenantId: 'acme', customerId: 'cust_of_acme' });
-    await expect(hold('ord_01jfw9v6k3f0qv8w2m4x5y6z7a')).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
+    const lock = (id: string) =>
+      service.app.get(Database).inTransaction((tx) => lifecycle.findAndLockForAnyTenant(tx, id));
+    expect(await lock(orderId)).toMatchObject({ tenantId: 'acme', customerId: 'cust_of_acme' });
+    await expect(lock('ord_01jfw9v6k3f0qv8w2m4x5y6z7a')).rejects.toMatchObject({ code: 'ORDER_NOT_FOUND' });
     const principal = { clientId: 'some_client', tenantId: 'acme', scopes: new Set<string>() };
-    await expect(runInContext({ ...newContext(), principal }, () => hold(orderId))).rejects.toThrow(
+    await expect(runInContext({ ...newContext(), principal }, () => lock(orderId))).rejects.toThrow(
       /^A statement was refused/,
     );
   });
 
-  it.each(['its', 'any'])('keeps an order held for %s tenant as it is, until the transaction ends', async (whose) => {
+  it.each(['its', 'any'])('keeps an order locked for %s tenant as it is, until the transaction ends', async (whose) => {
     const lifecycle = service.app.get(OrderLifecycleService, { strict: false });
     const orderId = await place('cust_held');
     const seen: string[] = [];
     let cancelled: Promise<unknown> | undefined;
     await service.app.get(Database).inTransaction(async (tx) => {
-      const hold = () =>
-        whose === 'any' ? lifecycle.holdForAnyTenant(tx, orderId) : lifecycle.hold(tx, 'acme', orderId);
-      await hold();
+      const lock = () =>
+        whose === 'any' ? lifecycle.findAndLockForAnyTenant(tx, orderId) : lifecycle.findAndLock(tx, 'acme', orderId);
+      await lock();
       cancelled = orders(`/v1/orders/${orderId}/cancel`, { method: 'POST' }).then(({ body }) => seen.push(body.status));
       await untilLockIsAwaited(service.database);
-      seen.push((await hold()).status);
+      seen.push((await lock()).status);
     });
     await cancelled;
     expect(seen).toEqual(['PENDING', 'CANCELLED']);

@@ -1,7 +1,7 @@
 import { Controller, Get, Query } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { RequireScopes } from '@platform/auth';
-import { Database, directConnection } from '@platform/database';
+import { Database, openDirectConnection } from '@platform/database';
 import { newContext, runInContext } from '@platform/request-context';
 import { Query as PgQuery } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
@@ -172,7 +172,7 @@ describe('The tenant wall', () => {
 
   it('gives no direct connection to work for a client', async () => {
     const principal = { clientId: 'a', tenantId: 'acme', scopes: new Set<string>() };
-    const ask = () => directConnection(service.config, 'test', 0);
+    const ask = () => openDirectConnection(service.config, 'test', 0);
     await expect(runInContext({ ...newContext(), principal }, ask)).rejects.toThrow('A direct connection is for');
   });
 

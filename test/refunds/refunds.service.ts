@@ -29,7 +29,7 @@ export class RefundsService {
     const answer = JSON.stringify(data); // made before the change: nothing in it comes from the database
     const request = { scope, key, fingerprint: fingerprint(key, { orderId, ...asked }), answer };
     const first = await this.idempotency.once(request, async (tx) => {
-      const order = await this.orders.hold(tx, tenantId, orderId);
+      const order = await this.orders.findAndLock(tx, tenantId, orderId);
       if (order.status !== 'CONFIRMED') throw new ServiceError('ORDER_STATUS_CONFLICT', `It is ${order.status}`);
       await this.store.insert(tx, { id, tenantId, orderId: order.id, amount: asked.amount });
       await tx.query(OUTBOX.insert(), OUTBOX.values(outboxRow(event)));

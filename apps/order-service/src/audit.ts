@@ -1,7 +1,7 @@
 import { readArguments } from '@platform/arguments';
 import { AuditVerifier, type AuditFault } from '@platform/audit';
 import { loadConfig } from '@platform/config';
-import { overDirectConnection } from '@platform/database';
+import { withDirectConnection } from '@platform/database';
 import { fromUUID } from 'typeid-js';
 import { SERVICE_NAME } from './service-name';
 
@@ -18,7 +18,7 @@ async function main(): Promise<void> {
   const config = loadConfig(SERVICE_NAME);
   const { auditKeys, retention } = config;
   if (!auditKeys) throw new Error('AUDIT_KEY is required');
-  const verdict = await overDirectConnection([config, 'audit', ANSWER_TIMEOUT_MS], (client) =>
+  const verdict = await withDirectConnection([config, 'audit', ANSWER_TIMEOUT_MS], (client) =>
     new AuditVerifier(client, auditKeys, retention.auditDays).verify(head),
   );
   const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;

@@ -7,7 +7,7 @@ import { SigningKeys } from '@platform/auth';
 import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
-import { docsSurface, HttpAdapter, httpSurface, inTurn, JsonBodyGuard, shedLoad } from '@platform/http-server';
+import { docsSurface, HttpAdapter, httpSurface, chainMiddleware, JsonBodyGuard, shedLoad } from '@platform/http-server';
 import { EVENT_SERVER } from '@platform/messaging';
 import { dropForgedCertificates, httpsOptions, TlsFiles, TrustedProxies } from '@platform/mtls';
 import { createLogger, httpTelemetry } from '@platform/observability';
@@ -58,7 +58,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
   if (counter.isConfigured) checks.reported.set('redis', async () => counter.assertShared());
 
   app.use(
-    inTurn([
+    chainMiddleware([
       dropForgedCertificates(proxies, config.mtls.certificateHeader),
       requestContextMiddleware,
       httpTelemetry(app.get(Spans)),
@@ -88,7 +88,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
   server.on('checkExpectation', (req, res) => server.emit('request', req, res));
   answerClientErrors(server);
   shedLoad(server, () => checks.isDraining);
-  app.get(TlsFiles).serve(server);
+  app.get(TlsFiles).attachTo(server);
 
   if (config.roles.includes('worker')) {
     app.connectMicroservice({ strategy: app.get<CustomTransportStrategy>(EVENT_SERVER) });

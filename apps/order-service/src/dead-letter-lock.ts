@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { type DirectConnection, overDirectConnection } from '@platform/database';
+import { type DirectConnection, withDirectConnection } from '@platform/database';
 
 /** Advisory lock of the one process that changes dead letters. Chosen at random, and never changed. */
 const LOCK = 6_021_774_390_518;
@@ -11,15 +11,15 @@ const LOST = '08003';
  * Changes dead letters while nobody else does: what one process replays or drops, another that rewrites the topic would
  * write again.
  * @param purpose of the connection that holds the lock, as in `directOptions`
- * @param change is to call `assertAlone` before each change: it rejects when the connection was lost, and with it the lock
+ * @param change is to call `assertLockHeld` before each change: it rejects when the connection was lost, and with it the lock
  * @returns whether `change` was run; false at once while another process has the lock
  */
-export function changeDeadLetters(
+export function withDeadLetterLock(
   config: Config,
   purpose: string,
-  change: (assertAlone: () => Promise<unknown>, client: DirectConnection) => Promise<void>,
+  change: (assertLockHeld: () => Promise<unknown>, client: DirectConnection) => Promise<void>,
 ): Promise<boolean> {
-  return overDirectConnection([config, purpose, ANSWER_TIMEOUT_MS], async (client) => {
+  return withDirectConnection([config, purpose, ANSWER_TIMEOUT_MS], async (client) => {
     const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
     if (!rows[0]?.alone) return false;
     await change(() => client.query('SELECT').catch(lockIsLost), client);

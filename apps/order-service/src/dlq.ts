@@ -38,9 +38,9 @@ async function main(): Promise<void> {
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);
-  const { changeDeadLetters } = await import('./dead-letter-lock.js'); // what it needs takes a second to load
-  const wasAlone = await changeDeadLetters(config, 'dlq', (assertAlone) => resolve(kafka, command, assertAlone));
-  if (!wasAlone) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
+  const { withDeadLetterLock } = await import('./dead-letter-lock.js'); // what it needs takes a second to load
+  const hadLock = await withDeadLetterLock(config, 'dlq', (assertLockHeld) => resolve(kafka, command, assertLockHeld));
+  if (!hadLock) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
 }
 
 function parse(): Command {
@@ -61,11 +61,11 @@ function parse(): Command {
 
 async function withBox(
   settings: Settings,
-  look: (letter: Letter) => void,
+  visit: (letter: Letter) => void,
   work: (box: DeadLetterBox) => void | Promise<void>,
   beforeChange?: () => Promise<unknown>,
 ): Promise<void> {
-  const box = await DeadLetterBox.open(settings, TOPIC, look, beforeChange);
+  const box = await DeadLetterBox.open(settings, TOPIC, visit, beforeChange);
   try {
     await work(box);
   } finally {
@@ -86,9 +86,9 @@ function choose(open: readonly string[], ids: readonly string[] | 'all'): readon
 
 async function list(settings: Settings, json: boolean): Promise<void> {
   const lines = new Map<string, { readonly time: Date; readonly text: string }>();
-  const look = (letter: Letter) =>
+  const visit = (letter: Letter) =>
     lines.set(letter.id, { time: letter.time, text: json ? escaped(JSON.stringify(summary(letter))) : line(letter) });
-  await withBox(settings, look, ({ ids }) => {
+  await withBox(settings, visit, ({ ids }) => {
     // With --json standard output is for programs, so it stays empty.
     if (ids.length === 0) return json ? console.error(NONE) : console.log(NONE);
     const open = ids.flatMap((id) => lines.get(id) ?? []);
@@ -122,10 +122,10 @@ function line(letter: Letter): string {
 
 async function show(settings: Settings, id: string): Promise<void> {
   let letter: Letter | undefined;
-  const look = (each: Letter) => {
+  const visit = (each: Letter) => {
     if (each.id === id) letter = each;
   };
-  await withBox(settings, look, ({ ids }) => {
+  await withBox(settings, visit, ({ ids }) => {
     choose(ids, [id]);
     if (letter) print(letter);
   });
@@ -173,10 +173,10 @@ function depthOf(json: unknown): number {
 async function resolve(
   settings: Settings,
   { name, ids }: Resolution,
-  assertAlone: () => Promise<unknown>,
+  assertLockHeld: () => Promise<unknown>,
 ): Promise<void> {
   const obstacles = new Map<string, string>();
-  const look = (letter: Letter) => {
+  const visit = (letter: Letter) => {
     const obstacle = replayObstacle(letter);
     if (obstacle !== undefined) obstacles.set(letter.id, obstacle);
   };
@@ -193,7 +193,7 @@ async function resolve(
       );
     });
   };
-  await withBox(settings, look, work, assertAlone);
+  await withBox(settings, visit, work, assertLockHeld);
 }
 
 async function replay(box: DeadLetterBox, letter: Letter): Promise<void> {

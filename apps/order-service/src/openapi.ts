@@ -98,7 +98,7 @@ export function serveOpenApi(app: INestApplication, config: Config): void {
     .build();
   const document = SwaggerModule.createDocument(app, description, { extraModels: [ErrorBody, Problem] });
   for (const operation of operationsOf(document)) describeRefusals(operation);
-  closeRequestsAndOpenAnswers(document);
+  setAdditionalProperties(document);
   SwaggerModule.setup('docs', app, document, { jsonDocumentUrl: 'openapi.json', raw: ['json'] });
 }
 
@@ -157,7 +157,7 @@ function describeRefusals(operation: OperationObject): void {
  * Sets `additionalProperties`: false in schemas of requests, where unknown fields are refused; true in those of
  * responses, which may gain fields. The latter is explicit because some generators take its absence for false.
  */
-function closeRequestsAndOpenAnswers(document: OpenAPIObject): void {
+function setAdditionalProperties(document: OpenAPIObject): void {
   const schemas = Object.entries(document.components?.schemas ?? {});
   const ofRequests = new Set<string>();
   const close = (name: string) => {

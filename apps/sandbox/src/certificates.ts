@@ -21,7 +21,7 @@ export function certificateFiles(directory: string, holder: string): Certificate
  */
 export async function writeCertificates(directory: string, { withNewAuthority = false } = {}): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const authority = await takeAuthority(certificateFiles(directory, 'ca'), withNewAuthority);
+  const authority = await loadOrCreateAuthority(certificateFiles(directory, 'ca'), withNewAuthority);
   const server = await authority.issue({
     commonName: 'localhost',
     usage: 'server',
@@ -42,7 +42,10 @@ export async function writeCertificates(directory: string, { withNewAuthority = 
   }
 }
 
-async function takeAuthority(files: CertificateFiles, withNewAuthority: boolean): Promise<CertificateAuthority> {
+async function loadOrCreateAuthority(
+  files: CertificateFiles,
+  withNewAuthority: boolean,
+): Promise<CertificateAuthority> {
   if (!withNewAuthority && existsSync(files.cert) && existsSync(files.key)) {
     return CertificateAuthority.fromPem({
       cert: readFileSync(files.cert, 'utf8'),

@@ -107,7 +107,7 @@ function configurationFor(signingKey: JWK): Configuration {
   const scopes = [...new Set(CLIENTS.flatMap(({ scope }) => scope.split(' ')))];
   return {
     jwks: { keys: [signingKey] },
-    adapter: KeepNothing,
+    adapter: NullAdapter,
     ttl: { ClientCredentials: TOKEN_TTL_S },
     scopes,
     responseTypes: [],
@@ -145,7 +145,7 @@ function serve(server: Server | https.Server, issuer: string, configuration: Con
 }
 
 /** Tokens are JWTs and clients are configured, so there is nothing to keep. */
-class KeepNothing {
+class NullAdapter {
   async upsert(): Promise<void> {}
   async find(): Promise<undefined> {}
   async findByUid(): Promise<undefined> {}

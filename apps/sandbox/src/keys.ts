@@ -6,7 +6,7 @@ import path from 'node:path';
  * The keys that the service wants with NODE_ENV=production, as its environment variables. They are made on the first start
  * and kept, since the audit trail in the database beside them is sealed with one of them.
  */
-export function keysIn(dataDir: string): Record<string, string> {
+export function readOrCreateKeys(dataDir: string): Record<string, string> {
   const file = path.join(dataDir, 'keys.json');
   if (!existsSync(file)) {
     const newKey = () => randomBytes(32).toString('hex');

@@ -4,7 +4,7 @@ import path from 'node:path';
 import pretty from 'pino-pretty';
 import { certificateFiles } from './certificates';
 import { startIdentityProvider } from './identity-provider';
-import { keysIn } from './keys';
+import { readOrCreateKeys } from './keys';
 import { startPaymentApi } from './payment-api';
 import { Pieces } from './pieces';
 import { assertFree } from './ports';
@@ -21,7 +21,7 @@ const pieces = new Pieces();
 
 const postgresDir = (settings: Settings) => path.join(settings.dataDir, 'postgres');
 
-interface Surroundings {
+interface Dependencies {
   /** Environment of the service. */
   readonly env: NodeJS.ProcessEnv;
   /** Database URL for migrations, if the sandbox has started the database. */
@@ -38,7 +38,7 @@ const serviceUrl = ({ env, servicePort }: Settings) =>
  * Starts the dependencies whose addresses are not given from outside.
  * @returns the service's environment and all addresses
  */
-async function startSurroundings(settings: Settings): Promise<Surroundings> {
+async function startDependencies(settings: Settings): Promise<Dependencies> {
   const { servicePort, postgres, identityProvider, payments, kafkaBrokers } = settings;
   const identityProviderTls = hasCertificates(settings) ? settings.identityProviderTls : undefined;
   if (postgres) assertNotRunning(postgresDir(settings));
@@ -55,7 +55,7 @@ async function startSurroundings(settings: Settings): Promise<Surroundings> {
     SHUTDOWN_DELAY_MS: '0',
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
-    ...(postgres && settings.env['NODE_ENV'] === 'production' && keysIn(settings.dataDir)),
+    ...(postgres && settings.env['NODE_ENV'] === 'production' && readOrCreateKeys(settings.dataDir)),
     ...settings.env,
     PORT: String(servicePort.value),
   };
@@ -101,7 +101,7 @@ function withoutSecrets(url: string): string {
   return `${protocol}//${host}${pathname}`;
 }
 
-async function prepareAndStart(settings: Settings, { env, migrationUrl }: Surroundings): Promise<void> {
+async function prepareAndStart(settings: Settings, { env, migrationUrl }: Dependencies): Promise<void> {
   console.log('Migrating the database.');
   await runProgram(pieces, 'database/migrate', {
     ...env,
@@ -113,7 +113,7 @@ async function prepareAndStart(settings: Settings, { env, migrationUrl }: Surrou
   await startService({ pieces, env, url: serviceUrl(settings), output, fail });
 }
 
-function printReady(settings: Settings, { env, addresses }: Surroundings): void {
+function printReady(settings: Settings, { env, addresses }: Dependencies): void {
   const order = {
     idempotencyKey: randomUUID(),
     customerId: 'cust_123',
@@ -158,9 +158,9 @@ stopOnSignal(() => pieces.stop());
 
 async function main(): Promise<void> {
   const settings = readSettings();
-  const surroundings = await startSurroundings(settings);
-  await prepareAndStart(settings, surroundings);
-  if (!pieces.areStopping) printReady(settings, surroundings);
+  const dependencies = await startDependencies(settings);
+  await prepareAndStart(settings, dependencies);
+  if (!pieces.areStopping) printReady(settings, dependencies);
 }
 
 main().catch(fail);

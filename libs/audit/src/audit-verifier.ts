@@ -26,7 +26,7 @@ export interface AuditVerdict {
 
 const BLOCKS_AT_ONCE = 50;
 /** Retention never deletes events of younger blocks: `prune_audit_events` in the database enforces it. */
-const SPARED_DAYS = 30;
+const MIN_RETENTION_DAYS = 30;
 const BEFORE_ALL = '-9223372036854775808';
 const AFTER_ALL = '9223372036854775807';
 
@@ -49,7 +49,8 @@ export class AuditVerifier {
     private readonly keys: readonly string[],
     retentionDays: number,
   ) {
-    this.keptSince = retentionDays === 0 ? -Infinity : Date.now() - Math.max(retentionDays, SPARED_DAYS) * 86_400_000;
+    this.keptSince =
+      retentionDays === 0 ? -Infinity : Date.now() - Math.max(retentionDays, MIN_RETENTION_DAYS) * 86_400_000;
   }
 
   /** @param head from an earlier verdict: only later blocks are verified, unless that block no longer exists */

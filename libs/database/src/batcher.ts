@@ -1,7 +1,7 @@
 import { ServiceError } from '@platform/errors';
 import { newContext, runInContext } from '@platform/request-context';
 import { isLocked, isTooSlow } from './database-errors';
-import { refuseWithinTransaction } from './open-transaction';
+import { assertNoOpenTransaction } from './open-transaction';
 
 /** While this many batches are on their way to the database, what comes waits for the next one. */
 const MAX_IN_FLIGHT = 2;
@@ -62,7 +62,7 @@ export class Batcher<Item, Result> {
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async add(item: Item): Promise<Result> {
-    refuseWithinTransaction(); // whoever sets off a batch does so for all of it
+    assertNoOpenTransaction(); // whoever sets off a batch does so for all of it
     if (this.waiting.length >= this.maxQueueLength)
       throw ServiceError.unavailable(new Error('Too many wait for the database already'));
     // Those that are added together go together; who finds others waiting goes when they do, or makes them many.
@@ -104,8 +104,8 @@ export class Batcher<Item, Result> {
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     const fault = await this.trySend(batch);
     if (!fault) return;
-    if (batch.length > 1 && isTooSlow(fault)) return this.goOnWithFewer(batch, fault);
-    if (this.wouldMeetAll(fault)) return this.giveUp(batch, fault);
+    if (batch.length > 1 && isTooSlow(fault)) return this.shrinkBatches(batch, fault);
+    if (this.affectsAll(fault)) return this.rejectAll(batch, fault);
     // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
     if (batch.length === 1) return batch[0]!.reject(fault);
     let locked = 0;
@@ -114,11 +114,11 @@ export class Batcher<Item, Result> {
       if (!own) continue;
       one.reject(own);
       if (isLocked(own)) locked += 1;
-      if (this.wouldMeetAll(own) || locked > MAX_LOCKED) return this.giveUp(batch.slice(index + 1), own);
+      if (this.affectsAll(own) || locked > MAX_LOCKED) return this.rejectAll(batch.slice(index + 1), own);
     }
   }
 
-  private wouldMeetAll(fault: Error): boolean {
+  private affectsAll(fault: Error): boolean {
     return ServiceError.isUnavailable(fault) && (!isLocked(fault) || this.lockedInARow > MAX_LOCKED);
   }
 
@@ -126,14 +126,14 @@ export class Batcher<Item, Result> {
    * Those who wait would hear the same, each after as long a wait.
    * @param from the place in the queue of the first of them
    */
-  private giveUp(batch: readonly Waiting<Item, Result>[], fault: Error, from = 0): void {
+  private rejectAll(batch: readonly Waiting<Item, Result>[], fault: Error, from = 0): void {
     for (const { reject } of [...batch, ...this.waiting.splice(from)]) reject(fault);
   }
 
   /** Were all refused, they would come again together, as another batch that is too large. */
-  private goOnWithFewer(batch: readonly Waiting<Item, Result>[], fault: Error): void {
+  private shrinkBatches(batch: readonly Waiting<Item, Result>[], fault: Error): void {
     this.maxSize = Math.min(this.maxSize, Math.floor(batch.length / 2));
-    this.giveUp(batch, fault, this.maxQueueLength);
+    this.rejectAll(batch, fault, this.maxQueueLength);
   }
 
   private raiseMaxSizeTo(size: number): void {

@@ -4,7 +4,7 @@ import { ServiceError } from '@platform/errors';
 import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
 import { isRetryable, isUnavailable } from './database-errors';
-import { refuseWithinTransaction, transactionScope } from './open-transaction';
+import { assertNoOpenTransaction, transactionScope } from './open-transaction';
 
 const ATTEMPTS = 5;
 
@@ -29,7 +29,7 @@ export class Database {
    *   free
    */
   async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
-    refuseWithinTransaction();
+    assertNoOpenTransaction();
     try {
       return await work(this.dataSource.manager);
     } catch (error) {

@@ -36,7 +36,7 @@ export function directOptions(config: Config, purpose: string, queryTimeoutMs: n
  * Opens a direct connection, with the parameters of {@link directOptions}. The caller ends it.
  * @throws {Error} in the context of a client: the connection has no tenant wall
  */
-export async function directConnection(...parameters: Parameters<typeof directOptions>): Promise<DirectConnection> {
+export async function openDirectConnection(...parameters: Parameters<typeof directOptions>): Promise<DirectConnection> {
   if (currentContext()?.principal) throw new Error('A direct connection is for the work of the service itself');
   const client = new FailFastClient(directOptions(...parameters));
   try {
@@ -49,13 +49,13 @@ export async function directConnection(...parameters: Parameters<typeof directOp
 
 /**
  * Works over a direct connection and ends it. What was not committed is undone then, and its session's locks are free.
- * @param parameters as of {@link directConnection}, which may throw
+ * @param parameters as of {@link openDirectConnection}, which may throw
  */
-export async function overDirectConnection<T>(
-  parameters: Parameters<typeof directConnection>,
+export async function withDirectConnection<T>(
+  parameters: Parameters<typeof openDirectConnection>,
   work: (client: DirectConnection) => Promise<T>,
 ): Promise<T> {
-  const client = await directConnection(...parameters);
+  const client = await openDirectConnection(...parameters);
   try {
     return await work(client);
   } finally {

@@ -1,7 +1,7 @@
 export { isForbidden, isLocked, isMissingTable, isRetryable, isTooSlow, isUnavailable } from './database-errors';
 export { Database, type Transaction } from './database';
 export { DatabaseModule } from './database.module';
-export { type DirectConnection, directConnection, directOptions, overDirectConnection } from './direct-connection';
+export { type DirectConnection, directOptions, openDirectConnection, withDirectConnection } from './direct-connection';
 export { FailFastClient } from './fail-fast-client';
 export { endConnection } from './end-connection';
 export { Batcher } from './batcher';

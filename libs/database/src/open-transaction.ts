@@ -4,7 +4,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 export const transactionScope = new AsyncLocalStorage<{ isOpen: boolean }>();
 
 /** @throws {Error} within an open transaction (see {@link Database.run}) */
-export function refuseWithinTransaction(): void {
+export function assertNoOpenTransaction(): void {
   if (transactionScope.getStore()?.isOpen)
     throw new Error('Within a transaction only its own `tx` reaches the database');
 }

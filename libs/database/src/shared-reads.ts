@@ -1,5 +1,5 @@
 import { ServiceError } from '@platform/errors';
-import { refuseWithinTransaction } from './open-transaction';
+import { assertNoOpenTransaction } from './open-transaction';
 
 interface Read<Result> {
   hasBegun: boolean;
@@ -19,7 +19,7 @@ export class SharedReads<Result> {
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async read(key: string, work: () => Promise<Result>): Promise<Result> {
-    refuseWithinTransaction(); // one caller's read serves the others too
+    assertNoOpenTransaction(); // one caller's read serves the others too
     const before = this.last.get(key);
     if (before && !before.hasBegun) return before.result;
     const read = async () => {

@@ -43,9 +43,9 @@ export class TenantWall {
   private judge(text: string): Judgement {
     const parameters: number[] = [];
     for (const statement of statementsOf(text).flatMap(queriesOf)) {
-      const inserted = this.isInserted(statement);
+      const inserted = this.insertsIntoTenantTable(statement);
       const others = this.mentionsIn(statement);
-      const narrowing = conditionsOn(statement.slice(0, placeOf(statement, 'conflict')));
+      const narrowing = tenantRestrictionsIn(statement.slice(0, indexOfWord(statement, 'conflict')));
       const isNarrowed = (name: string) =>
         narrowing.some(({ of }) => of === name || (of === '' && others.length === 1));
       // The same name twice means a second query, about which these conditions say nothing.
@@ -67,8 +67,8 @@ export class TenantWall {
     return parameters;
   }
 
-  private isInserted(statement: Sql): boolean {
-    return statement.some((part, place) => this.tables.has(part as string) && isTarget(statement, place));
+  private insertsIntoTenantTable(statement: Sql): boolean {
+    return statement.some((part, place) => this.tables.has(part as string) && isInsertTarget(statement, place));
   }
 
   /** The names under which the statement reads or changes tables of tenants: aliases, where there are any. */
@@ -77,14 +77,14 @@ export class TenantWall {
       if (typeof part !== 'string') return this.mentionsIn(part);
       // A literal can contain code: `EXECUTE`, or the body of `DO`.
       if (part.startsWith("'")) return [...this.tables].some((table) => part.includes(table)) ? [part] : [];
-      const isMention = this.tables.has(part) && statement[place + 1] !== '.' && !isTarget(statement, place);
+      const isMention = this.tables.has(part) && statement[place + 1] !== '.' && !isInsertTarget(statement, place);
       return isMention ? [nameAt(statement, place)] : [];
     });
   }
 }
 
 /** Whether this is the position of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
-function isTarget(statement: Sql, place: number): boolean {
+function isInsertTarget(statement: Sql, place: number): boolean {
   return statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
 }
 
@@ -107,8 +107,8 @@ interface Narrowing {
 }
 
 /** The restrictions to one `tenant_id` in the statement's `WHERE`. */
-function conditionsOn(statement: Sql): Narrowing[] {
-  const start = placeOf(statement, 'where') + 1;
+function tenantRestrictionsIn(statement: Sql): Narrowing[] {
+  const start = indexOfWord(statement, 'where') + 1;
   const end = statement.findIndex((part, place) => place >= start && ENDS_CONDITION.has(part as string));
   return conjunctsOf(statement.slice(start, end === -1 ? statement.length : end));
 }
@@ -131,7 +131,7 @@ function insertedTenants(statement: Sql): number[] | undefined {
   const place = statement.findIndex((part) => typeof part !== 'string');
   const columns = statement[place];
   if (columns === undefined || typeof columns === 'string') return undefined;
-  const column = listOf(columns).findIndex((name) => name.length === 1 && name[0] === 'tenant_id');
+  const column = splitAtCommas(columns).findIndex((name) => name.length === 1 && name[0] === 'tenant_id');
   const source = statement.slice(place + 1);
   const rows: Sql[] = [];
   if (source[0] === 'values') {
@@ -142,7 +142,7 @@ function insertedTenants(statement: Sql): number[] | undefined {
     const end = source.findIndex((part) => ['from', 'where', 'returning', 'on'].includes(part as string));
     rows.push(source.slice(1, end === -1 ? source.length : end));
   }
-  const numbers = rows.map((row) => parameterIn(listOf(row)[column] ?? []));
+  const numbers = rows.map((row) => parameterIn(splitAtCommas(row)[column] ?? []));
   return numbers.length > 0 && numbers.every((number) => number !== undefined) ? numbers : undefined;
 }
 
@@ -151,13 +151,14 @@ function insertedTenants(statement: Sql): number[] | undefined {
  * tenant's. A conflict key with `tenant_id` needs none: it finds only rows of the inserted tenant.
  */
 function overwrittenTenants(statement: Sql): number[] | undefined {
-  const conflict = placeOf(statement, 'conflict');
+  const conflict = indexOfWord(statement, 'conflict');
   const action = statement.findIndex((part, place) => part === 'update' && statement[place - 1] === 'do');
   if (action === -1) return [];
   const key = statement[conflict + 1];
-  if (typeof key === 'object' && listOf(key).some(([name, ...more]) => name === 'tenant_id' && !more.length)) return [];
+  if (typeof key === 'object' && splitAtCommas(key).some(([name, ...more]) => name === 'tenant_id' && !more.length))
+    return [];
   // `excluded` is the row that was to be inserted, not the existing one.
-  const narrowing = conditionsOn(statement.slice(action)).filter(({ of }) => of !== 'excluded');
+  const narrowing = tenantRestrictionsIn(statement.slice(action)).filter(({ of }) => of !== 'excluded');
   return narrowing.length > 0 ? narrowing.map(({ number }) => number) : undefined;
 }
 
@@ -165,14 +166,14 @@ function movesRows(statement: Sql): boolean {
   const start = statement.indexOf('set');
   if (start === -1) return false;
   const assigned = statement.slice(start);
-  const end = Math.min(placeOf(assigned, 'where'), placeOf(assigned, 'returning'));
+  const end = Math.min(indexOfWord(assigned, 'where'), indexOfWord(assigned, 'returning'));
   return assigned
     .slice(0, end)
     .some((part) => part === 'tenant_id' || (typeof part !== 'string' && part.includes('tenant_id')));
 }
 
 /** Index of the word, or the statement's length if it is absent. */
-function placeOf(statement: Sql, word: string): number {
+function indexOfWord(statement: Sql, word: string): number {
   const place = statement.indexOf(word);
   return place === -1 ? statement.length : place;
 }
@@ -183,7 +184,7 @@ function parameterIn([first, cast, type, ...more]: Sql): number | undefined {
   return isAlone && typeof first === 'string' && first.startsWith('$') ? Number(first.slice(1)) : undefined;
 }
 
-function listOf(parts: Sql): Sql[] {
+function splitAtCommas(parts: Sql): Sql[] {
   return split(parts, (part) => part === ',');
 }
 

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { ServiceError } from '@platform/errors';
-import { FOR_OPERATORS } from '@platform/observability';
+import { OPERATIONAL_PATHS } from '@platform/observability';
 import { json, type Request, type Response } from 'express';
 
 export const BODY_BYTES = 256 * 1024;
@@ -37,7 +37,7 @@ export class JsonBodyGuard implements CanActivate {
     if (context.getType() !== 'http') return true;
     const http = context.switchToHttp();
     const req = http.getRequest<Request>();
-    if (FOR_OPERATORS.test(req.url)) return true; // their callers are not authenticated and not limited
+    if (OPERATIONAL_PATHS.test(req.url)) return true; // their callers are not authenticated and not limited
     await readBody(req, http.getResponse<Response>());
     if (lateAdmissions.get(req)?.() === false) throw ServiceError.unavailable(new Error('Too many requests at once'));
     return true;

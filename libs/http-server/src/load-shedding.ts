@@ -2,12 +2,12 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import type { Socket } from 'node:net';
 import { Logger } from '@nestjs/common';
 import { errorBody, PROBLEM, problemBody, ServiceError, wantsProblem } from '@platform/errors';
-import { countShed, FOR_OPERATORS } from '@platform/observability';
+import { countShed, OPERATIONAL_PATHS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
 import { HeldBytes } from './held-bytes';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES, lateAdmissions } from './json-body.guard';
-import { readOnBeforeClosing } from './read-on-before-closing';
+import { drainBeforeClosing } from './drain-before-closing';
 import { normalizeTarget } from './request-target';
 
 /**
@@ -23,7 +23,7 @@ const MAX_PER_TURN = 64;
  */
 const MAX_WHILE_CONNECTING = 16;
 /** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
-const MAX_LOOK_MS = 20;
+const MAX_READING_MS = 20;
 /**
  * How many a turn refuses. Who is refused often asks again at once: were all refused as they are read, Node would find
  * sockets to read without an end, and the answers of the database among them late.
@@ -51,7 +51,7 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
   const admission = new Admission(start, isDraining);
   server.on('request', (req, res) => {
     normalizeTarget(req);
-    admission.standInLine(req, res);
+    admission.enqueue(req, res);
   });
   server.on('connection', () => admission.keepNextTurnShort());
 }
@@ -59,12 +59,12 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
 class Admission {
   private readonly held = new HeldBytes();
   /** Of each connection: the last answer that was asked for, and how many requests wait for those before it. */
-  private readonly lines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
+  private readonly pipelines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
   /** Those that are refused in the next turns. */
   private readonly surplus: [IncomingMessage, ServerResponse][] = [];
-  private atWork = 0;
-  private lookingSince = 0;
+  private inProgress = 0;
+  private readingSince = 0;
   private isScheduled = false;
   private hasNewConnection = false;
 
@@ -78,54 +78,54 @@ class Admission {
   }
 
   /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
-  standInLine(req: IncomingMessage, res: ServerResponse): void {
+  enqueue(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
     if (socket.writableEnded) return void socket.destroy(); // sent behind a body that was read on for: no answer goes out
-    const line = this.lines.get(socket);
-    if (!line) {
-      this.lines.set(socket, { last: res, ahead: 0 });
+    const pipeline = this.pipelines.get(socket);
+    if (!pipeline) {
+      this.pipelines.set(socket, { last: res, ahead: 0 });
       return this.arrive(req, res);
     }
-    const before = line.last;
-    line.last = res;
+    const before = pipeline.last;
+    pipeline.last = res;
     if (before.closed) return this.arrive(req, res);
-    if (line.ahead >= MAX_PIPELINED) return void socket.destroy();
-    line.ahead += 1;
+    if (pipeline.ahead >= MAX_PIPELINED) return void socket.destroy();
+    pipeline.ahead += 1;
     before.once('close', () => {
-      line.ahead -= 1;
+      pipeline.ahead -= 1;
       if (!socket.destroyed) this.arrive(req, res);
     });
   }
 
   private arrive(req: IncomingMessage, res: ServerResponse): void {
-    if (FOR_OPERATORS.test(req.url ?? '')) return this.start(req, res);
+    if (OPERATIONAL_PATHS.test(req.url ?? '')) return this.start(req, res);
     const { waiting } = this;
-    if (waiting.length > 0 && performance.now() - this.lookingSince > MAX_LOOK_MS) this.takeTurn(MAX_PER_TURN);
-    const isFull = waiting.length + this.atWork >= MAX_CONCURRENT;
+    if (waiting.length > 0 && performance.now() - this.readingSince > MAX_READING_MS) this.startNext(MAX_PER_TURN);
+    const isFull = waiting.length + this.inProgress >= MAX_CONCURRENT;
     (isFull ? this.surplus : waiting).push([req, res]);
     if (this.isScheduled) return;
     this.isScheduled = true;
-    setImmediate(this.takeTurns);
+    setImmediate(this.processQueue);
   }
 
-  private readonly takeTurns = (): void => {
-    this.takeTurn(this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN);
+  private readonly processQueue = (): void => {
+    this.startNext(this.hasNewConnection ? MAX_WHILE_CONNECTING : MAX_PER_TURN);
     this.hasNewConnection = false;
     for (const [req, res] of this.surplus.splice(0, MAX_REFUSED_PER_TURN)) {
       if (!res.destroyed) refuse(req, res, this.isDraining());
     }
-    if (this.waiting.length + this.surplus.length > 0) setImmediate(this.takeTurns);
+    if (this.waiting.length + this.surplus.length > 0) setImmediate(this.processQueue);
     else this.isScheduled = false;
   };
 
-  private takeTurn(length: number): void {
-    this.lookingSince = performance.now();
+  private startNext(length: number): void {
+    this.readingSince = performance.now();
     for (const [req, res] of this.waiting.splice(0, length)) {
       if (res.destroyed) continue; // the client is gone
-      if (req.complete) this.takePlace(res);
+      if (req.complete) this.occupySlot(res);
       // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
       else {
-        readOnBeforeClosing(req);
+        drainBeforeClosing(req);
         this.holdBody(req, res);
         lateAdmissions.set(req, () => this.admitLate(res));
       }
@@ -134,31 +134,31 @@ class Admission {
   }
 
   private admitLate(res: ServerResponse): boolean {
-    const hasPlace = this.atWork < MAX_CONCURRENT;
-    if (hasPlace) this.takePlace(res);
-    return hasPlace;
+    const hasSlot = this.inProgress < MAX_CONCURRENT;
+    if (hasSlot) this.occupySlot(res);
+    return hasSlot;
   }
 
-  private takePlace(res: ServerResponse): void {
+  private occupySlot(res: ServerResponse): void {
     if (res.destroyed) return; // nobody would say that it is done
-    this.atWork += 1;
+    this.inProgress += 1;
     // Done when the answer was made: how long the client takes to read it must not keep others out either.
     let isDone = false;
-    const settle = () => {
-      if (!isDone) this.atWork -= 1;
+    const freeSlot = () => {
+      if (!isDone) this.inProgress -= 1;
       isDone = true;
     };
     // A file is read as fast as the client takes it, which may be never.
     res.on('pipe', () => {
-      settle();
+      freeSlot();
       this.held.hold(res, STREAM_BYTES);
     });
     res.on('prefinish', () => {
-      settle();
+      freeSlot();
       if (res.writableLength > 0) this.held.hold(res, res.writableLength);
     });
     res.on('close', () => {
-      settle();
+      freeSlot();
       this.held.release(res);
     });
   }
@@ -194,7 +194,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean):
   const headers = [...HEADERS, 'X-Request-Id', requestId, 'Content-Length', String(Buffer.byteLength(body))];
   headers.push('Content-Type', `${isProblem ? PROBLEM : 'application/json'}; charset=utf-8`);
   const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
-  if (!req.complete) readOnBeforeClosing(req);
+  if (!req.complete) drainBeforeClosing(req);
   if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
   res.writeHead(REFUSAL.status, headers).end(body);
   if (refused.size === 0) setTimeout(report, REPORT_EVERY_MS).unref();

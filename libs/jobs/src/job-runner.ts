@@ -88,7 +88,7 @@ export class JobRunner extends BackgroundWork {
     this.checks.reported.set('jobs', async () => {
       if (this.failure !== undefined) throw new Error(this.failure);
     });
-    await Promise.all([this.runAnewUntilStopped(), this.maintain()]);
+    await Promise.all([this.runWithRestarts(), this.maintain()]);
   }
 
   /** The jobs under way are finished, unless that takes too long. */
@@ -118,11 +118,11 @@ export class JobRunner extends BackgroundWork {
           this.jobs.inc({ task, outcome: 'failed' });
           // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
           // `Database` throws the former, a direct connection PostgreSQL's own errors.
-          const isItsOwn = !ServiceError.isUnavailable(error) && !isUnavailable(error);
+          const isJobsFault = !ServiceError.isUnavailable(error) && !isUnavailable(error);
           const line = { err: error, task, failures: failures + 1 };
-          this.logger[isItsOwn ? 'error' : 'warn'](line, 'A job failed; it is run again');
-          const pause = isItsOwn ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
-          const again = { ...(payload as object), failures: isItsOwn ? failures + 1 : failures };
+          this.logger[isJobsFault ? 'error' : 'warn'](line, 'A job failed; it is run again');
+          const pause = isJobsFault ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
+          const again = { ...(payload as object), failures: isJobsFault ? failures + 1 : failures };
           await addPayload(helpers, task, JSON.stringify(again), {
             delayMs: pause * (0.5 + Math.random() / 2),
             oneAtATime: helpers.job.job_queue_id !== null,
@@ -133,7 +133,7 @@ export class JobRunner extends BackgroundWork {
   }
 
   /** A runner ends when it loses the database, in the long run at least. Then there is a new one. */
-  private async runAnewUntilStopped(): Promise<void> {
+  private async runWithRestarts(): Promise<void> {
     let failures = 0;
     while (!this.stop.signal.aborted) {
       try {
@@ -163,7 +163,7 @@ export class JobRunner extends BackgroundWork {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       presence = await RunnerPresence.connect(pool);
       const events: WorkerEvents = new EventEmitter();
-      giveBackInTheOpen(events);
+      keepLocalQueueBusy(events);
       let isEnding = false;
       events.on('pool:gracefulShutdown', () => {
         isEnding = true;
@@ -299,7 +299,7 @@ export class JobRunner extends BackgroundWork {
  * is under way in its queue then, it throws as it does so: it waits for no answer, and one that is an error ends the
  * process, as nobody hears of it. So something is under way until then.
  */
-function giveBackInTheOpen(events: WorkerEvents): void {
+function keepLocalQueueBusy(events: WorkerEvents): void {
   events.on('localQueue:init', ({ localQueue }) => {
     const { promise: released, resolve } = Promise.withResolvers<void>();
     events.on('localQueue:setMode', ({ newMode }) => {

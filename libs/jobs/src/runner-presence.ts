@@ -20,7 +20,7 @@ export class RunnerPresence {
   async hold(runnerId: string, onHeld: () => void): Promise<void> {
     const { promise: lost, reject } = Promise.withResolvers<never>();
     this.client.once('end', () => reject(new Error('The connection that shows that the job runner lives was lost')));
-    await Promise.race([lost, this.live(runnerId, onHeld)]).catch((error: unknown) => {
+    await Promise.race([lost, this.heartbeat(runnerId, onHeld)]).catch((error: unknown) => {
       if (!this.released.signal.aborted) throw error;
     });
   }
@@ -30,7 +30,7 @@ export class RunnerPresence {
     this.client.release(true);
   }
 
-  private async live(runnerId: string, onHeld: () => void): Promise<void> {
+  private async heartbeat(runnerId: string, onHeld: () => void): Promise<void> {
     await this.client.query('SELECT pg_advisory_lock_shared($1, hashtext($2))', [LOCK_CLASS, runnerId]);
     onHeld();
     for (;;) {

@@ -60,7 +60,7 @@ export class DeadLetterBox {
 
   /**
    * Reads the whole topic.
-   * @param look called with each letter, open or resolved, in the order of each partition
+   * @param visit called with each letter, open or resolved, in the order of each partition
    * @param beforeChange called before each letter that is changed, and before what is resolved is deleted; if it rejects,
    * that is not done, and the caller gets its error
    * @throws {Error} with a one-line message, if Kafka is unavailable or the topic is missing or not readable to its end
@@ -68,13 +68,13 @@ export class DeadLetterBox {
   static async open(
     settings: NonNullable<Config['kafka']>,
     topic: string,
-    look: (letter: Letter) => void = () => undefined,
+    visit: (letter: Letter) => void = () => undefined,
     beforeChange: () => Promise<unknown> = async () => undefined,
   ): Promise<DeadLetterBox> {
     const box = new DeadLetterBox(topic, quietKafka(settings), `${settings.consumerGroup}-dlq-`, beforeChange);
     try {
       await box.connect(settings.brokers);
-      await box.readAll(look);
+      await box.readAll(visit);
       return box;
     } catch (error) {
       // Not awaited: kafkajs takes leave of the brokers, and would wait for one that does not answer.
@@ -175,7 +175,7 @@ export class DeadLetterBox {
     if (!topics.includes(this.topic)) throw new Error(`The topic ${this.topic} does not exist`);
   }
 
-  private async readAll(look: (letter: Letter) => void): Promise<void> {
+  private async readAll(visit: (letter: Letter) => void): Promise<void> {
     const ends = new Map<number, bigint>();
     for (const { partition, low, high } of await this.admin.fetchTopicOffsets(this.topic)) {
       this.partitions.set(partition, { low: BigInt(low), end: BigInt(low), open: new Set() });
@@ -189,7 +189,7 @@ export class DeadLetterBox {
       const resolves = headerText(message.headers ?? {}, 'dlq-resolves');
       if (resolves === undefined) {
         box.open.add(offset);
-        return look(toLetter(partition, message));
+        return visit(toLetter(partition, message));
       }
       const resolved = positionOf(resolves);
       if (resolved.partition === partition) box.open.delete(resolved.offset);

@@ -36,8 +36,9 @@ const logger = new Logger('kafkajs');
 /** As structured fields: Nest's own log creator puts them into the text. */
 function writeLog({ level, namespace, log: { message, timestamp, logger: _, ...fields } }: LogEntry): void {
   const line: KafkajsLine = { ...fields, namespace };
-  if (level === logLevel.DEBUG || isSaidByCaller(line, message)) logger.debug(line, message);
-  else if (level === logLevel.WARN || (level === logLevel.ERROR && isMended(line, message))) logger.warn(line, message);
+  if (level === logLevel.DEBUG || isReportedByCaller(line, message)) logger.debug(line, message);
+  else if (level === logLevel.WARN || (level === logLevel.ERROR && recoversByItself(line, message)))
+    logger.warn(line, message);
   else if (level === logLevel.ERROR) logger.error(line, message);
   else logger.log(line, message);
 }
@@ -53,7 +54,7 @@ interface KafkajsLine {
  * several a second: it concerns a single request, whose sender retries, or fails in the end and says so once. The same
  * holds for an event that could not be handled. And few retries are what {@link kafkaOptions} asks for.
  */
-function isSaidByCaller({ namespace, retryTime }: KafkajsLine, message: string): boolean {
+function isReportedByCaller({ namespace, retryTime }: KafkajsLine, message: string): boolean {
   if (namespace === 'Connection' || retryTime !== undefined) return true;
   return message === 'Error when calling eachBatch' || message.startsWith('Limiting retries');
 }
@@ -62,7 +63,7 @@ function isSaidByCaller({ namespace, retryTime }: KafkajsLine, message: string):
  * Whether kafkajs goes on by itself after an error: it joins the group again, or restarts, after its last retry or because
  * the group's coordinator has just started or moved.
  */
-function isMended({ retryCount }: KafkajsLine, message: string): boolean {
+function recoversByItself({ retryCount }: KafkajsLine, message: string): boolean {
   if (message.startsWith('Crash: ')) return retryCount !== undefined || message.includes('coordinator');
   return message.endsWith('re-joining the group');
 }

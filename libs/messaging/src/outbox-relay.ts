@@ -58,7 +58,7 @@ export class OutboxRelay extends BackgroundWork {
     this.checks.reported.set(this.config.kafka ? 'kafka' : 'outbox-relay', () =>
       this.failure === undefined ? Promise.resolve() : Promise.reject(new Error(this.failure)),
     );
-    await this.relayAnewUntilStopped();
+    await this.relayWithRestarts();
   }
 
   /** A batch under way may finish, but not for long: what is not marked is sent again, by whoever holds the lane next. */
@@ -66,7 +66,7 @@ export class OutboxRelay extends BackgroundWork {
     await Promise.race([this.running, delay(LAST_BATCH_MS, undefined, { ref: false })]);
   }
 
-  private async relayAnewUntilStopped(): Promise<void> {
+  private async relayWithRestarts(): Promise<void> {
     let failures = 0;
     while (!this.stop.signal.aborted) {
       try {
@@ -125,7 +125,7 @@ export class OutboxRelay extends BackgroundWork {
           this.markAndReadAhead(session, events, marking, isOver),
         ]);
         if (marking) onProgress(); // to publish is none: what cannot be marked is published again
-        if (refusal) await this.publishWithout(session, events, refusal, new Set());
+        if (refusal) await this.isolateRefused(session, events, refusal, new Set());
         marking = refusal ? undefined : this.mark(session, events);
         // What was read ahead may be of an aggregate that is parked now.
         events = refusal ? [] : next;
@@ -158,7 +158,7 @@ export class OutboxRelay extends BackgroundWork {
   }
 
   /** Finds what is refused by halving and parks it with its aggregate; publishes and marks all others. */
-  private async publishWithout(
+  private async isolateRefused(
     session: OutboxSession,
     events: StoredEvent[],
     refusal: EventRefused,
@@ -178,7 +178,7 @@ export class OutboxRelay extends BackgroundWork {
       const others = half.filter(({ aggregateid }) => !parked.has(aggregateid));
       if (others.length === 0) continue;
       const refused = await this.publish(others);
-      if (refused) await this.publishWithout(session, others, refused, parked);
+      if (refused) await this.isolateRefused(session, others, refused, parked);
       else await this.mark(session, others);
     }
   }

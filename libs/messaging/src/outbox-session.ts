@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { directConnection, endConnection, isLocked, isTooSlow } from '@platform/database';
+import { openDirectConnection, endConnection, isLocked, isTooSlow } from '@platform/database';
 import type { Client } from 'pg';
 import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
@@ -33,7 +33,7 @@ export class OutboxSession {
   ) {}
 
   static async open(config: Config): Promise<OutboxSession> {
-    const client = await directConnection(config, 'outbox relay', QUERY_TIMEOUT_MS);
+    const client = await openDirectConnection(config, 'outbox relay', QUERY_TIMEOUT_MS);
     try {
       await client.query(`SET lock_timeout = '${LOCK_TIMEOUT}'`);
       // With missing or outdated statistics PostgreSQL would sort the whole backlog for each batch instead of reading

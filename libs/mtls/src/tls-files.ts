@@ -9,7 +9,7 @@ import { ClientAuthorities } from './client-authorities';
 import { type TlsContents, tlsFilesOf, type TlsMaterial, tlsMaterial, type TlsVariable } from './tls-material';
 
 /** Files are polled by content, because Kubernetes updates a mounted secret by replacing a symbolic link. */
-const LOOK_EVERY_MS = 2_000;
+const POLL_MS = 2_000;
 
 /** With session tickets, a certificate would be accepted until its ticket expires, whatever happens to it or its CA. */
 const SECURE_OPTIONS = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
@@ -25,7 +25,7 @@ export class TlsFiles implements OnApplicationShutdown {
   private readonly logger = new Logger(TlsFiles.name);
   private readonly files: readonly [TlsVariable, string][];
   private timer: NodeJS.Timeout | undefined;
-  private looking: Promise<void> | undefined;
+  private polling: Promise<void> | undefined;
   private server: Server | undefined;
   private seen: string;
   private material: TlsMaterial;
@@ -47,10 +47,10 @@ export class TlsFiles implements OnApplicationShutdown {
   }
 
   /** Gives the server the files' contents, if it is a TLS server, and watches the files from now on. */
-  serve(server: unknown): void {
+  attachTo(server: unknown): void {
     if (server instanceof Server) this.server = server;
-    this.equipServer();
-    if (this.files.length > 0) this.timer = setInterval(() => this.lookAgain(), LOOK_EVERY_MS).unref();
+    this.applyToServer();
+    if (this.files.length > 0) this.timer = setInterval(() => this.poll(), POLL_MS).unref();
   }
 
   onApplicationShutdown(): void {
@@ -58,15 +58,15 @@ export class TlsFiles implements OnApplicationShutdown {
   }
 
   /** One read at a time: of two, the older one could end last. */
-  private lookAgain(): void {
-    this.looking ??= this.look()
+  private poll(): void {
+    this.polling ??= this.reloadIfChanged()
       .catch((error: unknown) => this.logger.error({ err: error }, 'The TLS files cannot be looked at'))
       .finally(() => {
-        this.looking = undefined;
+        this.polling = undefined;
       });
   }
 
-  private async look(): Promise<void> {
+  private async reloadIfChanged(): Promise<void> {
     const contents = await this.read();
     const seen = JSON.stringify(contents);
     if (seen === this.seen) return;
@@ -94,7 +94,7 @@ export class TlsFiles implements OnApplicationShutdown {
     const { server, clientCa } = material;
     this.material = material;
     this.authorities = clientCa && new ClientAuthorities(clientCa.certificates);
-    this.equipServer();
+    this.applyToServer();
     if (server) expiry.set({ certificate: 'server' }, server.certificate.validToDate.getTime() / 1_000);
     if (clientCa) {
       const ends = clientCa.certificates.map(({ validToDate }) => validToDate.getTime() / 1_000);
@@ -103,7 +103,7 @@ export class TlsFiles implements OnApplicationShutdown {
   }
 
   /** Applies to new connections; existing ones keep their certificate. */
-  private equipServer(): void {
+  private applyToServer(): void {
     const { server, clientCa } = this.material;
     const { cert, key } = server ?? {};
     this.server?.setSecureContext({

@@ -14,7 +14,7 @@ const CLIENT_CLOSED_REQUEST = 499;
 const UNMATCHED = 'unmatched';
 
 /** The paths of probes and metrics, which come constantly and matter most under overload. */
-export const FOR_OPERATORS = /^\/(health\/(live|ready)|metrics)\/?(\?|$)/;
+export const OPERATIONAL_PATHS = /^\/(health\/(live|ready)|metrics)\/?(\?|$)/;
 
 const requests = new Counter({ name: 'http_requests_total', help: 'HTTP requests answered', labelNames: LABELS });
 const duration = new Histogram({
@@ -29,7 +29,7 @@ const inFlight = new Gauge({ name: 'in_flight_requests', help: 'HTTP requests be
  * Starts the counters of failures at 0, for all routes: Prometheus sees no increase in a counter that appears with a
  * value, so the first failures of each process would count for no alert.
  */
-export function expectFailures({ httpAdapter }: HttpAdapterHost): void {
+export function startFailureCountersAtZero({ httpAdapter }: HttpAdapterHost): void {
   const { router } = httpAdapter.getInstance<Application>();
   const routes = router.stack.flatMap(({ route }) => route ?? []);
   for (const { path, stack } of routes)
@@ -53,7 +53,7 @@ export function httpTelemetry(spans: Spans): RequestHandler {
       inFlight.dec();
       requests.inc(labels);
       duration.observe(labels, seconds);
-      if (FOR_OPERATORS.test(req.path)) return;
+      if (OPERATIONAL_PATHS.test(req.path)) return;
       const line = {
         method: req.method,
         route,

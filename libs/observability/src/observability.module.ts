@@ -1,7 +1,7 @@
 import { Module, type OnApplicationBootstrap } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
-import { expectFailures } from './http-telemetry';
+import { startFailureCountersAtZero } from './http-telemetry';
 import { MetricsController } from './metrics.controller';
 
 /** Metrics. Logs need no module: `createLogger` makes the application's logger, and `httpTelemetry` logs requests. */
@@ -11,6 +11,6 @@ export class ObservabilityModule implements OnApplicationBootstrap {
 
   /** By now all routes are there. */
   onApplicationBootstrap(): void {
-    expectFailures(this.http);
+    startFailureCountersAtZero(this.http);
   }
 }

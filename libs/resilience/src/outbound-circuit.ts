@@ -5,7 +5,7 @@ import type { OutboundSettings } from '@platform/config';
 import CircuitBreaker from 'opossum';
 import type { Gauge } from 'prom-client';
 import { OutboundFailure } from './outbound-failure';
-import type { OutboundAnswer } from './outbound-request';
+import type { OutboundResponse } from './outbound-request';
 
 const STATES = { closed: 0, halfOpen: 1, open: 2 } as const;
 
@@ -21,7 +21,7 @@ const THRESHOLD_EPSILON = 0.001;
 /** A circuit breaker: opens if too many recent attempts failed, and lets none through while open. */
 export class OutboundCircuit {
   private readonly logger = new Logger(OutboundCircuit.name);
-  private readonly breaker: CircuitBreaker<[() => Promise<OutboundAnswer>], OutboundAnswer>;
+  private readonly breaker: CircuitBreaker<[() => Promise<OutboundResponse>], OutboundResponse>;
   /** Logs outside the context of whichever request came last: the state concerns the dependency. */
   private readonly outside = AsyncLocalStorage.snapshot();
   private readonly window = new EventEmitter();
@@ -67,7 +67,7 @@ export class OutboundCircuit {
   }
 
   /** Makes and judges an attempt. Only to be called if {@link letsThrough}: opossum would count the rejection. */
-  run(attempt: () => Promise<OutboundAnswer>): Promise<OutboundAnswer> {
+  run(attempt: () => Promise<OutboundResponse>): Promise<OutboundResponse> {
     return this.breaker.fire(attempt);
   }
 

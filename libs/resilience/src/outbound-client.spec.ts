@@ -11,7 +11,7 @@ import { Spans } from '@platform/tracing';
 import { Counter, Gauge, Histogram } from 'prom-client';
 import { OutboundClient } from './outbound-client';
 import { OutboundFailure } from './outbound-failure';
-import type { OutboundAnswer, OutboundRequest } from './outbound-request';
+import type { OutboundRequest, OutboundResponse } from './outbound-request';
 
 interface Received {
   readonly at: number;
@@ -206,7 +206,7 @@ describe('an answer', () => {
   it('that its caller cannot use is given, and counted as unexpected', async () => {
     const dependency = await startDependency(answer(200, '<html>'), answer(200, '{}'), answer(404, '{}'));
     const { get, outcomes } = startClient(dependency.url);
-    const isExpected = ({ body }: OutboundAnswer) => body !== undefined;
+    const isExpected = ({ body }: OutboundResponse) => body !== undefined;
     expect(await get({ isExpected })).toMatchObject({ status: 200, body: undefined });
     expect(await outcomes()).toEqual({ unexpected: 1 });
     await get({ isExpected });

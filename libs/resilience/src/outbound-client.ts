@@ -14,7 +14,7 @@ import { OutboundCircuit } from './outbound-circuit';
 import { OutboundConnections, type OutboundMessage } from './outbound-connections';
 import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
 import type { OutboundMetrics, OutboundOutcome } from './outbound-metrics';
-import type { OutboundAnswer, OutboundRequest } from './outbound-request';
+import type { OutboundResponse, OutboundRequest } from './outbound-request';
 import { OutboundToken } from './outbound-token';
 import { parseRetryAfter, retryPauseMs } from './retry-pause';
 
@@ -47,7 +47,7 @@ export class OutboundClient implements OnApplicationShutdown {
    * Resolves with every response below 500 except 408, 425, 429, and 401 if the dependency is called with a token.
    * @throws {OutboundFailure} otherwise, after the retries that are allowed and fit into the deadline
    */
-  async request(request: OutboundRequest): Promise<OutboundAnswer> {
+  async request(request: OutboundRequest): Promise<OutboundResponse> {
     const { signal, attemptTimeoutMs = this.settings.attemptTimeoutMs } = request;
     const deadline = performance.now() + Math.max(this.settings.deadlineMs, request.attemptTimeoutMs ?? 0);
     const mayRetry = IDEMPOTENT_METHODS.has(request.method) || request.idempotencyKey !== undefined;
@@ -108,7 +108,7 @@ export class OutboundClient implements OnApplicationShutdown {
     trace: TraceContext,
     timeoutMs: number,
     { signal, isExpected = () => true }: Pick<OutboundRequest, 'signal' | 'isExpected'>,
-  ): Promise<OutboundAnswer> {
+  ): Promise<OutboundResponse> {
     try {
       this.assertAdmitted(signal);
       const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
@@ -140,7 +140,7 @@ export class OutboundClient implements OnApplicationShutdown {
     trace: TraceContext,
     timeoutMs: number,
     signal?: AbortSignal,
-  ): Promise<OutboundAnswer> {
+  ): Promise<OutboundResponse> {
     this.attemptsUnderWay += 1;
     try {
       const start = performance.now();
@@ -163,10 +163,10 @@ export class OutboundClient implements OnApplicationShutdown {
     trace: TraceContext,
     timeoutMs: number,
     signal?: AbortSignal,
-  ): Promise<OutboundAnswer> {
+  ): Promise<OutboundResponse> {
     const start = performance.now();
     const observe = this.metrics.duration.startTimer();
-    let outcome: OutboundAnswer | OutboundFailure | undefined;
+    let outcome: OutboundResponse | OutboundFailure | undefined;
     try {
       return (outcome = await this.connections.exchange(message, timeoutMs, signal));
     } catch (error) {
@@ -182,7 +182,7 @@ export class OutboundClient implements OnApplicationShutdown {
   private clientSpan(
     { method, path }: OutboundMessage,
     start: number,
-    outcome: OutboundAnswer | OutboundFailure | undefined,
+    outcome: OutboundResponse | OutboundFailure | undefined,
   ): EndedSpan {
     const { protocol, hostname, port } = new URL(this.settings.url);
     const status = outcome?.status;
@@ -203,7 +203,7 @@ export class OutboundClient implements OnApplicationShutdown {
     };
   }
 
-  private statusFailure({ status, headers }: OutboundAnswer): OutboundFailure {
+  private statusFailure({ status, headers }: OutboundResponse): OutboundFailure {
     const retryAfterMs = parseRetryAfter(headers['retry-after']);
     return new OutboundFailure(this.name, 'status', { wasSent: true, status, retryAfterMs });
   }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { OutboundSettings } from '@platform/config';
 import { Pool } from 'undici';
 import { OutboundFailure } from './outbound-failure';
-import type { OutboundAnswer, OutboundRequest } from './outbound-request';
+import type { OutboundResponse, OutboundRequest } from './outbound-request';
 
 /** For TCP and TLS together. undici's timer can fire half a second late. */
 const MAX_CONNECT_MS = 1_000;
@@ -49,7 +49,7 @@ export class OutboundConnections {
    * Makes one attempt. Resolves with a response of any status. A connection without a complete response is closed.
    * @throws {OutboundFailure} of kind `timeout`, `network` or `aborted`
    */
-  async exchange(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundAnswer> {
+  async exchange(message: OutboundMessage, timeoutMs: number, signal?: AbortSignal): Promise<OutboundResponse> {
     const attempt = new AbortController();
     const { promise: cut, reject } = Promise.withResolvers<never>();
     const cutShort = (kind: 'timeout' | 'aborted') => {
@@ -75,7 +75,7 @@ export class OutboundConnections {
     await this.pool.destroy();
   }
 
-  private async send({ path, ...message }: OutboundMessage, signal: AbortSignal): Promise<OutboundAnswer> {
+  private async send({ path, ...message }: OutboundMessage, signal: AbortSignal): Promise<OutboundResponse> {
     try {
       const request = { ...message, path: this.pathPrefix + path, signal };
       const { statusCode, headers, body } = await this.pool.request(request);

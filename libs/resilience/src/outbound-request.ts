@@ -10,11 +10,11 @@ export interface OutboundRequest {
   /** Replaces the configured timeout, in milliseconds. The deadline is extended to it if it is shorter. */
   readonly attemptTimeoutMs?: number;
   /** Whether a response below 400 is usable. If not, it is returned all the same, and counted as `unexpected`. */
-  readonly isExpected?: (answer: OutboundAnswer) => boolean;
+  readonly isExpected?: (answer: OutboundResponse) => boolean;
   readonly signal?: AbortSignal;
 }
 
-export interface OutboundAnswer {
+export interface OutboundResponse {
   readonly status: number;
   /** By lower-case name. Repeated headers are joined with `, `. */
   readonly headers: Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { readArguments } from '@platform/arguments';
 import { type Config, loadConfig } from '@platform/config';
-import { type DirectConnection, directConnection, endConnection, isForbidden, isLocked } from '@platform/database';
+import { type DirectConnection, openDirectConnection, endConnection, isForbidden, isLocked } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { SERVICE_NAME } from '../service-name';
@@ -25,7 +25,7 @@ const USAGE = 'usage: npm run migrate   (without arguments)';
 export async function migrate(given: Config): Promise<string[]> {
   const { migrationUrl } = given.database;
   const config = { ...given, database: { ...given.database, directUrl: migrationUrl } };
-  const lock = await directConnection(config, 'migrations', 0);
+  const lock = await openDirectConnection(config, 'migrations', 0);
   lock.on('error', ({ message }) => {
     throw new Error(
       `The connection with the migration lock was lost (${message}). Another process may migrate by now, so this one stops: run it again`,

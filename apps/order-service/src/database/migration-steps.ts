@@ -12,15 +12,15 @@ export function onlyForward(): Promise<never> {
  */
 export async function buildIndex(runner: QueryRunner, name: string, on: string): Promise<void> {
   await dropIndex(runner, name); // an interrupted run leaves an invalid one behind
-  await withoutLimit(runner, `CREATE INDEX CONCURRENTLY ${name.replace(/^.*\./, '')} ON ${on}`);
+  await withoutLockTimeout(runner, `CREATE INDEX CONCURRENTLY ${name.replace(/^.*\./, '')} ON ${on}`);
 }
 
 /** As {@link buildIndex}, for one that is no longer needed. */
 export async function dropIndex(runner: QueryRunner, name: string): Promise<void> {
-  await withoutLimit(runner, `DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
+  await withoutLockTimeout(runner, `DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
 }
 
-async function withoutLimit(runner: QueryRunner, statement: string): Promise<void> {
+async function withoutLockTimeout(runner: QueryRunner, statement: string): Promise<void> {
   await runner.query('SET lock_timeout = 0');
   await runner.query(statement);
   await runner.query('RESET lock_timeout');

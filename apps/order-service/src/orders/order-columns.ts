@@ -21,10 +21,10 @@ export interface ShownOrder extends Pick<
 }
 
 /** The columns of a {@link ShownOrder} but for items and metadata. */
-export const SHOWN_BUT_ITEMS = `
+export const SHOWN_COLUMNS_WITHOUT_ITEMS = `
   id, customer_id AS "customerId", status, currency, total_value AS "totalValue", version,
   created_at::text AS "createdAt", updated_at::text AS "updatedAt", payment_id AS "paymentId",
   payment_status AS "paymentStatus", reason`;
 
 /** The columns of a {@link ShownOrder}. */
-export const SHOWN_COLUMNS = `${SHOWN_BUT_ITEMS}, items::text AS items, metadata::text AS metadata`;
+export const SHOWN_COLUMNS = `${SHOWN_COLUMNS_WITHOUT_ITEMS}, items::text AS items, metadata::text AS metadata`;

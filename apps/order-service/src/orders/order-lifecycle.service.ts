@@ -46,23 +46,23 @@ export class OrderLifecycleService {
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
   async find(tenantId: string, orderId: string): Promise<Order> {
-    return existing(await this.store.find(tenantId, toOrderUuid(orderId)));
+    return requireFound(await this.store.find(tenantId, toOrderUuid(orderId)));
   }
 
   /**
    * As {@link find}, and keeps the order from being changed until `tx` ends. For features that do something for a client
    * which names an order.
    */
-  async hold(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
-    return existing(await this.store.hold(tx, tenantId, toOrderUuid(orderId)));
+  async findAndLock(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
+    return requireFound(await this.store.findAndLock(tx, tenantId, toOrderUuid(orderId)));
   }
 
   /**
-   * As {@link hold}, for the service's own work on orders of any tenant, such as a consumer's; never for an id that a
+   * As {@link findAndLock}, for the service's own work on orders of any tenant, such as a consumer's; never for an id that a
    * client gave.
    */
-  async holdForAnyTenant(tx: Transaction, orderId: string): Promise<Order> {
-    return existing(await this.store.holdForAnyTenant(tx, toOrderUuid(orderId)));
+  async findAndLockForAnyTenant(tx: Transaction, orderId: string): Promise<Order> {
+    return requireFound(await this.store.findAndLockForAnyTenant(tx, toOrderUuid(orderId)));
   }
 
   /**
@@ -172,7 +172,7 @@ export class OrderLifecycleService {
     known?: Order,
   ): Promise<Order> {
     for (let round = 1; round <= MAX_ROUNDS; round += 1) {
-      const order = (round === 1 && known) || existing(await read());
+      const order = (round === 1 && known) || requireFound(await read());
       const change = decide(order);
       if (!change) return order;
       const movedTo = change.status;
@@ -189,7 +189,7 @@ export class OrderLifecycleService {
   }
 }
 
-function existing(order: Order | undefined): Order {
+function requireFound(order: Order | undefined): Order {
   if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
   return order;
 }

@@ -1,5 +1,5 @@
 import type { Slice } from '@platform/paging';
-import { SHOWN_BUT_ITEMS, type ShownOrder } from './order-columns';
+import { SHOWN_COLUMNS_WITHOUT_ITEMS, type ShownOrder } from './order-columns';
 import { ORDER_STATUSES, type OrderStatus } from './order-status';
 
 export interface OrderFilter {
@@ -50,7 +50,7 @@ const isSmall = `bytes <= ${PAGE_BYTES} / $4::integer`;
  * @param found orders, newest first; the page takes `$4` and one more, from id `$3` on
  */
 const page = (found: string, order = NEWEST) => `
-  SELECT ${SHOWN_BUT_ITEMS}, bytes,
+  SELECT ${SHOWN_COLUMNS_WITHOUT_ITEMS}, bytes,
          CASE WHEN ${isSmall} THEN items::text END AS items,
          CASE WHEN ${isSmall} THEN metadata::text END AS metadata
   FROM (SELECT * FROM (${found}) AS found ${order} LIMIT $4::integer + 1) AS next

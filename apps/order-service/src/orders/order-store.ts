@@ -11,7 +11,7 @@ import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
 
 /** What every new order has in common: literals in the text of `INSERT_ALL`, not parameters. */
-export const NEW = {
+export const NEW_ORDER = {
   order: { status: 'PENDING', version: 1, eventSequence: 1 },
   event: { type: 'order.created', aggregateType: 'order' },
   audit: { action: 'order.create', outcome: 'succeeded', statusCode: 201 },
@@ -20,7 +20,7 @@ export const NEW = {
 
 /** A new order with its event, its audit row and the answer to remember for its idempotency key: all or nothing. */
 export interface NewOrder extends KeyedRequest {
-  /** Made with {@link NEW}, as event, audit and route are. */
+  /** Made with {@link NEW_ORDER}, as event, audit and route are. */
   readonly order: Order;
   readonly event: Pick<OutboxRow, 'id' | 'aggregateid' | 'payload' | 'traceparent'>;
   readonly audit: Pick<AuditRow, 'id' | 'occurred_at' | 'request_id' | 'address' | 'certificate'>;
@@ -59,7 +59,7 @@ export interface PendingAges {
   readonly alone: number;
 }
 
-const NEW_ORDERS = new RowArrays({
+const NEW_ORDER_ROWS = new RowArrays({
   tenant_id: 'text',
   client_id: 'text',
   key: 'bytea',
@@ -91,10 +91,10 @@ const NEW_ORDERS = new RowArrays({
  */
 const INSERT_ALL = `
   WITH input AS (
-    ${NEW_ORDERS.select()}
+    ${NEW_ORDER_ROWS.select()}
   ), remembered AS (
     INSERT INTO idempotency_keys (tenant_id, client_id, route, key, fingerprint, response_body)
-    SELECT tenant_id, client_id, '${NEW.route}', key, fingerprint, answer FROM input
+    SELECT tenant_id, client_id, '${NEW_ORDER.route}', key, fingerprint, answer FROM input
     ORDER BY key, tenant_id, client_id
     ON CONFLICT DO NOTHING
     RETURNING response_body
@@ -103,17 +103,17 @@ const INSERT_ALL = `
   ), kept AS (
     INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, metadata, version,
                         event_sequence, created_at, updated_at)
-    SELECT id, tenant_id, client_id, customer_id, '${NEW.order.status}', currency, total_value, items, metadata,
-           ${NEW.order.version}, ${NEW.order.eventSequence}, created_at, created_at
+    SELECT id, tenant_id, client_id, customer_id, '${NEW_ORDER.order.status}', currency, total_value, items, metadata,
+           ${NEW_ORDER.order.version}, ${NEW_ORDER.order.eventSequence}, created_at, created_at
     FROM fresh
   ), events AS (
     ${OUTBOX.insertSelect({
       id: 'event_id',
-      aggregatetype: `'${NEW.event.aggregateType}'`,
+      aggregatetype: `'${NEW_ORDER.event.aggregateType}'`,
       aggregateid: 'order_id',
-      type: `'${NEW.event.type}'`,
+      type: `'${NEW_ORDER.event.type}'`,
       payload: 'event',
-      sequence: `${NEW.order.eventSequence}`,
+      sequence: `${NEW_ORDER.order.eventSequence}`,
       traceparent: 'traceparent',
       request_id: 'request_id',
     })} FROM fresh
@@ -123,10 +123,10 @@ const INSERT_ALL = `
       occurred_at: 'occurred_at',
       tenant_id: 'tenant_id',
       client_id: 'client_id',
-      action: `'${NEW.audit.action}'`,
+      action: `'${NEW_ORDER.audit.action}'`,
       object: 'order_id',
-      outcome: `'${NEW.audit.outcome}'`,
-      status_code: `${NEW.audit.statusCode}`,
+      outcome: `'${NEW_ORDER.audit.outcome}'`,
+      status_code: `${NEW_ORDER.audit.statusCode}`,
       error_code: 'NULL',
       request_id: 'request_id',
       address: 'address',
@@ -139,7 +139,7 @@ const INSERT_ALL = `
  * The order with the id `wanted.id`, to be joined `LATERAL`. The LIMIT enforces one lookup by primary key for each
  * order. Without it, a plan that was made while the table was small would scan it, also when it has become large.
  */
-const theOrder = (columns: string, lock = '') =>
+const orderById = (columns: string, lock = '') =>
   `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
 
 /** What a statement does about orders that others have locked: wait for them, or leave them out. */
@@ -150,7 +150,9 @@ type Locking = '' | 'SKIP LOCKED';
  * the batch runs again without the locked orders, so that only the callers of those get 503.
  * @param write returns a result for each order; false or undefined where nothing was written
  */
-async function pastLocks<Result>(write: (locking: Locking) => Promise<Result[]>): Promise<(Result | ServiceError)[]> {
+async function retrySkippingLocked<Result>(
+  write: (locking: Locking) => Promise<Result[]>,
+): Promise<(Result | ServiceError)[]> {
   try {
     return await write('');
   } catch (error) {
@@ -173,7 +175,7 @@ const array = (parameter: string) => `(SELECT ${parameter})`;
 /** Orders that are requested together, by one or several tenants. An id finds only an order of the tenant beside it. */
 const ordersOfTenants = (columns: string) => `
   SELECT found.* FROM unnest(${array('$1::uuid[]')}, ${array('$2::text[]')}) AS wanted (id, tenant_id)
-  CROSS JOIN LATERAL ${theOrder(`${columns}, tenant_id`)}
+  CROSS JOIN LATERAL ${orderById(`${columns}, tenant_id`)}
   WHERE found.tenant_id = wanted.tenant_id`;
 const FIND_FOR_ANY_TENANT = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
@@ -204,7 +206,7 @@ const OLDEST_TO_VOID = `
   SELECT coalesce(greatest(extract(epoch FROM now() - min(updated_at)), 0), 0)::float AS age FROM orders
   WHERE payment_status = 'AUTHORIZED' AND status IN ('CANCELLED', 'REJECTED')`;
 
-const CHANGES = new RowArrays({
+const CHANGE_ROWS = new RowArrays({
   id: 'uuid',
   tenant_id: 'text',
   read_version: 'integer',
@@ -226,9 +228,9 @@ const CHANGES = new RowArrays({
  */
 const updateAll = (locking: Locking) => `
   WITH wanted AS (
-    ${CHANGES.select()} ORDER BY id
+    ${CHANGE_ROWS.select()} ORDER BY id
   ), locked AS (
-    SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${theOrder('tenant_id, version', `FOR NO KEY UPDATE ${locking}`)}
+    SELECT wanted.* FROM wanted CROSS JOIN LATERAL ${orderById('tenant_id, version', `FOR NO KEY UPDATE ${locking}`)}
     WHERE found.tenant_id = wanted.tenant_id AND found.version = read_version
   ), changed AS (
     UPDATE orders
@@ -238,9 +240,9 @@ const updateAll = (locking: Locking) => `
     FROM locked WHERE orders.id = locked.id
     RETURNING event_id, audit_id
   ), events AS (
-    ${OUTBOX.insertAll(1 + CHANGES.width)} WHERE id IN (SELECT event_id FROM changed)
+    ${OUTBOX.insertAll(1 + CHANGE_ROWS.width)} WHERE id IN (SELECT event_id FROM changed)
   ), audited AS (
-    ${AUDIT_EVENTS.insertAll(1 + CHANGES.width + OUTBOX.width)} WHERE id IN (SELECT audit_id FROM changed)
+    ${AUDIT_EVENTS.insertAll(1 + CHANGE_ROWS.width + OUTBOX.width)} WHERE id IN (SELECT audit_id FROM changed)
   )
   SELECT audit_id FROM changed`;
 
@@ -253,10 +255,10 @@ export class OrderStore {
     (orders: readonly NewOrder[]) => this.insertAll(orders),
     ({ order }) => order.items.length,
   );
-  private readonly finds = this.readsOf<Order>('find-orders', ORDER_COLUMNS);
-  private readonly shows = this.readsOf<ShownOrder>('show-orders', SHOWN_COLUMNS);
+  private readonly finds = this.batchedReads<Order>('find-orders', ORDER_COLUMNS);
+  private readonly shows = this.batchedReads<ShownOrder>('show-orders', SHOWN_COLUMNS);
   private readonly updates = new Batcher<Change, boolean>((changes) =>
-    pastLocks((locking) => this.updateAll(changes, locking)),
+    retrySkippingLocked((locking) => this.updateAll(changes, locking)),
   );
   /** By statement name; `own` is as in {@link inBatch}. */
   private readonly batchers = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
@@ -301,7 +303,7 @@ export class OrderStore {
       address: audit.address,
       certificate: audit.certificate,
     }));
-    const values = NEW_ORDERS.parameters(rows);
+    const values = NEW_ORDER_ROWS.parameters(rows);
     const fresh = await this.database.prepared<{ id: string }>('insert-orders', INSERT_ALL, values);
     const kept = new Set(fresh.map(({ id }) => id));
     return orders.map(({ order }) => kept.has(order.id));
@@ -312,7 +314,7 @@ export class OrderStore {
   }
 
   /** As {@link find}, with a lock until `tx` ends: others can read the order but not change it. */
-  async hold(tx: Transaction, tenantId: string, uuid: string): Promise<Order | undefined> {
+  async findAndLock(tx: Transaction, tenantId: string, uuid: string): Promise<Order | undefined> {
     const text = `SELECT ${ORDER_COLUMNS} FROM orders WHERE tenant_id = $1 AND id = $2 FOR SHARE`;
     const [order] = await tx.query<Order[]>(text, [tenantId, uuid]);
     return order;
@@ -323,7 +325,7 @@ export class OrderStore {
     return this.shows.add({ tenantId, uuid });
   }
 
-  private readsOf<Row extends { readonly id: string }>(
+  private batchedReads<Row extends { readonly id: string }>(
     name: string,
     columns: string,
   ): Batcher<Wanted, Row | undefined> {
@@ -345,8 +347,8 @@ export class OrderStore {
     return order;
   }
 
-  /** As {@link findForAnyTenant}, with the lock of {@link hold}. */
-  async holdForAnyTenant(tx: Transaction, uuid: string): Promise<Order | undefined> {
+  /** As {@link findForAnyTenant}, with the lock of {@link findAndLock}. */
+  async findAndLockForAnyTenant(tx: Transaction, uuid: string): Promise<Order | undefined> {
     const [order] = await tx.query<Order[]>(`${FIND_FOR_ANY_TENANT} FOR SHARE`, [uuid]);
     return order;
   }
@@ -361,7 +363,7 @@ export class OrderStore {
       `find-orders-with-${table}`,
       columns,
       () => `SELECT found.*, companion.* FROM unnest(${array('$1::uuid[]')}) AS wanted (id)
-       CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS)}
+       CROSS JOIN LATERAL ${orderById(ORDER_COLUMNS)}
        CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} WHERE order_id = wanted.id LIMIT 1) AS companion`,
     );
   }
@@ -379,7 +381,7 @@ export class OrderStore {
       statement,
       (locking) => `WITH pending AS (
          SELECT found.* FROM (SELECT unnest($1::uuid[]) AS id ORDER BY id LIMIT cardinality($1)) AS wanted
-         CROSS JOIN LATERAL ${theOrder(ORDER_COLUMNS, `FOR NO KEY UPDATE ${locking}`)}
+         CROSS JOIN LATERAL ${orderById(ORDER_COLUMNS, `FOR NO KEY UPDATE ${locking}`)}
          WHERE found.status = 'PENDING'
        ), done AS (
          ${statement}
@@ -419,7 +421,7 @@ export class OrderStore {
     const batcher =
       known?.batcher ??
       new Batcher<string, Order | undefined>((uuids) =>
-        pastLocks(async (locking) => {
+        retrySkippingLocked(async (locking) => {
           const found = await this.database.prepared<Row>(locking ? `${name}-unlocked` : name, text(locking), [uuids]);
           const orders = new Map(found.map((order) => [order.id, order]));
           return uuids.map((uuid) => orders.get(uuid));
@@ -456,7 +458,7 @@ export class OrderStore {
     }));
     const name = locking ? 'update-orders-unlocked' : 'update-orders';
     const written = await this.database.prepared<{ audit_id: string }>(name, UPDATE_ALL[locking], [
-      ...CHANGES.parameters(rows),
+      ...CHANGE_ROWS.parameters(rows),
       ...OUTBOX.parameters(changes.flatMap(({ event }) => event ?? [])),
       ...AUDIT_EVENTS.parameters(changes.map(({ audit }) => audit)),
     ]);

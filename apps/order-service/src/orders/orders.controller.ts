@@ -20,7 +20,7 @@ import { CancelOrderDto } from './cancel-order.dto';
 import { CreateOrderDto } from './create-order.dto';
 import { etagOf, matchesNone } from './etag';
 import { ListOrdersQuery } from './list-orders.query';
-import { NEW } from './order-store';
+import { NEW_ORDER } from './order-store';
 import { OrderPage, OrderReceipt, OrderView } from './order.view';
 import { OrdersService } from './orders.service';
 
@@ -33,7 +33,7 @@ export class OrdersController {
 
   @Post()
   @RequireScopes('orders:write')
-  @Audited(NEW.audit.action)
+  @Audited(NEW_ORDER.audit.action)
   @ApiOperation({
     summary: 'Create an order, once',
     operationId: 'createOrder',

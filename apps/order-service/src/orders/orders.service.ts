@@ -13,7 +13,7 @@ import type { CreateOrderDto } from './create-order.dto';
 import type { ListOrdersQuery } from './list-orders.query';
 import { OrderLifecycleService } from './order-lifecycle.service';
 import { toOrderUuid } from './order-id';
-import { NEW, OrderStore } from './order-store';
+import { NEW_ORDER, OrderStore } from './order-store';
 import { priceFaults } from './order-total';
 import type { Order } from './order.entity';
 import { orderJson, type OrderReceipt, type OrderView, toEventData, toOrderView, toReceipt } from './order.view';
@@ -53,9 +53,9 @@ export class OrdersService {
     const body = JSON.stringify(receipt);
     const firstAnswer = await this.store.insert({
       order,
-      event: outboxRow({ ...NEW.event, aggregateId: receipt.orderId, sequence: order.eventSequence, data }),
-      audit: auditRow({ ...NEW.audit, object: receipt.orderId }),
-      scope: { tenantId, clientId, route: NEW.route },
+      event: outboxRow({ ...NEW_ORDER.event, aggregateId: receipt.orderId, sequence: order.eventSequence, data }),
+      audit: auditRow({ ...NEW_ORDER.audit, object: receipt.orderId }),
+      scope: { tenantId, clientId, route: NEW_ORDER.route },
       key,
       fingerprint: fingerprint(key, { ...request, idempotencyKey: undefined }),
       answer: body,
@@ -63,11 +63,11 @@ export class OrdersService {
     if (firstAnswer !== undefined) {
       this.replays.inc();
       const { orderId, links } = JSON.parse(firstAnswer) as OrderReceipt;
-      noteOrder(orderId);
+      setContextOrder(orderId);
       return { body: firstAnswer, location: links.self, replayed: true };
     }
     this.created.inc();
-    noteOrder(receipt.orderId);
+    setContextOrder(receipt.orderId);
     return { body, location: receipt.links.self, replayed: false };
   }
 
@@ -78,7 +78,7 @@ export class OrdersService {
   async get({ tenantId }: Principal, orderId: string): Promise<{ body: string; version: number }> {
     const order = await this.store.show(tenantId, toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-    noteOrder(orderId);
+    setContextOrder(orderId);
     return { body: orderJson(order), version: order.version };
   }
 
@@ -93,7 +93,7 @@ export class OrdersService {
     ifMatch: string | undefined,
   ): Promise<OrderView> {
     const order = await this.lifecycle.cancel(tenantId, orderId, reason, ifMatch);
-    noteOrder(orderId);
+    setContextOrder(orderId);
     return toOrderView(order);
   }
 
@@ -120,7 +120,7 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
   const id = newTimeId();
   const createdAt = momentOf(id);
   return {
-    ...NEW.order,
+    ...NEW_ORDER.order,
     id,
     tenantId,
     clientId,
@@ -137,7 +137,7 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
   };
 }
 
-function noteOrder(orderId: string): void {
+function setContextOrder(orderId: string): void {
   const context = currentContext();
   if (context) context.orderId = orderId;
 }

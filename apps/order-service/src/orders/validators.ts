@@ -34,11 +34,11 @@ export const METADATA_RULE: FreeFormRule = {
 /** Size of the JSON as PostgreSQL writes it: without exponents, so that `5e-324` takes 326 bytes. */
 function bytesOf(value: object): number {
   const json = JSON.stringify(value);
-  return Buffer.byteLength(/\de-\d/.test(json) ? JSON.stringify(value, writtenOut) : json);
+  return Buffer.byteLength(/\de-\d/.test(json) ? JSON.stringify(value, withoutExponent) : json);
 }
 
 /** Replaces a number with a negative exponent by a string whose JSON is as long as the number without the exponent. */
-function writtenOut(_key: string, value: unknown): unknown {
+function withoutExponent(_key: string, value: unknown): unknown {
   if (typeof value !== 'number') return value;
   const [mantissa = '', exponent] = String(value).split('e-');
   const digits = mantissa.replace('.', '');

@@ -1,4 +1,4 @@
-import type { OutboundAnswer, OutboundRequest } from '@platform/resilience';
+import type { OutboundRequest, OutboundResponse } from '@platform/resilience';
 import { PaymentApi } from './payment-api';
 
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -8,8 +8,8 @@ describe('PaymentApi', () => {
   const options = { signal: new AbortController().signal };
 
   /** Of an API that always answers so: what a call comes to, and whether its answer was the expected one. */
-  async function given(answer: Partial<OutboundAnswer>, call: (api: PaymentApi) => Promise<unknown>) {
-    const request = jest.fn<Promise<OutboundAnswer>, [OutboundRequest]>();
+  async function given(answer: Partial<OutboundResponse>, call: (api: PaymentApi) => Promise<unknown>) {
+    const request = jest.fn<Promise<OutboundResponse>, [OutboundRequest]>();
     const answered = { status: 201, headers: JSON_TYPE, body: undefined, ...answer };
     request.mockResolvedValue(answered);
     const api = new PaymentApi({ request } as never, { paymentApi: { attemptTimeoutMs: 1 } } as never);
@@ -17,8 +17,8 @@ describe('PaymentApi', () => {
     return { result, isExpected: request.mock.calls[0]?.[0].isExpected?.(answered) };
   }
 
-  const authorize = (answer: Partial<OutboundAnswer>) => given(answer, (api) => api.authorize(charge, options));
-  const cancel = (answer: Partial<OutboundAnswer>) => given(answer, (api) => api.void('ord_1', 'pay_1', options));
+  const authorize = (answer: Partial<OutboundResponse>) => given(answer, (api) => api.authorize(charge, options));
+  const cancel = (answer: Partial<OutboundResponse>) => given(answer, (api) => api.void('ord_1', 'pay_1', options));
 
   it.each([201, 200])('gives a payment as it was answered with %i', async (status) => {
     const body = { paymentId: 'pay_1', status: 'AUTHORIZED', more: true };
@@ -40,7 +40,7 @@ describe('PaymentApi', () => {
     expect((result as { reason?: string }).reason).toBe(taken);
   });
 
-  it.each<[Partial<OutboundAnswer>, string]>([
+  it.each<[Partial<OutboundResponse>, string]>([
     [{ status: 200, headers: { 'content-type': 'text/html' } }, '200 (text/html): not a JSON object'],
     [{ status: 202, body: { paymentId: 'pay_1', status: 'AUTHORIZED' } }, '202 (application/json)'],
     [{ headers: {} }, '201 (no content type): not a JSON object'],
@@ -55,7 +55,7 @@ describe('PaymentApi', () => {
     expect(isExpected).toBe(false);
   });
 
-  it.each<Partial<OutboundAnswer>>([
+  it.each<Partial<OutboundResponse>>([
     { status: 204, headers: {} },
     { status: 200, headers: {} },
     { status: 200, headers: { 'content-type': 'text/plain' } },
@@ -67,7 +67,7 @@ describe('PaymentApi', () => {
     expect(await cancel(answer)).toEqual({ result: undefined, isExpected: true });
   });
 
-  it.each<[Partial<OutboundAnswer>, string]>([
+  it.each<[Partial<OutboundResponse>, string]>([
     [{ status: 202 }, '202 (application/json)'],
     [{ status: 200, headers: { 'content-type': 'Text/HTML; charset=utf-8' } }, '200 (Text/HTML; charset=utf-8)'],
     [{ status: 200, body: { status: 'AUTHORIZED' } }, '200 (application/json): status'],

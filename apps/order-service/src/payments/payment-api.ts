@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { InjectOutbound, type OutboundAnswer, OutboundClient, parseRetryAfter } from '@platform/resilience';
+import { InjectOutbound, type OutboundResponse, OutboundClient, parseRetryAfter } from '@platform/resilience';
 import { z } from 'zod';
 
 const answer = z.object({
@@ -37,7 +37,7 @@ export class UnexpectedAnswer extends Error {
   readonly retryAfterMs: number | undefined;
 
   /** The message has the answer's status, content type and the names of wrong fields, but no values. */
-  constructor({ status, headers }: OutboundAnswer, wrong: readonly string[] = []) {
+  constructor({ status, headers }: OutboundResponse, wrong: readonly string[] = []) {
     const type = headers['content-type']?.slice(0, 100) ?? 'no content type';
     super(`The payment API answered ${status} (${type})${wrong.length > 0 ? `: ${wrong.join(', ')}` : ''}`);
     this.retryAfterMs = parseRetryAfter(headers['retry-after']);
@@ -48,15 +48,15 @@ export class UnexpectedAnswer extends Error {
 const hasPayment = (status: number) => status === 201 || status === 200;
 
 /** Names of the fields by which an answer is no payment. */
-const faultsOf = ({ status, body }: OutboundAnswer) =>
+const faultsOf = ({ status, body }: OutboundResponse) =>
   hasPayment(status)
     ? answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object')
     : [];
 
-const resultOf = ({ status, body }: OutboundAnswer) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
+const resultOf = ({ status, body }: OutboundResponse) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
 
 /** A maintenance page is no answer of the payment API, and a payment of which it says another status is not voided. */
-const isVoided = ({ status, headers, body }: OutboundAnswer) =>
+const isVoided = ({ status, headers, body }: OutboundResponse) =>
   status === 204 ||
   (status === 200 && !/html/i.test(headers['content-type'] ?? '') && (statusIn(body) ?? 'VOIDED') === 'VOIDED');
 

@@ -3,7 +3,7 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database } from '@platform/database';
 import { JobQueue, JobRunner } from '@platform/jobs';
 import { DeadLetterBox, deadLetterTopicOf, type Letter } from '@platform/kafka';
-import { changeDeadLetters } from '../dead-letter-lock';
+import { withDeadLetterLock } from '../dead-letter-lock';
 import { ORDERS_TOPIC } from '../orders-topic';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
@@ -21,17 +21,17 @@ export class DeadLetterEraser {
     private readonly jobs: JobQueue,
     runner: JobRunner,
   ) {
-    runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.eraseAlone(job));
+    runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.eraseUnderLock(job));
   }
 
   /** Rejects while Kafka is away, or when it is alone no longer: the job is then run again. */
-  private async eraseAlone(job: EraseDeadLetters): Promise<void> {
+  private async eraseUnderLock(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // without Kafka, failed events stay parked in the outbox
-    const wasAlone = await changeDeadLetters(this.config, 'dead letter eraser', async (assertAlone, client) =>
-      this.erase(kafka, job, await ordersErased(client, job), assertAlone),
+    const hadLock = await withDeadLetterLock(this.config, 'dead letter eraser', async (assertLockHeld, client) =>
+      this.erase(kafka, job, await ordersErased(client, job), assertLockHeld),
     );
-    if (wasAlone) return;
+    if (hadLock) return;
     await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
   }
 
@@ -39,16 +39,16 @@ export class DeadLetterEraser {
     kafka: NonNullable<Config['kafka']>,
     { pseudonym }: EraseDeadLetters,
     orders: ReadonlySet<string>,
-    assertAlone: () => Promise<unknown>,
+    assertLockHeld: () => Promise<unknown>,
   ): Promise<void> {
     if (orders.size === 0) return;
     const change = (letter: Letter) =>
       orders.has(letter.key?.toString() ?? '') ? withPseudonym(letter, pseudonym) : undefined;
     const partitions = new Set<number>();
-    const look = (letter: Letter) => {
+    const visit = (letter: Letter) => {
       if (change(letter) !== undefined) partitions.add(letter.partition);
     };
-    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), look, assertAlone);
+    const box = await DeadLetterBox.open(kafka, deadLetterTopicOf(ORDERS_TOPIC), visit, assertLockHeld);
     try {
       const changed = await box.rewrite(partitions, change);
       if (changed > 0) this.logger.log({ changed }, 'An erased customer was taken out of the dead letters');

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { AUDIT_EVENTS, type AuditRow, auditRow } from '@platform/audit';
 import { CONFIG, type Config } from '@platform/config';
-import { type DirectConnection, isRetryable, isUnavailable, overDirectConnection } from '@platform/database';
+import { type DirectConnection, isRetryable, isUnavailable, withDirectConnection } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { JobQueue } from '@platform/jobs';
 import { OUTBOX, outboxRow } from '@platform/messaging';
@@ -79,7 +79,7 @@ export class ErasureStore {
       await this.takeTurn();
       try {
         const audit = () => runInContext(context, () => auditRowOf(erasure));
-        return await overDirectConnection([this.config, 'erasure', ANSWER_TIMEOUT_MS], (client) =>
+        return await withDirectConnection([this.config, 'erasure', ANSWER_TIMEOUT_MS], (client) =>
           this.erasePartByPart(client, erasure, audit),
         );
       } catch (error) {

@@ -1,7 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork } from '@platform/background';
 import { CONFIG, type Config } from '@platform/config';
-import { type DirectConnection, isRetryable, overDirectConnection } from '@platform/database';
+import { type DirectConnection, isRetryable, withDirectConnection } from '@platform/database';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter, Gauge } from 'prom-client';
 import { type Queryable, type RetentionRule, retentionRules } from './retention-rules';
@@ -36,7 +36,7 @@ export class RetentionService extends BackgroundWork {
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     // Whoever asks waits for it, so it may take longer than a request's statement.
-    await overDirectConnection([this.config, PURPOSE, MAX_COUNT_MS], async (client) => {
+    await withDirectConnection([this.config, PURPOSE, MAX_COUNT_MS], async (client) => {
       for (const { table, count } of retentionRules(this.config)) counts[table] = await count(queryableOf(client));
     });
     return counts;
@@ -53,7 +53,7 @@ export class RetentionService extends BackgroundWork {
   }
 
   private sweepAll(): Promise<Record<string, number> | undefined> {
-    return overDirectConnection([this.config, PURPOSE, ANSWER_TIMEOUT_MS], async (client) => {
+    return withDirectConnection([this.config, PURPOSE, ANSWER_TIMEOUT_MS], async (client) => {
       await client.query("SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '5s'");
       const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
       return rows[0]?.alone ? this.sweepTables(client) : undefined;

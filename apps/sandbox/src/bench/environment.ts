@@ -3,7 +3,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { startIdentityProvider } from '../identity-provider';
-import { keysIn } from '../keys';
+import { readOrCreateKeys } from '../keys';
 import { startPaymentApi } from '../payment-api';
 import type { Pieces } from '../pieces';
 import { freePort } from '../ports';
@@ -51,7 +51,7 @@ export async function startEnvironment(
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
     PAYMENT_API_URL: paymentApi,
-    ...keysIn(directory),
+    ...readOrCreateKeys(directory),
     RATE_LIMIT_PER_MINUTE: '0',
   };
   await runProgram(pieces, 'database/migrate', { ...env, DATABASE_MIGRATION_URL: postgres.url('orders') });

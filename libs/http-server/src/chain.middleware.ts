@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express';
 
 /** Combines middlewares into one. Separately, Express's router would match the path before each. */
-export function inTurn(handlers: readonly RequestHandler[]): RequestHandler {
+export function chainMiddleware(handlers: readonly RequestHandler[]): RequestHandler {
   return (req, res, next) => {
     const call = (index: number, error?: unknown): void => {
       const handler = handlers[index];
