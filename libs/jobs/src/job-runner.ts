@@ -9,33 +9,40 @@ import { HealthChecks } from '@platform/health';
 import { newContext, runInContext } from '@platform/request-context';
 import { errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
-import { Logger as WorkerLogger, runTaskList, type Task, type TaskList, type WorkerEvents } from 'graphile-worker';
+import {
+  Logger as WorkerLogger,
+  runTaskList,
+  type Task,
+  type TaskList,
+  type WorkerEvents,
+  type WorkerPool,
+} from 'graphile-worker';
 import { Pool } from 'pg';
 import type { Counter, Gauge } from 'prom-client';
 import { addPayload, type JobOrigin } from './job-queue';
 import { LOCK_CLASS, RunnerPresence } from './runner-presence';
 
-/** How many jobs one process runs at once. Most of their time they wait for others. */
+/** How many jobs one process runs at once. They spend most of their time waiting for other services. */
 const CONCURRENT_JOBS = 20;
-/** One says that the runner lives, one listens for new jobs, the others fetch and complete them. */
+/** One shows that the runner is alive, one listens for new jobs, the others fetch and complete them. */
 const CONNECTIONS = 6;
-/** New jobs are announced; those whose time has come are found by looking. */
+/** New jobs are announced; delayed jobs that have become due are found by polling. */
 const POLL_MS = 1_000;
 /** How long a job may go on after SIGTERM before its `abort` fires. */
 const GRACE_MS = 10_000;
-/** How often it is looked after what others left, and for how long jobs have waited. */
-const LOOK_MS = 2_000;
+/** How often jobs of dead runners are freed, and the wait of the oldest job is measured. */
+const MAINTENANCE_MS = 2_000;
 /** How long to wait for the database to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const MAX_BACKOFF_MS = 5_000;
-/** Between the runs of a job that throws again and again. */
+/** Longest pause between the runs of a job that keeps throwing. */
 const MAX_PAUSE_MS = 300_000;
-/** Until a job is run again that the database or another dependency kept from its end. */
+/** Pause before a job is run again that failed because the database or another dependency was unavailable. */
 const UNAVAILABLE_PAUSE_MS = 5_000;
 
 const WORKER_OPTIONS = {
   gracefulShutdownAbortTimeout: GRACE_MS,
-  // At any delay, also none, its failures are handled; without one they end the process.
+  // If a delay is set, even 0, Graphile Worker handles failures of these statements; otherwise they end the process.
   completeJobBatchDelay: 0,
   failJobBatchDelay: 0,
   localQueue: { size: 100, ttl: 5_000 },
@@ -44,7 +51,7 @@ const WORKER_OPTIONS = {
 
 const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
 
-/** Tells a job that the process shuts down. */
+/** How a job learns that the process shuts down. */
 export interface JobSignals {
   /** Fires at once: do not begin to wait for anything. */
   readonly stopping: AbortSignal;
@@ -55,8 +62,8 @@ export interface JobSignals {
 export type JobHandler<T> = (payload: T, signals: JobSignals) => Promise<void>;
 
 /**
- * Runs the jobs of the queue (Graphile Worker). A job is run at least once: of a process that died, the jobs are run again
- * by another as soon as PostgreSQL has noticed the death. A handler that throws is run again after a growing pause.
+ * Runs the jobs of the queue (Graphile Worker). A job is run at least once: the jobs of a process that died are run
+ * again by another as soon as PostgreSQL has noticed. A handler that throws is run again after a growing pause.
  */
 @Injectable()
 export class JobRunner extends BackgroundWork {
@@ -76,8 +83,8 @@ export class JobRunner extends BackgroundWork {
   }
 
   /**
-   * Says who runs the jobs of a task. To be called before the application has started.
-   * @throws {Error} when somebody else runs them
+   * Registers the handler of a task's jobs. To be called before the application has started.
+   * @throws {Error} if the task has a handler already
    */
   handle<T extends object>(task: string, handler: JobHandler<T>): void {
     if (this.tasks[task]) throw new Error(`The task ${task} has a handler already`);
@@ -91,7 +98,7 @@ export class JobRunner extends BackgroundWork {
     await Promise.all([this.runWithRestarts(), this.maintain()]);
   }
 
-  /** The jobs under way are finished, unless that takes too long. */
+  /** Waits until the jobs under way are finished, unless that takes too long. */
   override async onApplicationShutdown(): Promise<void> {
     await Promise.race([this.running, delay(GRACE_MS + 5_000, undefined, { ref: false })]);
   }
@@ -100,7 +107,7 @@ export class JobRunner extends BackgroundWork {
     return async (payload, helpers) => {
       const { origin, failures = 0, ...rest } = payload as T & { origin: JobOrigin; failures?: number };
       const abort = helpers.abortSignal;
-      if (!abort) throw new Error('Graphile Worker gives no signal');
+      if (!abort) throw new Error('Graphile Worker passed no abort signal');
       const start = performance.now();
       const context = newContext(origin);
       const endSpan = (error?: string) => {
@@ -116,8 +123,9 @@ export class JobRunner extends BackgroundWork {
         } catch (error) {
           endSpan(errorTypeOf(error));
           this.jobs.inc({ task, outcome: 'failed' });
-          // Not left to Graphile Worker, whose pauses grow to six hours. If this fails too, its own first pause is short.
-          // `Database` throws the former, a direct connection PostgreSQL's own errors.
+          // Retried here and not by Graphile Worker, whose pauses grow to six hours. If this fails too, it is left to
+          // Graphile Worker, whose first pause is short.
+          // `Database` throws ServiceErrors, a direct connection PostgreSQL's own errors.
           const isJobsFault = !ServiceError.isUnavailable(error) && !isUnavailable(error);
           const line = { err: error, task, failures: failures + 1 };
           this.logger[isJobsFault ? 'error' : 'warn'](line, 'A job failed; it is run again');
@@ -132,7 +140,7 @@ export class JobRunner extends BackgroundWork {
     };
   }
 
-  /** A runner ends when it loses the database, in the long run at least. Then there is a new one. */
+  /** A runner that loses the database ends sooner or later. Then a new one is started. */
   private async runWithRestarts(): Promise<void> {
     let failures = 0;
     while (!this.stop.signal.aborted) {
@@ -151,9 +159,9 @@ export class JobRunner extends BackgroundWork {
   }
 
   /**
-   * One runner, until it cannot be relied on: it ends by itself, an answer to one of its statements is lost (the jobs that
-   * it fetched may be marked as its own, and it does not know of them), or it counts as dead. Graphile Worker goes on in
-   * some of these cases, and waits for ever in others.
+   * Runs one runner until it cannot be relied on: it ends by itself, an answer to one of its statements is lost (jobs
+   * that it does not know of may be marked as its own), or it counts as dead. Graphile Worker goes on in some of these
+   * cases, and waits for ever in others.
    */
   private async runUntilFailure(onProgress: () => void): Promise<void> {
     const lost = new AbortController();
@@ -162,60 +170,75 @@ export class JobRunner extends BackgroundWork {
     try {
       await pool.query('SELECT FROM graphile_worker._private_jobs LIMIT 1'); // the runner itself would wait for ever
       presence = await RunnerPresence.connect(pool);
-      const events: WorkerEvents = new EventEmitter();
-      keepLocalQueueBusy(events);
-      let isEnding = false;
-      events.on('pool:gracefulShutdown', () => {
-        isEnding = true;
-        lost.abort(new Error('The job runner ended by itself'));
-      });
-      const runner = runTaskList(
-        {
-          events,
-          concurrency: CONCURRENT_JOBS,
-          pollInterval: POLL_MS,
-          noHandleSignals: true,
-          logger: new WorkerLogger(
-            () => (level, message, meta) => this.log(level, message, meta?.['failure'] === true),
-          ),
-          preset: { worker: WORKER_OPTIONS },
-        },
-        this.tasks,
-        pool,
-      );
-      const stop = () => {
-        if (!isEnding) void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
-      };
-      this.stop.signal.addEventListener('abort', stop);
-      if (this.stop.signal.aborted) stop();
-      // One that does not end is left behind, without a pool and with its jobs for the next.
-      const { promise: gone, resolve: leave } = Promise.withResolvers<void>();
-      const die = () => {
-        if (!this.stop.signal.aborted) this.failure = UNABLE;
-        stop();
-        setTimeout(leave, GRACE_MS + 5_000).unref();
-      };
-      lost.signal.addEventListener('abort', die);
-      if (lost.signal.aborted) die();
-      runner.promise.catch(() => undefined); // also when nobody waits for it any more
+      const { runner, stop } = this.startRunner(pool, lost);
+      const ended = this.untilEnded(runner, stop, lost.signal);
       const onHeld = () => {
         if (!lost.signal.aborted) onProgress();
       };
       presence.hold(runner.id, onHeld).catch((error: unknown) => lost.abort(error));
-      await Promise.race([runner.promise, gone]).finally(() => {
-        this.stop.signal.removeEventListener('abort', stop);
-        lost.signal.removeEventListener('abort', die);
-      });
+      await ended;
       if (!this.stop.signal.aborted)
         throw (lost.signal.reason as Error | undefined) ?? new Error('The job runner ended');
     } finally {
       presence?.release();
-      // It waits for connections that are in use, and a runner that failed may keep one.
+      // `end` waits for connections that are in use, and a runner that failed may keep one.
       await Promise.race([pool.end(), delay(2_000, undefined, { ref: false })]);
     }
   }
 
-  /** @param onLost is told when an answer of the server is lost */
+  /**
+   * @param lost aborted when the runner ends
+   * @returns the runner, and a function that shuts it down unless it is ending already
+   */
+  private startRunner(pool: Pool, lost: AbortController): { runner: WorkerPool; stop: () => void } {
+    const events: WorkerEvents = new EventEmitter();
+    keepLocalQueueBusy(events);
+    let isEnding = false;
+    events.on('pool:gracefulShutdown', () => {
+      isEnding = true;
+      lost.abort(new Error('The job runner ended by itself'));
+    });
+    const runner = runTaskList(
+      {
+        events,
+        concurrency: CONCURRENT_JOBS,
+        pollInterval: POLL_MS,
+        noHandleSignals: true,
+        logger: new WorkerLogger(() => (level, message, meta) => this.log(level, message, meta?.['failure'] === true)),
+        preset: { worker: WORKER_OPTIONS },
+      },
+      this.tasks,
+      pool,
+    );
+    const stop = () => {
+      if (!isEnding) void Promise.resolve(runner.gracefulShutdown()).catch(() => undefined);
+    };
+    return { runner, stop };
+  }
+
+  /**
+   * Stops the runner when the process shuts down or the runner is lost, and waits until it has ended. One that is lost
+   * and does not end in time is left behind, without a pool and with its jobs for the next.
+   */
+  private async untilEnded(runner: WorkerPool, stop: () => void, lost: AbortSignal): Promise<void> {
+    const { promise: leftBehind, resolve: leave } = Promise.withResolvers<void>();
+    const onLost = () => {
+      if (!this.stop.signal.aborted) this.failure = UNABLE;
+      stop();
+      setTimeout(leave, GRACE_MS + 5_000).unref();
+    };
+    this.stop.signal.addEventListener('abort', stop);
+    if (this.stop.signal.aborted) stop();
+    lost.addEventListener('abort', onLost);
+    if (lost.aborted) onLost();
+    runner.promise.catch(() => undefined); // also when nobody waits for it any more
+    await Promise.race([runner.promise, leftBehind]).finally(() => {
+      this.stop.signal.removeEventListener('abort', stop);
+      lost.removeEventListener('abort', onLost);
+    });
+  }
+
+  /** @param onLost called when an answer of the server is lost */
   private openPool(onLost: (cause: Error) => void): Pool {
     const direct = directOptions(this.config, 'jobs', ANSWER_TIMEOUT_MS);
     const pool = new Pool({
@@ -228,15 +251,15 @@ export class JobRunner extends BackgroundWork {
       options: `${direct.options} -c enable_sort=off`, // as in `OutboxSession`: jobs are taken from the beginning of an index
       max: CONNECTIONS,
     });
-    pool.on('error', () => undefined); // whoever needs a connection next hears of it
-    pool.on('connect', () => undefined); // Graphile Worker wants it for what `FailFastClient` does itself
+    pool.on('error', () => undefined); // reported to whoever needs a connection next
+    pool.on('connect', () => undefined); // Graphile Worker asks for a listener, for what `FailFastClient` does itself
     return pool;
   }
 
   private async maintain(): Promise<void> {
     let hasFailed = false;
     while (!this.stop.signal.aborted) {
-      await this.pause(LOOK_MS * (0.5 + Math.random()));
+      await this.pause(MAINTENANCE_MS * (0.5 + Math.random()));
       if (this.stop.signal.aborted) return;
       try {
         await this.recover();
@@ -245,13 +268,14 @@ export class JobRunner extends BackgroundWork {
         if (!hasFailed) this.logger.warn({ err: error }, 'Jobs of dead runners cannot be freed at the moment');
         hasFailed = true;
       }
-      await this.measure().catch(() => this.oldestAge.remove()); // what was last seen would seem to be so
+      await this.measure().catch(() => this.oldestAge.remove()); // a stale value would look current
     }
   }
 
   /**
-   * Frees the jobs of runners that are dead, and queues that nobody works at: a job that was run by two runners at once,
-   * because one of them counted as dead, leaves its queue locked. Graphile Worker by itself would do that after four hours.
+   * Frees the jobs of dead runners, and queues that are locked although none of their jobs runs: a job that was run by
+   * two runners at once, because one of them counted as dead, leaves its queue locked. By itself, Graphile Worker would
+   * do that after four hours.
    */
   private async recover(): Promise<void> {
     await this.database.run(async (manager) => {
@@ -295,9 +319,9 @@ export class JobRunner extends BackgroundWork {
 }
 
 /**
- * When Graphile Worker ends and holds jobs that nobody has begun, it gives them back to the database. Unless something else
- * is under way in its queue then, it throws as it does so: it waits for no answer, and one that is an error ends the
- * process, as nobody hears of it. So something is under way until then.
+ * When Graphile Worker ends, its local queue returns fetched jobs that have not begun to the database. If it has no
+ * other background work at that moment, it throws right after it has sent the statement: a failure of the statement is
+ * then an unhandled rejection, and ends the process. So this gives the queue background work until it is released.
  */
 function keepLocalQueueBusy(events: WorkerEvents): void {
   events.on('localQueue:init', ({ localQueue }) => {

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '@platform/config';
-import type { Admin, IHeaders, Kafka, KafkaMessage, Producer } from 'kafkajs';
+import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage, Producer } from 'kafkajs';
 import { headerText, markerHeaders, oneLine, originalHeaders, writableHeaders } from './dead-letter-headers';
 import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 
 const ANSWERS_WITHIN_MS = 8_000;
 const MAX_SILENCE_MS = 10_000;
-const LOOK_AGAIN_MS = 50;
+const POLL_MS = 50;
 /** The latest time that a `Date` can represent. */
 const LATEST_MS = 8.64e15;
 
@@ -33,6 +33,20 @@ interface Partition {
   end: bigint;
   /** Offsets of the open letters, ascending. */
   readonly open: Set<bigint>;
+}
+
+type TakeRecord = (partition: number, message: KafkaMessage) => void | Promise<void>;
+
+/** The state of reading a topic once. */
+interface Reading {
+  /** Where to stop in each partition (exclusive), until that is reached. */
+  readonly unread: Map<number, bigint>;
+  /** The next offset of each partition. */
+  readonly next: Map<number, bigint>;
+  isTaking: boolean;
+  /** When something was last read, by `performance.now()`. */
+  readAt: number;
+  failure?: { readonly error: unknown };
 }
 
 /**
@@ -61,8 +75,8 @@ export class DeadLetterBox {
   /**
    * Reads the whole topic.
    * @param visit called with each letter, open or resolved, in the order of each partition
-   * @param beforeChange called before each letter that is changed, and before what is resolved is deleted; if it rejects,
-   * that is not done, and the caller gets its error
+   * @param beforeChange called before each change of a letter, and before resolved letters are deleted; if it rejects,
+   *   the change is not made, and the caller gets its error
    * @throws {Error} with a one-line message, if Kafka is unavailable or the topic is missing or not readable to its end
    */
   static async open(
@@ -77,7 +91,7 @@ export class DeadLetterBox {
       await box.readAll(visit);
       return box;
     } catch (error) {
-      // Not awaited: kafkajs takes leave of the brokers, and would wait for one that does not answer.
+      // Not awaited: kafkajs disconnects gracefully, and would wait for a broker that does not answer.
       box.close().catch(() => undefined);
       throw error;
     }
@@ -200,12 +214,8 @@ export class DeadLetterBox {
    * @param ends where to stop in each partition (exclusive); other partitions are not read
    * @param take called once for each record, and for some after the ends
    */
-  private async read(
-    ends: ReadonlyMap<number, bigint>,
-    take: (partition: number, message: KafkaMessage) => void | Promise<void>,
-  ): Promise<void> {
-    const unread = new Map(ends);
-    if (unread.size === 0) return;
+  private async read(ends: ReadonlyMap<number, bigint>, take: TakeRecord): Promise<void> {
+    if (ends.size === 0) return;
     const groupId = `${this.groupPrefix}${randomUUID()}`;
     const consumer = this.kafka.consumer({
       groupId,
@@ -213,59 +223,34 @@ export class DeadLetterBox {
       maxWaitTimeInMs: 100, // a consumer that waits for records cannot be stopped
       retry: { retries: 8 }, // a new cluster creates its topic of offsets with its first group
     });
-    const next = new Map<number, bigint>();
-    let failure: { readonly error: unknown } | undefined;
-    let isTaking = false;
-    let readAt: number;
-    consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
-      // kafkajs restarts by itself after transient errors, for example while the group coordinator starts.
-      if (!restart) failure ??= { error };
-    });
-    // Unlike `eachBatch`, this also reports batches of control records only, such as the end of a transaction.
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { partition, lastOffset } }) => {
-      readAt = performance.now();
-      if (BigInt(lastOffset) + 1n >= (unread.get(partition) ?? 0n)) unread.delete(partition);
-    });
+    const reading: Reading = { unread: new Map(ends), next: new Map(), isTaking: false, readAt: performance.now() };
+    track(consumer, reading);
     try {
       await consumer.connect();
       await consumer.subscribe({ topics: [this.topic], fromBeginning: true });
-      await consumer.run({
-        autoCommit: false,
-        eachBatch: async (payload) => {
-          const { partition, messages } = payload.batch;
-          for (const message of messages) {
-            const offset = BigInt(message.offset);
-            // A consumer that rejoins its group starts from the beginning.
-            if (failure || offset < (next.get(partition) ?? 0n)) continue;
-            next.set(partition, offset + 1n);
-            isTaking = true;
-            try {
-              await take(partition, message);
-            } catch (error) {
-              failure = { error };
-            }
-            isTaking = false;
-            readAt = performance.now();
-            await payload.heartbeat();
-          }
-        },
-      });
-      readAt = performance.now();
-      while (unread.size > 0 && !failure) {
-        if (!isTaking && performance.now() - readAt > MAX_SILENCE_MS) {
-          throw new Error(`${this.topic} could not be read to its end: nothing came for ${MAX_SILENCE_MS / 1_000} s`);
-        }
-        await delay(LOOK_AGAIN_MS);
-        // The records that are awaited may have been deleted meanwhile.
-        for (const { partition, low } of await this.admin.fetchTopicOffsets(this.topic)) {
-          if (BigInt(low) >= (unread.get(partition) ?? 0n)) unread.delete(partition);
-        }
-      }
-      if (failure) throw failure.error;
+      await consumer.run({ autoCommit: false, eachBatch: (payload) => takeBatch(payload, reading, take) });
+      reading.readAt = performance.now();
+      await this.untilRead(reading);
     } finally {
       await consumer.disconnect();
       await this.admin.deleteGroups([groupId]).catch(() => undefined); // if this fails, the broker does it in time
     }
+  }
+
+  /** @throws {Error} the failure of the reading, or that nothing comes any more */
+  private async untilRead(reading: Reading): Promise<void> {
+    const { unread } = reading;
+    while (unread.size > 0 && !reading.failure) {
+      if (!reading.isTaking && performance.now() - reading.readAt > MAX_SILENCE_MS) {
+        throw new Error(`${this.topic} could not be read to its end: nothing came for ${MAX_SILENCE_MS / 1_000} s`);
+      }
+      await delay(POLL_MS);
+      // The records that are awaited may have been deleted meanwhile.
+      for (const { partition, low } of await this.admin.fetchTopicOffsets(this.topic)) {
+        if (BigInt(low) >= (unread.get(partition) ?? 0n)) unread.delete(partition);
+      }
+    }
+    if (reading.failure) throw reading.failure.error;
   }
 
   private async append(letter: Letter, value: Buffer | null): Promise<void> {
@@ -290,6 +275,39 @@ export class DeadLetterBox {
     box.open.delete(offset);
     // Otherwise another record came in between, which was not read and must not be deleted.
     if (marker?.baseOffset === String(box.end)) box.end += 1n;
+  }
+}
+
+/** Records how far the consumer has read, and its failure. */
+function track(consumer: Consumer, reading: Reading): void {
+  consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+    // kafkajs restarts by itself after transient errors, for example while the group coordinator starts.
+    if (!restart) reading.failure ??= { error };
+  });
+  // Unlike `eachBatch`, this also reports batches of control records only, such as the end of a transaction.
+  consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { partition, lastOffset } }) => {
+    reading.readAt = performance.now();
+    if (BigInt(lastOffset) + 1n >= (reading.unread.get(partition) ?? 0n)) reading.unread.delete(partition);
+  });
+}
+
+/** Does not reject if `take` does, as kafkajs would then start again: after that no more records are taken. */
+async function takeBatch(payload: EachBatchPayload, reading: Reading, take: TakeRecord): Promise<void> {
+  const { partition, messages } = payload.batch;
+  for (const message of messages) {
+    const offset = BigInt(message.offset);
+    // A consumer that rejoins its group starts from the beginning.
+    if (reading.failure || offset < (reading.next.get(partition) ?? 0n)) continue;
+    reading.next.set(partition, offset + 1n);
+    reading.isTaking = true;
+    try {
+      await take(partition, message);
+    } catch (error) {
+      reading.failure = { error };
+    }
+    reading.isTaking = false;
+    reading.readAt = performance.now();
+    await payload.heartbeat();
   }
 }
 
