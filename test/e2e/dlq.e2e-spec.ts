@@ -665,7 +665,7 @@ value, 46 bytes:
       expect(await run('dlq', broker.address, ['drop', id], { DATABASE_URL: database.url, NODE_OPTIONS })).toEqual({
         code: 0,
         out: `${id} dropped\n`,
-        err: 'They are resolved, but orders.events.dlq still holds them; the next replay or drop tries again: Error: not authorized\n',
+        err: 'The letters are resolved, but orders.events.dlq still holds them; the next replay or drop tries again: Error: not authorized\n',
       });
       expect(await openIds()).toEqual([]);
       expect(await held(id)).toBe(2);
@@ -890,7 +890,7 @@ value, 46 bytes:
         expect(await dlq(command, '--all')).toEqual({
           code: 1,
           out: '',
-          err: 'An erasure or another command changes orders.events.dlq; nothing was done: try again\n',
+          err: 'An erasure or another command is changing orders.events.dlq; nothing was done: try again\n',
         });
       });
       expect(hadLock).toBe(true);

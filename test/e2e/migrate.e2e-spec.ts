@@ -31,7 +31,7 @@ describe('migrate', () => {
     );
     const warn = jest.spyOn(console, 'warn').mockImplementation();
     const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(config)));
-    expect(warn).toHaveBeenCalledWith('Another process migrates this database; this one waits for it');
+    expect(warn).toHaveBeenCalledWith('Another process is migrating this database; this one waits for it');
     warn.mockRestore();
     expect(runs.filter((made) => made.length > 0)).toHaveLength(1);
     expect(await migrate(config)).toEqual([]);

@@ -41,7 +41,7 @@ export class AppModule {
         ObservabilityModule,
         TracingModule,
         HealthModule,
-        AuditModule, // its guard must run before those that refuse
+        AuditModule, // its guard must run before the guards that refuse requests
         MtlsModule.forRoot(config),
         AuthModule,
         DatabaseModule.forRoot(schema),

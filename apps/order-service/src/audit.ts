@@ -26,7 +26,7 @@ async function main(): Promise<void> {
   console.log(`${events} events in ${blocks} blocks${where}; ${unsealed} events are not sealed yet`);
   if (prunedUntil)
     console.log(
-      `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, are past their time and gone`,
+      `The events of the first ${prunedBlocks} blocks, until ${prunedUntil.toISOString()}, were deleted by retention`,
     );
   for (const fault of faults) console.log(line(fault));
   if (faults.length > 0) {

@@ -7,7 +7,7 @@ import { SigningKeys } from '@platform/auth';
 import { type Config } from '@platform/config';
 import { answerClientErrors, ErrorFilter } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
-import { docsSurface, HttpAdapter, httpSurface, chainMiddleware, JsonBodyGuard, shedLoad } from '@platform/http-server';
+import { chainMiddleware, docsSurface, HttpAdapter, httpSurface, JsonBodyGuard, shedLoad } from '@platform/http-server';
 import { EVENT_SERVER } from '@platform/messaging';
 import { dropForgedCertificates, httpsOptions, TlsFiles, TrustedProxies } from '@platform/mtls';
 import { createLogger, httpTelemetry } from '@platform/observability';
@@ -21,7 +21,7 @@ import { serveOpenApi } from './openapi';
 /** Limits for receiving the headers of a request, and the whole request with its body. */
 const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
-/** Closes connections without traffic, as those of clients that do not read. Longer than any answer takes. */
+/** Closes connections without traffic, such as those of clients that do not read. Longer than any response takes. */
 const SOCKET_TIMEOUT_MS = 60_000;
 
 /**
@@ -92,7 +92,7 @@ async function configure(app: NestExpressApplication, config: Config): Promise<v
 
   if (config.roles.includes('worker')) {
     app.connectMicroservice({ strategy: app.get<CustomTransportStrategy>(EVENT_SERVER) });
-    await app.init(); // otherwise events would come before what handles them is initialized
+    await app.init(); // otherwise events would arrive before their handlers are initialized
     await app.startAllMicroservices();
   }
 }

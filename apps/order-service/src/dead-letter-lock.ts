@@ -1,17 +1,18 @@
 import type { Config } from '@platform/config';
 import { type DirectConnection, withDirectConnection } from '@platform/database';
 
-/** Advisory lock of the one process that changes dead letters. Chosen at random, and never changed. */
+/** Advisory lock: only one process at a time changes dead letters. Chosen at random, and never changed. */
 const LOCK = 6_021_774_390_518;
 const ANSWER_TIMEOUT_MS = 10_000;
-/** SQLSTATE connection_does_not_exist: a job that fails with it waits for the database. */
+/** SQLSTATE connection_does_not_exist: a job that fails with it is treated as one that waits for the database. */
 const LOST = '08003';
 
 /**
- * Changes dead letters while nobody else does: what one process replays or drops, another that rewrites the topic would
- * write again.
+ * Runs `change` while no other process changes dead letters: a process that rewrites the topic would write again what
+ * another one replays or drops.
  * @param purpose of the connection that holds the lock, as in `directOptions`
- * @param change is to call `assertLockHeld` before each change: it rejects when the connection was lost, and with it the lock
+ * @param change must call `assertLockHeld` before each change; that rejects if the connection was lost, and with it the
+ *   lock
  * @returns whether `change` was run; false at once while another process has the lock
  */
 export function withDeadLetterLock(
@@ -20,8 +21,8 @@ export function withDeadLetterLock(
   change: (assertLockHeld: () => Promise<unknown>, client: DirectConnection) => Promise<void>,
 ): Promise<boolean> {
   return withDirectConnection([config, purpose, ANSWER_TIMEOUT_MS], async (client) => {
-    const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
-    if (!rows[0]?.alone) return false;
+    const { rows } = await client.query<{ acquired: boolean }>('SELECT pg_try_advisory_lock($1) AS acquired', [LOCK]);
+    if (!rows[0]?.acquired) return false;
     await change(() => client.query('SELECT').catch(lockIsLost), client);
     return true;
   });

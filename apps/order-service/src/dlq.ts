@@ -38,9 +38,9 @@ async function main(): Promise<void> {
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
   if (command.name === 'list') return list(kafka, command.json);
   if (command.name === 'show') return show(kafka, command.id);
-  const { withDeadLetterLock } = await import('./dead-letter-lock.js'); // what it needs takes a second to load
+  const { withDeadLetterLock } = await import('./dead-letter-lock.js'); // its dependencies take a second to load
   const hadLock = await withDeadLetterLock(config, 'dlq', (assertLockHeld) => resolve(kafka, command, assertLockHeld));
-  if (!hadLock) throw new Error(`An erasure or another command changes ${TOPIC}; nothing was done: try again`);
+  if (!hadLock) throw new Error(`An erasure or another command is changing ${TOPIC}; nothing was done: try again`);
 }
 
 function parse(): Command {
@@ -143,7 +143,7 @@ function print(letter: Letter): void {
   else console.log(value ? `\nvalue, ${value.length} bytes:\n${indented(value)}` : '\nno value');
 }
 
-/** UTF-8 text as it is; in base64 other bytes, and text with characters that would control a terminal. */
+/** UTF-8 text as it is; base64 for other bytes, and for text with characters that would control a terminal. */
 function toText(bytes: Buffer): string {
   const text = bytes.toString();
   return isUtf8(bytes) && !/(?!\r?\n|\t)[\p{Cc}\p{Cf}]/u.test(text) ? text : `base64:${bytes.toString('base64')}`;
@@ -189,7 +189,7 @@ async function resolve(
     else for (const id of chosen) await drop(box, id);
     await box.deleteResolved().catch((error: unknown) => {
       console.warn(
-        `They are resolved, but ${TOPIC} still holds them; the next replay or drop tries again: ${String(error)}`,
+        `The letters are resolved, but ${TOPIC} still holds them; the next replay or drop tries again: ${String(error)}`,
       );
     });
   };
@@ -214,5 +214,5 @@ function stillOpen(id: string): (error: unknown) => never {
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
-  process.exit(1); // kafkajs may still be waiting for a broker that is away
+  process.exit(1); // kafkajs may still be waiting for a broker that is down
 });

@@ -19,7 +19,7 @@ class ErrorDetail {
   readonly message: string;
 }
 
-/** Not an `enum`: codes are added within a version, and clients that were generated before must accept them. */
+/** Not an `enum`: codes may be added within an API version, and clients generated before that must accept them. */
 const CODE = {
   type: String,
   description: 'Further codes may be added',
@@ -118,9 +118,9 @@ const RATE_LIMIT = {
 const RETRY_AFTER = { 'Retry-After': text('Seconds to wait before the next attempt') };
 const AUTHENTICATE = { 'WWW-Authenticate': text('What is wrong with the token (RFC 6750)') };
 
-/** Adds the errors that every route may answer with. A route itself describes only those of its own. */
+/** Adds the errors that every route may answer with. A route itself describes only errors specific to it. */
 function describeRefusals(operation: OperationObject): void {
-  // Not `Problem`, which only those get who ask for it: generated clients expect one type for each status.
+  // Not `Problem`, which only clients that ask for it get: generated clients expect one type for each status.
   const refusal = (description: string, headers: object = {}) => ({
     description,
     headers: { ...REQUEST_ID, ...headers },
@@ -171,6 +171,6 @@ function setAdditionalProperties(document: OpenAPIObject): void {
   }
 }
 
-/** The names of the schemas that it references. */
+/** The names of the schemas that a part of the document references. */
 const referencesIn = (description: unknown) =>
   [...(JSON.stringify(description) ?? '').matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');

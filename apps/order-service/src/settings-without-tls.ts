@@ -1,6 +1,6 @@
 import type { Config } from '@platform/config';
 
-/** Names of settings by which production connects, or sends a secret, without TLS. A mesh may encrypt it unseen. */
+/** Names of settings by which production connects, or sends a secret, without TLS. A service mesh may add it unseen. */
 export function settingsWithoutTls({ env, oidc, paymentApi, kafka, redisUrl, spans }: Config): string[] {
   const isHttp = (url: string | undefined) => url?.startsWith('http:') ?? false;
   const found = {

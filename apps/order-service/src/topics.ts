@@ -6,7 +6,7 @@ import { SERVICE_NAME } from './service-name';
 
 const USAGE = 'usage: npm run topics -- --partitions N [--replication-factor N]';
 
-/** Creates the Kafka topics. The caller has to choose the number of partitions: it is for the life of the topics. */
+/** Creates the Kafka topics. The caller has to choose the number of partitions: it is fixed for the topics' life. */
 async function main(): Promise<void> {
   const { values } = readArguments(USAGE, {
     options: { partitions: { type: 'string' }, 'replication-factor': { type: 'string', default: '-1' } },
@@ -16,9 +16,9 @@ async function main(): Promise<void> {
   if (!Number.isInteger(partitions) || partitions < 1 || !Number.isInteger(replicationFactor)) throw new Error(USAGE);
   const { kafka } = loadConfig(SERVICE_NAME);
   if (!kafka) throw new Error('KAFKA_BROKERS is required');
-  for (const [topic, standing] of await createTopics(kafka, ORDERS_TOPIC, { partitions, replicationFactor })) {
-    console.log(`${topic} has ${standing} partitions`);
-    if (standing !== partitions) {
+  for (const [topic, actual] of await createTopics(kafka, ORDERS_TOPIC, { partitions, replicationFactor })) {
+    console.log(`${topic} has ${actual} partitions`);
+    if (actual !== partitions) {
       console.warn(`${topic} existed before and is left as it is: another number would break the order of its events`);
     }
   }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { readArguments } from '@platform/arguments';
 import { type Config, loadConfig } from '@platform/config';
-import { type DirectConnection, openDirectConnection, endConnection, isForbidden, isLocked } from '@platform/database';
+import { type DirectConnection, endConnection, isForbidden, isLocked, openDirectConnection } from '@platform/database';
 import { migrateJobs } from '@platform/jobs';
 import { DataSource } from 'typeorm';
 import { SERVICE_NAME } from '../service-name';
@@ -10,8 +10,8 @@ import { createServiceRole, grantToServiceRole } from './service-role';
 
 /** Advisory lock that one migration run holds while others wait. Chosen at random, and never changed. */
 const MIGRATION_LOCK = 7_217_903_318_642;
-const LOOK_AGAIN_MS = 100;
-/** While a statement waits for a lock on a table, all that come after it wait too. */
+const POLL_MS = 100;
+/** While a statement waits for a lock on a table, all later statements on that table wait behind it. */
 const LOCK_TIMEOUT_MS = 2_000;
 
 const USAGE = 'usage: npm run migrate   (without arguments)';
@@ -28,7 +28,7 @@ export async function migrate(given: Config): Promise<string[]> {
   const lock = await openDirectConnection(config, 'migrations', 0);
   lock.on('error', ({ message }) => {
     throw new Error(
-      `The connection with the migration lock was lost (${message}). Another process may migrate by now, so this one stops: run it again`,
+      `The connection with the migration lock was lost (${message}). Another process may be migrating by now, so this one stops: run it again`,
     );
   });
   try {
@@ -61,15 +61,15 @@ export async function migrate(given: Config): Promise<string[]> {
 }
 
 /**
- * Polls, because a statement that waits for the lock would deadlock with the process that holds it: CREATE INDEX
- * CONCURRENTLY there waits for all statements that began before.
+ * Polls, because a statement that waits for the lock would deadlock with the lock's holder, whose CREATE INDEX
+ * CONCURRENTLY waits for all statements that began before it.
  */
 async function acquire(lock: DirectConnection): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     const { rows } = await lock.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [MIGRATION_LOCK]);
     if (rows[0]?.got) return;
-    if (tries === 1) console.warn('Another process migrates this database; this one waits for it');
-    await delay(LOOK_AGAIN_MS);
+    if (tries === 1) console.warn('Another process is migrating this database; this one waits for it');
+    await delay(POLL_MS);
   }
 }
 
@@ -84,7 +84,7 @@ if (require.main === module) {
 }
 
 async function main(): Promise<void> {
-  readArguments(USAGE, {}); // whoever asks for a dry run must not get a migration
+  readArguments(USAGE, {}); // refuses all arguments: whoever asks for a dry run must not get a migration
   const made = await migrate(loadConfig(SERVICE_NAME));
   console.log(made.length > 0 ? `migrated: ${made.join(', ')}` : 'nothing to migrate');
 }

@@ -5,9 +5,9 @@ const SERVICE_ROLE = 'order_service';
 
 /**
  * All privileges of the service, per table; everything else is denied. A new table gets a line with the least it needs.
- * While a release replaces the previous version, that one runs with this list too: so remove a privilege one release
- * after its last use. Widen those of an existing table only together with a migration: it tells the previous version
- * that it is not the newest, and must not revoke them.
+ * During a rollout the previous version runs with this list too, so remove a privilege one release after its last use.
+ * Widen the privileges of an existing table only together with a migration: from it the previous version knows that it
+ * is not the newest, and must not revoke them.
  */
 const PRIVILEGES: Readonly<Record<string, string>> = {
   orders: 'SELECT, INSERT, UPDATE, DELETE',
@@ -37,7 +37,7 @@ const CREATE_ROLE = `
     NULL; -- roles belong to the whole server: a migration of another database has just created it
   END $$`;
 
-/** Also on sequences and on tables without a line above, but not on those of other owners, such as extensions. */
+/** Also on sequences and on tables not listed above, but not on what other owners have, such as extensions. */
 const REVOKE_ALL = `
   REVOKE ALL ON SCHEMA public, graphile_worker FROM ${SERVICE_ROLE};
   DO $$ DECLARE relation regclass; BEGIN
@@ -50,7 +50,7 @@ const REVOKE_ALL = `
     END LOOP;
   END $$`;
 
-/** Graphile Worker enables row-level security, with which only owners see rows without a policy. */
+/** Graphile Worker enables row-level security: without a policy, only the owner sees the rows. */
 const policyOn = (table: string) => `
   DO $$ BEGIN
     IF (SELECT relrowsecurity FROM pg_class WHERE oid = '${table}'::regclass)
@@ -59,7 +59,7 @@ const policyOn = (table: string) => `
     END IF;
   END $$`;
 
-/** Creates the role unless it exists. @throws {Error} one line, when the user may not create it */
+/** Creates the role unless it exists. @throws {Error} with a one-line message, if the user may not create it */
 export async function createServiceRole(client: DirectConnection): Promise<void> {
   await client.query(CREATE_ROLE).catch((error: unknown) => {
     if (!isForbidden(error)) throw error;
@@ -73,7 +73,8 @@ export async function createServiceRole(client: DirectConnection): Promise<void>
 /**
  * Gives the role exactly the privileges listed above. Called after the migrations and not in one of them, because the
  * tables of Graphile Worker come and go with its versions.
- * @param isNewest whether no later version has migrated this database; if one has, nothing is revoked: it may need that
+ * @param isNewest whether no later version has migrated this database; if one has, nothing is revoked, since that
+ *   version may need it
  */
 export async function grantToServiceRole(client: DirectConnection, isNewest: boolean): Promise<void> {
   const grants = Object.entries(PRIVILEGES).flatMap(([table, privileges]) => [

@@ -3,7 +3,7 @@ export const etagOf = (version: number) => `"${version}"`;
 
 /**
  * Whether the order is to be sent, because `If-None-Match` is absent or does not name this ETag (weak comparison, RFC
- * 9110 section 13.1.2). Express's own check does not serve: it always sends the body when the request has
+ * 9110 section 13.1.2). Express's own check is not used: it always sends the body when the request has
  * `Cache-Control: no-cache`, which fetch adds to conditional requests.
  */
 export function matchesNone(header: string | undefined, etag: string): boolean {

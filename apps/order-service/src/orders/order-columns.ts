@@ -20,7 +20,7 @@ export interface ShownOrder extends Pick<
   readonly updatedAt: string;
 }
 
-/** The columns of a {@link ShownOrder} but for items and metadata. */
+/** The columns of a {@link ShownOrder}, except items and metadata. */
 export const SHOWN_COLUMNS_WITHOUT_ITEMS = `
   id, customer_id AS "customerId", status, currency, total_value AS "totalValue", version,
   created_at::text AS "createdAt", updated_at::text AS "updatedAt", payment_id AS "paymentId",

@@ -9,7 +9,7 @@ export function toOrderId(uuid: string): string {
   return fromUUID(uuid, PREFIX);
 }
 
-/** @throws {ServiceError} ORDER_NOT_FOUND when it is not well-formed, so that no order can have it */
+/** @throws {ServiceError} ORDER_NOT_FOUND if the id is not well-formed: no order can have such an id */
 export function toOrderUuid(orderId: string): string {
   if (!ID.test(orderId)) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
   return toUUID(orderId as TypeId<typeof PREFIX>);

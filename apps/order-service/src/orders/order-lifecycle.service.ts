@@ -24,13 +24,13 @@ export interface PaymentAnswer {
 
 type Change = Partial<Pick<Order, 'status' | 'paymentId' | 'paymentStatus' | 'reason'>>;
 
-/** How often a change is decided anew because a concurrent one came first. */
+/** How often a change is attempted if concurrent ones keep coming first. */
 const MAX_ROUNDS = 20;
 
 /**
- * Changes orders after they were accepted. Each change raises the order's version and, if the status moves, appends an
- * event, both in one statement with optimistic locking: it applies to the version that was read, or not at all. The
- * loser of a race reads the order again and decides anew. All changes are idempotent.
+ * Changes orders after they were accepted. Each change raises the order's version and, if the status changes, appends
+ * an event, both in one statement with optimistic locking: it applies to the version that was read, or not at all. The
+ * loser of a race reads the order again and decides again. All changes are idempotent.
  */
 @Injectable()
 export class OrderLifecycleService {
@@ -42,7 +42,7 @@ export class OrderLifecycleService {
   ) {}
 
   /**
-   * Reads an order of the tenant. For features that show a client what they have about an order.
+   * Reads an order of the tenant. For features that show a client something about an order.
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
   async find(tenantId: string, orderId: string): Promise<Order> {
@@ -50,23 +50,23 @@ export class OrderLifecycleService {
   }
 
   /**
-   * As {@link find}, and keeps the order from being changed until `tx` ends. For features that do something for a client
-   * which names an order.
+   * As {@link find}, and locks the order against changes until `tx` ends. For features that act for a client on an
+   * order that it names.
    */
   async findAndLock(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
     return requireFound(await this.store.findAndLock(tx, tenantId, toOrderUuid(orderId)));
   }
 
   /**
-   * As {@link findAndLock}, for the service's own work on orders of any tenant, such as a consumer's; never for an id that a
-   * client gave.
+   * As {@link findAndLock}, for the service's own work on orders of any tenant, such as a consumer's; never for an id
+   * that a client gave.
    */
   async findAndLockForAnyTenant(tx: Transaction, orderId: string): Promise<Order> {
     return requireFound(await this.store.findAndLockForAnyTenant(tx, toOrderUuid(orderId)));
   }
 
   /**
-   * The order together with another feature's row about it, as they were at one moment. For the service's own work on
+   * The order together with another feature's row about it, both from one snapshot. For the service's own work on
    * orders of any tenant; never for an id that a client gave.
    * @throws {ServiceError} ORDER_NOT_FOUND, also when there is no such row
    */
@@ -89,7 +89,7 @@ export class OrderLifecycleService {
         // A client that lost the first answer retries with the old ETag. RFC 9110 section 13.1.1 allows success when
         // the requested change has been made already.
         if (order.status === 'CANCELLED') return undefined;
-        // Nor does a precondition count where the request fails without it (section 13.2.1).
+        // Nor is a precondition evaluated if the request would fail without it (section 13.2.1).
         if (!mayBecome(order, 'CANCELLED')) {
           throw new ServiceError('ORDER_STATUS_CONFLICT', `The order is ${order.status} and cannot be cancelled`);
         }
@@ -102,13 +102,13 @@ export class OrderLifecycleService {
   }
 
   /**
-   * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status, and only the payment is
-   * recorded; if it was authorised, it has to be voided then.
+   * Confirms or rejects a pending order. An order that has ended meanwhile keeps its status: only the payment is
+   * recorded, which has to be voided if it was authorised.
    */
   applyPayment(known: Order, { paymentId, status, reason }: PaymentAnswer): Promise<Order> {
     return this.changeKnown(known, (order) => {
       if (order.paymentId !== null) {
-        // The payment API forgot the idempotency key or ignored it. An operator has to look: only one payment is
+        // The payment API forgot the idempotency key or ignored it. An operator has to intervene: only one payment is
         // recorded here and can be voided.
         if (order.paymentId !== paymentId)
           this.logger.error(
@@ -160,12 +160,12 @@ export class OrderLifecycleService {
     );
   }
 
-  /** Decides by the order as it is known, and reads it again only if it has changed since. */
+  /** Decides on the order as the caller knows it, and reads it again only if it has changed since. */
   private changeKnown(known: Order, decide: (order: Order) => Change | undefined): Promise<Order> {
     return this.change(() => this.store.findForAnyTenant(known.id), decide, known);
   }
 
-  /** @param decide what becomes of the order; undefined leaves it as it is */
+  /** @param decide returns what to change; undefined leaves the order as it is */
   private async change(
     read: () => Promise<Order | undefined>,
     decide: (order: Order) => Change | undefined,

@@ -47,7 +47,7 @@ const isSmall = `bytes <= ${PAGE_BYTES} / $4::integer`;
 
 /**
  * The limit applies before the lower bound, so that no more rows are read where the bound cuts the page short.
- * @param found orders, newest first; the page takes `$4` and one more, from id `$3` on
+ * @param found SQL for orders, newest first; the page takes `$4` of them and one more, none with an id below `$3`
  */
 const page = (found: string, order = NEWEST) => `
   SELECT ${SHOWN_COLUMNS_WITHOUT_ITEMS}, bytes,
@@ -93,10 +93,14 @@ export interface ListedOrder extends Omit<ShownOrder, 'items'> {
  */
 export function listStatement(tenantId: string, filter: OrderFilter, limit: number): Statement {
   const { status, customerId, fromId = FIRST_ID, beforeId = LAST_ID } = filter;
-  const given = [status !== undefined && 'status', customerId !== undefined && 'customer'].filter(Boolean);
-  const name = ['list-orders', given.join('-and-')].filter(Boolean).join('-by-') as keyof typeof LISTS;
+  const name = listName(filter);
   const values = [status, customerId].filter((value) => value !== undefined);
   return { name, text: LISTS[name], values: [tenantId, beforeId, fromId, limit, ...values] };
+}
+
+function listName({ status, customerId }: OrderFilter): keyof typeof LISTS {
+  if (customerId === undefined) return status === undefined ? 'list-orders' : 'list-orders-by-status';
+  return status === undefined ? 'list-orders-by-customer' : 'list-orders-by-status-and-customer';
 }
 
 /** Cuts what {@link listStatement} found to a page: at most `limit` orders, fewer when they reach `PAGE_BYTES`. */

@@ -10,7 +10,7 @@ import type { Order } from './order.entity';
 import { ORDER_COLUMNS, SHOWN_COLUMNS, type ShownOrder } from './order-columns';
 import { hasItems, type ListedOrder, listStatement, type OrderFilter, pageOf } from './order-list';
 
-/** What every new order has in common: literals in the text of `INSERT_ALL`, not parameters. */
+/** The values that all new orders share: literals in the text of `INSERT_ALL`, not parameters. */
 export const NEW_ORDER = {
   order: { status: 'PENDING', version: 1, eventSequence: 1 },
   event: { type: 'order.created', aggregateType: 'order' },
@@ -20,7 +20,7 @@ export const NEW_ORDER = {
 
 /** A new order with its event, its audit row and the answer to remember for its idempotency key: all or nothing. */
 export interface NewOrder extends KeyedRequest {
-  /** Made with {@link NEW_ORDER}, as event, audit and route are. */
+  /** Made with {@link NEW_ORDER}, like `event`, `audit` and the scope's route. */
   readonly order: Order;
   readonly event: Pick<OutboxRow, 'id' | 'aggregateid' | 'payload' | 'traceparent'>;
   readonly audit: Pick<AuditRow, 'id' | 'occurred_at' | 'request_id' | 'address' | 'certificate'>;
@@ -137,12 +137,12 @@ const INSERT_ALL = `
 
 /**
  * The order with the id `wanted.id`, to be joined `LATERAL`. The LIMIT enforces one lookup by primary key for each
- * order. Without it, a plan that was made while the table was small would scan it, also when it has become large.
+ * order. Without it, a plan made while the table was small would go on scanning the table after it has grown.
  */
 const orderById = (columns: string, lock = '') =>
   `(SELECT ${columns} FROM orders WHERE orders.id = wanted.id LIMIT 1 ${lock}) AS found`;
 
-/** What a statement does about orders that others have locked: wait for them, or leave them out. */
+/** What a statement does with orders that other transactions have locked: by default it waits for them. */
 type Locking = '' | 'SKIP LOCKED';
 
 /**
@@ -172,7 +172,7 @@ async function retrySkippingLocked<Result>(
  */
 const array = (parameter: string) => `(SELECT ${parameter})`;
 
-/** Orders that are requested together, by one or several tenants. An id finds only an order of the tenant beside it. */
+/** Orders requested together, by one or several tenants. An id finds only an order of the tenant that comes with it. */
 const ordersOfTenants = (columns: string) => `
   SELECT found.* FROM unnest(${array('$1::uuid[]')}, ${array('$2::text[]')}) AS wanted (id, tenant_id)
   CROSS JOIN LATERAL ${orderById(`${columns}, tenant_id`)}
@@ -180,9 +180,9 @@ const ordersOfTenants = (columns: string) => `
 const FIND_FOR_ANY_TENANT = `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1`;
 
 /**
- * The oldest pending order of each tenant: ids are in the order of creation. There is no list of tenants, so each is found
- * in the index by the one before it. The status is a range so that only an index that contains the status can serve: a
- * plan by another would walk through all of a tenant's orders (as in `order-list.ts`).
+ * The oldest pending order of each tenant: ids are in the order of creation. There is no list of tenants, so each is
+ * looked up in the index as the next after the one before. The status is a range so that only an index that contains
+ * the status can serve: with another index, a plan would walk through all of a tenant's orders (as in `order-list.ts`).
  */
 const oldestPending = (companion: string) => `
   WITH RECURSIVE tenants AS (
@@ -248,7 +248,7 @@ const updateAll = (locking: Locking) => `
 
 const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
 
-/** The table `orders`; besides, only erasure and retention access it. Every read for a client takes the tenant. */
+/** The only access to the table `orders` besides erasure and retention. Every read for a client takes the tenant. */
 @Injectable()
 export class OrderStore {
   private readonly inserts = new Batcher(
@@ -260,8 +260,8 @@ export class OrderStore {
   private readonly updates = new Batcher<Change, boolean>((changes) =>
     retrySkippingLocked((locking) => this.updateAll(changes, locking)),
   );
-  /** By statement name; `own` is as in {@link inBatch}. */
-  private readonly batchers = new Map<string, { own: string; batcher: Batcher<string, Order | undefined> }>();
+  /** By statement name; `callersSql` is as in {@link inBatch}. */
+  private readonly batchers = new Map<string, { callersSql: string; batcher: Batcher<string, Order | undefined> }>();
 
   constructor(
     private readonly database: Database,
@@ -354,7 +354,7 @@ export class OrderStore {
   }
 
   /**
-   * The order and its companion as they were at one moment. For the service's own work, as {@link findForAnyTenant}.
+   * The order and its companion, both from one snapshot. For the service's own work, as {@link findForAnyTenant}.
    * @returns undefined when there is no order, or it has no companion
    */
   findWith<Row extends object>(uuid: string, { table, columns }: Companion): Promise<(Order & Row) | undefined> {
@@ -406,18 +406,18 @@ export class OrderStore {
 
   /**
    * Runs one statement for all orders that are requested together. It belongs to no client, so the tenant wall does not
-   * check it; hence it is refused while working for a client.
-   * @param own the caller's part of the SQL: under one name it must always be the same
+   * check it; therefore it is refused in the context of a client.
+   * @param callersSql the caller's part of the SQL: under one name it must always be the same
    */
   private inBatch<Row extends Order>(
     uuid: string,
     name: string,
-    own: string,
+    callersSql: string,
     text: (locking: Locking) => string,
   ): Promise<Row | undefined> {
     if (currentContext()?.principal) throw new Error('A statement for any tenant was refused');
     const known = this.batchers.get(name);
-    if (known && known.own !== own) throw new Error(`Two statements are named ${name}`);
+    if (known && known.callersSql !== callersSql) throw new Error(`Two statements are named ${name}`);
     const batcher =
       known?.batcher ??
       new Batcher<string, Order | undefined>((uuids) =>
@@ -427,7 +427,7 @@ export class OrderStore {
           return uuids.map((uuid) => orders.get(uuid));
         }),
       );
-    if (!known) this.batchers.set(name, { own, batcher });
+    if (!known) this.batchers.set(name, { callersSql, batcher });
     return batcher.add(uuid) as Promise<Row | undefined>;
   }
 

@@ -27,7 +27,7 @@ export class OrderReceipt {
   readonly links: OrderLinks;
 }
 
-/** Schemas of their own for responses: those of requests are closed, and responses may gain fields. */
+/** Responses have schemas of their own: request schemas refuse unknown fields, while responses may gain fields. */
 class OrderItemView extends OrderItemDto {}
 class MoneyView extends MoneyDto {}
 

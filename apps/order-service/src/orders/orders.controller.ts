@@ -90,13 +90,13 @@ export class OrdersController {
   async get(
     @CurrentPrincipal() principal: Principal,
     @Param('orderId') orderId: string,
-    @Headers('if-none-match') known: string | undefined,
+    @Headers('if-none-match') ifNoneMatch: string | undefined,
     @Res({ passthrough: true }) res: Response,
   ): Promise<string> {
     const { body, version } = await this.orders.get(principal, orderId);
     const etag = etagOf(version);
     res.set('ETag', etag).type('json');
-    if (!matchesNone(known, etag)) res.status(304); // Express then sends no body
+    if (!matchesNone(ifNoneMatch, etag)) res.status(304); // Express then sends no body
     return body;
   }
 

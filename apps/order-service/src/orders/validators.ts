@@ -11,7 +11,7 @@ export const IsCurrency = validator(
   (value) => typeof value === 'string' && minorDigits(value) !== undefined,
 );
 
-/** For a decimal string next to a `currency`. Accepts any when the currency is unknown, which is a fault of its own. */
+/** For a decimal string next to a `currency`. Accepts any if the currency is unknown, which is reported by itself. */
 export const FitsCurrency = validator(
   'fitsCurrency',
   'must have no decimals or exactly as many as ISO 4217 gives the currency',

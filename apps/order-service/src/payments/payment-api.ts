@@ -1,13 +1,13 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '@platform/config';
-import { InjectOutbound, type OutboundResponse, OutboundClient, parseRetryAfter } from '@platform/resilience';
+import { InjectOutbound, OutboundClient, type OutboundResponse, parseRetryAfter } from '@platform/resilience';
 import { z } from 'zod';
 
 const answer = z.object({
   // It becomes a path segment, where `.` and `..` would lead elsewhere.
   paymentId: z.string().regex(/^(?!\.{1,2}$)[\x21-\x7e]{1,255}$/),
   status: z.enum(['AUTHORIZED', 'DECLINED']),
-  // A bad reason is mended or dropped, so that it does not leave the payment unknown.
+  // An invalid reason is repaired or dropped, so that it does not leave the payment unknown.
   reason: z
     .string()
     .transform((text) => text.slice(0, 255).replaceAll('\0', '').toWellFormed())
@@ -44,10 +44,10 @@ export class UnexpectedAnswer extends Error {
   }
 }
 
-/** 201 for a new payment; payment APIs answer 200 for one that is there already, to the same key. */
+/** 201 for a new payment; payment APIs answer 200 for one that already exists under the same key. */
 const hasPayment = (status: number) => status === 201 || status === 200;
 
-/** Names of the fields by which an answer is no payment. */
+/** Names of the fields that keep an answer from being a valid payment. */
 const faultsOf = ({ status, body }: OutboundResponse) =>
   hasPayment(status)
     ? answer.safeParse(body).error?.issues.map(({ path }) => path.join('.') || 'not a JSON object')
@@ -55,7 +55,7 @@ const faultsOf = ({ status, body }: OutboundResponse) =>
 
 const resultOf = ({ status, body }: OutboundResponse) => (hasPayment(status) ? answer.safeParse(body).data : undefined);
 
-/** A maintenance page is no answer of the payment API, and a payment of which it says another status is not voided. */
+/** A maintenance page is not an answer of the payment API, and a payment reported with another status is not voided. */
 const isVoided = ({ status, headers, body }: OutboundResponse) =>
   status === 204 ||
   (status === 200 && !/html/i.test(headers['content-type'] ?? '') && (statusIn(body) ?? 'VOIDED') === 'VOIDED');
@@ -81,7 +81,7 @@ export class PaymentApi {
     return this.client.ready(signal, failures);
   }
 
-  /** Asks for a payment. @throws {OutboundFailure | UnexpectedAnswer} it is then unknown whether there is one */
+  /** Asks for a payment. @throws {OutboundFailure | UnexpectedAnswer} if it is unknown whether there is one */
   async authorize(charge: Charge, options: CallOptions): Promise<PaymentApiAnswer> {
     const { orderId, customerId, amount } = charge;
     const answered = await this.client.request({
@@ -97,7 +97,7 @@ export class PaymentApi {
     return result;
   }
 
-  /** Voids a payment. @throws {OutboundFailure | UnexpectedAnswer} it is then unknown whether it is voided */
+  /** Voids a payment. @throws {OutboundFailure | UnexpectedAnswer} if it is unknown whether it is voided */
   async void(orderId: string, paymentId: string, options: CallOptions): Promise<void> {
     const answered = await this.client.request({
       method: 'POST',

@@ -14,8 +14,8 @@ export interface DuePayment {
 }
 
 /**
- * Has `OrderLifecycleService.findWith` read a {@link DuePayment} at the same moment as its order. If `wasAsked` is
- * true, the customer is therefore the one that the payment API was asked with, who cannot be erased until it has
+ * For `OrderLifecycleService.findWith`: reads a {@link DuePayment} in one snapshot with its order. So if `wasAsked` is
+ * true, the order names the customer that the payment API was asked with: that customer cannot be erased until it has
  * answered.
  */
 export const DUE_PAYMENT = {
@@ -37,16 +37,16 @@ function toUuid(orderId: string): string {
   try {
     return toOrderUuid(orderId);
   } catch {
-    throw new MalformedEvent('The subject is no order id');
+    throw new MalformedEvent('The subject is not an order id');
   }
 }
 
-/** The table `payments`; besides, only erasure and retention access it. */
+/** The only access to the table `payments` besides erasure and retention. */
 @Injectable()
 export class PaymentStore {
   /**
    * Adds those payments that do not exist yet, and enqueues the jobs.
-   * @throws {MalformedEvent} for what is no order id
+   * @throws {MalformedEvent} if one of them is not an order id
    * @throws {Error} with SQLSTATE 23503 when an order does not exist
    */
   async add(tx: Transaction, orderIds: readonly string[], task: string, jobs: readonly NewJob[]): Promise<void> {

@@ -15,7 +15,7 @@ import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './paymen
 
 const TASK = 'process-payment';
 
-/** How long a job waits for the circuit to close. Then it ends, and another run first reads the order again. */
+/** How long a job waits for the circuit to close. Then this run ends, and the next one reads the order again first. */
 const MAX_READY_WAIT_MS = 10_000;
 /** Pause of a job when the limit of concurrent calls is reached, or the circuit has opened meanwhile. */
 const BUSY_MS = 500;
@@ -24,8 +24,8 @@ const MAX_BACKOFF_MS = 300_000;
 /** The longest `Retry-After` of the payment API that is followed. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /**
- * From this attempt on, after about 13 minutes, an operator has to look: a void, and the question about the payment of
- * an order that has ended, are repeated without an end.
+ * From this attempt on, after about 13 minutes, an operator has to look: voiding a payment, and asking about the
+ * payment of an order that has ended, are retried for ever.
  */
 const STUCK_ATTEMPTS = 10;
 /** For an API that is merely slow, the time limit of an attempt doubles from run to run, up to this. */
@@ -83,7 +83,7 @@ export class PaymentsService {
         continue;
       }
       if (!(await this.isReady(signals, payment))) {
-        // Other jobs must have their turn too, above all those that are to give up, which need no call.
+        // Other jobs must get their turn too, above all those that will give up, which need no call.
         return this.runAgain(orderId, signals.stopping.aborted ? 0 : MAX_READY_WAIT_MS * Math.random());
       }
       // Once marked, its customer cannot be erased, so that every attempt names the same one. If the order ended during

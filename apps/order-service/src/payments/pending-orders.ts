@@ -8,8 +8,8 @@ import { DUE_PAYMENT } from './payment-store';
 const MEASURE_EVERY_MS = 60_000;
 
 /**
- * Measures for how long orders have waited for their payment, or for it to be voided. An order whose event was lost is in
- * no queue, and waits for ever. See `docs/runbooks/orders-pending.md`.
+ * Measures how long orders have waited for their payment, or for it to be voided. An order whose event was lost is in no
+ * queue, and waits for ever. See `docs/runbooks/orders-pending.md`.
  */
 @Injectable()
 export class PendingOrders extends BackgroundWork {
@@ -30,7 +30,7 @@ export class PendingOrders extends BackgroundWork {
       this.oldestAge.set({ payment: 'none' }, alone);
       this.oldestToVoid.set(await this.orders.oldestToVoid());
     } catch (error) {
-      this.oldestAge.reset(); // what was last seen would seem to be so
+      this.oldestAge.reset(); // a stale value would look current
       this.oldestToVoid.remove();
       this.logger.warn({ err: error }, 'The age of pending orders cannot be measured at the moment');
     }

@@ -7,8 +7,8 @@ import { withDeadLetterLock } from '../dead-letter-lock';
 import { ORDERS_TOPIC } from '../orders-topic';
 import { ERASE_DEAD_LETTERS, type EraseDeadLetters, ordersErased } from './erasure-store';
 
-/** Somebody else changes dead letters: `npm run dlq`, or another of these jobs, of a runner that counts as dead. */
-const AGAIN = { delayMs: 5_000, oneAtATime: true };
+/** For when another process changes dead letters: `npm run dlq`, or such a job of a runner that counts as dead. */
+const RETRY_OPTIONS = { delayMs: 5_000, oneAtATime: true };
 
 /** Erases customers in the dead letter topic, the only one whose records the service can replace. */
 @Injectable()
@@ -24,7 +24,7 @@ export class DeadLetterEraser {
     runner.handle<EraseDeadLetters>(ERASE_DEAD_LETTERS, (job) => this.eraseUnderLock(job));
   }
 
-  /** Rejects while Kafka is away, or when it is alone no longer: the job is then run again. */
+  /** Rejects while Kafka is unavailable, or if the lock was lost: the job is then run again. */
   private async eraseUnderLock(job: EraseDeadLetters): Promise<void> {
     const { kafka } = this.config;
     if (!kafka) return; // without Kafka, failed events stay parked in the outbox
@@ -32,7 +32,7 @@ export class DeadLetterEraser {
       this.erase(kafka, job, await ordersErased(client, job), assertLockHeld),
     );
     if (hadLock) return;
-    await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, AGAIN));
+    await this.database.inTransaction((tx) => this.jobs.enqueueAgain(tx, ERASE_DEAD_LETTERS, job, RETRY_OPTIONS));
   }
 
   private async erase(

@@ -12,20 +12,20 @@ import { toOrderId } from '../orders/order-lifecycle.service';
 /** An erasure changes many rows: it may take longer than a request's statements, and is rare. */
 const STATEMENT_TIMEOUT_MS = 20_000;
 const ANSWER_TIMEOUT_MS = 25_000;
-/** Erasures at once, in one process; each has a connection of its own. */
+/** Concurrent erasures in one process; each has a connection of its own. */
 const MAX_CONCURRENT = 2;
 /** Erasures that wait for their turn; more are refused. */
 const MAX_WAITING = 8;
 const MAX_TURN_MS = 10_000;
-const LOOK_AGAIN_MS = 20;
+const POLL_MS = 20;
 const ATTEMPTS = 5;
 /**
- * Orders in one transaction. It takes less than a second, so that others wait for a moment only, and the order ids fit
- * into one event (about 165 KB, of 1 MiB that Kafka accepts by default).
+ * Orders in one transaction: few enough that it takes less than a second, in which others wait for its locks, and that
+ * the order ids fit into one event (about 165 KB, of 1 MiB that Kafka accepts by default).
  */
 const MAX_ORDERS_AT_ONCE = 5_000;
-/** When the dead letters are erased again: older events may still be on their way to a consumer that fails on them. */
-const SECOND_LOOK_MS = 24 * 3_600_000;
+/** After this the dead letters are erased again: older events may have been on their way to a failing consumer. */
+const SECOND_PASS_MS = 24 * 3_600_000;
 
 export const ERASE_DEAD_LETTERS = 'erase-dead-letters';
 
@@ -40,7 +40,7 @@ interface Erasure extends EraseDeadLetters {
   readonly erasedAt: Date;
 }
 
-/** The payment API has not answered for an order of the customer, and must be asked with the same customer again. */
+/** The payment API has not answered for an order of the customer, and must be asked again with the same customer. */
 export class PaymentUnderWay extends Error {
   override readonly name = 'PaymentUnderWay';
   /** How many orders were erased before it was found. */
@@ -48,8 +48,8 @@ export class PaymentUnderWay extends Error {
 }
 
 /**
- * Replaces a customer by a pseudonym wherever the database has one, and records that in the audit trail. Besides the
- * stores and retention, nothing else writes orders and outbox rows itself.
+ * Replaces a customer by a pseudonym wherever the database holds one, and records that in the audit trail. Apart from
+ * the stores and retention, nothing else writes orders and outbox rows itself.
  */
 @Injectable()
 export class ErasureStore {
@@ -66,12 +66,12 @@ export class ErasureStore {
    * the parts that are left.
    * @returns how many orders were erased
    * @throws {PaymentUnderWay} nothing was erased of the part that contains the order
-   * @throws {ServiceError} SERVICE_UNAVAILABLE when the database is away, was deadlocked again and again, or other erasures
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when the database is unavailable, deadlocks persist, or other erasures
    *   take too long
    */
   async erase(erasure: Erasure): Promise<number> {
     const context = currentContext();
-    if (!context) throw new Error('An erasure is asked for by a request');
+    if (!context) throw new Error('An erasure needs the context of a request');
     // The work uses a connection of its own, without the short time limits of the pool. Clients do not get one, so it
     // runs without the principal, and the tenant wall does not check it: each statement in this file must name the
     // tenant.
@@ -91,14 +91,14 @@ export class ErasureStore {
   }
 
   /**
-   * @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait, or it takes too long: each that waits takes a
-   *   place from other requests
+   * @throws {ServiceError} SERVICE_UNAVAILABLE when too many wait, or the wait takes too long: each waiting erasure
+   *   occupies a place that other requests need
    */
   private async takeTurn(): Promise<void> {
     if (this.waiting >= MAX_WAITING) throw ServiceError.unavailable(new Error('Too many erasures wait already'));
     this.waiting += 1;
     const deadline = performance.now() + MAX_TURN_MS;
-    while (this.running >= MAX_CONCURRENT && performance.now() < deadline) await delay(LOOK_AGAIN_MS);
+    while (this.running >= MAX_CONCURRENT && performance.now() < deadline) await delay(POLL_MS);
     this.waiting -= 1;
     if (this.running >= MAX_CONCURRENT) throw ServiceError.unavailable(new Error('Other erasures take long'));
     this.running += 1;
@@ -114,19 +114,20 @@ export class ErasureStore {
         erasure.tenantId,
         erasure.customerId,
       ]);
-      // Until there are none: of a part some may have been deleted meanwhile.
-      for (let part = 1; part > 0; orders += part) {
-        part = await this.erasePart(client, erasure, audit(), isFirst);
+      // Until a part is empty, not just smaller: some of its orders may have been deleted meanwhile.
+      for (;;) {
+        const erased = await this.erasePart(client, erasure, audit(), isFirst);
+        if (erased === 0) return orders;
+        orders += erased;
         isFirst = false;
       }
-      return orders;
     } catch (error) {
       if (error instanceof PaymentUnderWay) error.ordersErased = orders;
       throw error;
     }
   }
 
-  /** @param isFirst the first part is recorded and published even without orders: consumers may know of some */
+  /** @param isFirst the first part is recorded and published even without orders: consumers may still know some */
   private async erasePart(
     client: DirectConnection,
     erasure: Erasure,
@@ -136,8 +137,8 @@ export class ErasureStore {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await client.query('BEGIN');
-        // The server gives up before this process does, or when this process is silent: so that it never keeps locks on
-        // orders and events for which others wait.
+        // The server gives up before this process does, or when this process falls silent, so that it does not hold
+        // locks on orders and events for which others wait.
         await client.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = '2s';
                             SET LOCAL idle_in_transaction_session_timeout = '5s'`);
         const sequence = await countErasure(client, erasure);
@@ -176,7 +177,7 @@ export class ErasureStore {
     });
     await client.query(OUTBOX.insert(), OUTBOX.values(event));
     const job: EraseDeadLetters = { tenantId, pseudonym };
-    for (const delayMs of [0, SECOND_LOOK_MS]) {
+    for (const delayMs of [0, SECOND_PASS_MS]) {
       await this.jobs.enqueue(client, ERASE_DEAD_LETTERS, job, { delayMs, oneAtATime: true });
     }
   }
@@ -211,9 +212,9 @@ async function eraseOrders(client: DirectConnection, erasure: Erasure): Promise<
   await assertNoPaymentUnderWay(client, 'id = ANY($1::uuid[])', [rows.map(({ id }) => id)]);
   const orderIds = rows.map(({ id }) => toOrderId(id));
 
-  // Locked in the order in which the relay locks, against deadlocks. The relay may mark some rows as published during
-  // the wait. PostgreSQL then checks the condition again on the new row: one on the row alone still holds, a join may
-  // not.
+  // Locked in the order in which the relay locks, against deadlocks. The relay may mark rows as published during the
+  // wait. PostgreSQL then checks the condition again on the new version of the row: a condition on the row alone still
+  // holds, a join may not.
   await client.query(
     `WITH theirs AS (
        SELECT position FROM outbox WHERE aggregateid = ANY($1) ORDER BY position FOR UPDATE

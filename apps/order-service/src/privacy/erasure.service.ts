@@ -8,7 +8,7 @@ import type { ErasureView } from './erasure.view';
 import { pseudonymOf } from './pseudonym';
 
 /** How long to wait for a payment under way; most are answered sooner. */
-const PATIENCE_MS = 3_000;
+const MAX_WAIT_MS = 3_000;
 /** Doubled each time, because every attempt takes a connection of its own. */
 const FIRST_PAUSE_MS = 50;
 
@@ -31,7 +31,7 @@ export class ErasureService {
    */
   async erase({ tenantId }: Principal, customerId: string): Promise<ErasureView> {
     const pseudonym = pseudonymOf(this.key, tenantId, customerId);
-    const deadline = performance.now() + PATIENCE_MS;
+    const deadline = performance.now() + MAX_WAIT_MS;
     let ordersErased = 0;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
       const erasedAt = new Date();

@@ -35,10 +35,10 @@ export class PrivacyController {
     @Param() { customerId }: ErasureParams,
     @Req() { query, body }: Request<unknown, unknown, unknown>,
   ): Promise<ErasureView> {
-    // Refused, because an erasure is final: whoever sends `dryRun` must not find out afterwards that it does not exist.
-    const asked = body ?? {};
-    const details = isJsonObject(asked)
-      ? Object.keys({ ...query, ...asked }).map((field) => ({ field, message: `property ${field} should not exist` }))
+    // Parameters are refused: an erasure is final, and whoever sends `dryRun` must not learn later that there is none.
+    const sent = body ?? {};
+    const details = isJsonObject(sent)
+      ? Object.keys({ ...query, ...sent }).map((field) => ({ field, message: `property ${field} should not exist` }))
       : [{ field: '', message: 'must be a JSON object' }];
     if (details.length > 0) {
       const { code, message } = refusalOf(ErasureParams);

@@ -1,7 +1,7 @@
 import type { Config } from '@platform/config';
 import { fromUUID } from 'typeid-js';
 
-/** Runs a statement and gives its rows. */
+/** Runs a statement and returns its rows. */
 export interface Queryable {
   query<T>(text: string, values: unknown[]): Promise<T>;
 }
@@ -18,7 +18,7 @@ export interface RetentionRule {
   readonly keepHours: number;
   /** Position at which the first batch begins. */
   readonly start: string;
-  /** Deletes the expired ones of the next `limit` rows behind the position `after`. */
+  /** Deletes the expired ones among the next `limit` rows after the position `after`. */
   readonly deleteBatch: (db: Queryable, after: string, limit: number) => Promise<Batch>;
   /** How many rows have expired. */
   readonly count: (db: Queryable) => Promise<number>;
@@ -119,7 +119,7 @@ function auditEvents(keepHours: number): RetentionRule {
 
 /**
  * Expired orders with nothing left to do, here or at the payment API. A cutoff before 1970 counts as 1970 and finds
- * none: a negative number would have the digits of an id that is greater than all others.
+ * none: the hex digits of a negative number would be those of an id greater than all others.
  */
 const SETTLED = `
   id < (lpad(to_hex(greatest(0, extract(epoch FROM ${CUTOFF}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
@@ -136,7 +136,7 @@ function settledOrders(keepHours: number, outboxRelay: boolean): RetentionRule {
     keepHours,
     start: '00000000-0000-0000-0000-000000000000',
     async deleteBatch(tx, after, limit) {
-      // Locked first: whoever appends an event has either committed, and it is seen below, or finds the order deleted.
+      // Locked first: whoever appends an event has either committed, and it is seen below, or will find the order gone.
       const orders = await tx.query<{ id: string }[]>(
         `SELECT id FROM orders WHERE ${SETTLED} AND id > $3::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED`,
         [keepHours, limit, after],

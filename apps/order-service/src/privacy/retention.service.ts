@@ -7,7 +7,7 @@ import type { Counter, Gauge } from 'prom-client';
 import { type Queryable, type RetentionRule, retentionRules } from './retention-rules';
 
 const PURPOSE = 'retention';
-/** Small enough to be over well within the statement timeout, also on a slow disk. */
+/** Small enough to be deleted well within the statement timeout, also on a slow disk. */
 const BATCH_ROWS = 1_000;
 /** Nobody waits for it, so it may take longer than a request's statement. */
 const ANSWER_TIMEOUT_MS = 11_000;
@@ -15,7 +15,7 @@ const ATTEMPTS = 5;
 const PAUSE_MS = 50;
 const INTERVAL_MS = 600_000;
 const MAX_COUNT_MS = 300_000;
-/** Held by the one that deletes, so that of several workers one does the work. Chosen at random, and never changed. */
+/** Held by the worker that deletes, so that only one of several does the work. Chosen at random, and never changed. */
 const LOCK = 5_126_993_071_284;
 
 /** Deletes what has been kept for long enough, in small batches, every ten minutes. */
@@ -32,10 +32,10 @@ export class RetentionService extends BackgroundWork {
     super();
   }
 
-  /** @returns by table, how many rows' time is up */
+  /** @returns number of expired rows by table */
   async count(): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
-    // Whoever asks waits for it, so it may take longer than a request's statement.
+    // An operator waits for it, so it may take longer than a request's statement.
     await withDirectConnection([this.config, PURPOSE, MAX_COUNT_MS], async (client) => {
       for (const { table, count } of retentionRules(this.config)) counts[table] = await count(queryableOf(client));
     });
@@ -43,9 +43,9 @@ export class RetentionService extends BackgroundWork {
   }
 
   /**
-   * Joins the sweep that is under way in this process: two would take each other for another process.
-   * @returns by table, how many rows were deleted; undefined when another process is at it, or this one shuts down
-   * @throws {AggregateError} what failed, after the other tables were dealt with
+   * Joins the sweep that is under way in this process: a second one would take its lock for another process's.
+   * @returns number of deleted rows by table; undefined when another process is deleting, or this one shuts down
+   * @throws {AggregateError} what failed, after all other tables were swept
    */
   sweep(): Promise<Record<string, number> | undefined> {
     this.sweeping ??= this.sweepAll().finally(() => (this.sweeping = undefined));
@@ -55,8 +55,8 @@ export class RetentionService extends BackgroundWork {
   private sweepAll(): Promise<Record<string, number> | undefined> {
     return withDirectConnection([this.config, PURPOSE, ANSWER_TIMEOUT_MS], async (client) => {
       await client.query("SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '5s'");
-      const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [LOCK]);
-      return rows[0]?.alone ? this.sweepTables(client) : undefined;
+      const { rows } = await client.query<{ acquired: boolean }>('SELECT pg_try_advisory_lock($1) AS acquired', [LOCK]);
+      return rows[0]?.acquired ? this.sweepTables(client) : undefined;
     });
   }
 
