@@ -343,7 +343,7 @@ describe('npm start', () => {
       return path.dirname(readlinkSync(dataDir));
     };
     mkdirSync(dataDir); // of a sandbox from when others could enter
-    await expect(run()).rejects.toThrow('is from before only its owner could enter here');
+    await expect(run()).rejects.toThrow('was created while other users could still enter here');
     rmSync(dataDir, { recursive: true });
     const place = await run();
     const theirs = path.join(closed, 'of-root');

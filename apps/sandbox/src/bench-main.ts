@@ -11,7 +11,7 @@ import { stopOnSignal } from './signals';
 
 const USAGE = `usage: npm run bench [-- --soak MINUTES]
 
-  --soak   a steady rate for 1 to 50 minutes, and how memory and tables grow, instead of how fast it is`;
+  --soak   sends a steady rate for 1 to 50 minutes, and reports how memory and tables grow instead of the speed`;
 
 const DIRECTORY = path.resolve('.sandbox/bench');
 
@@ -72,8 +72,8 @@ async function main(): Promise<void> {
 type Target = Pick<Load, 'url' | 'token'>;
 
 /**
- * Has one order created and paid, and copies it with SQL, a second apart. Through the API it would take minutes until
- * all orders are paid.
+ * Creates one order, waits until it is paid, and copies it with SQL, one second apart. Through the API it would take
+ * minutes until all orders are paid.
  */
 async function fill(environment: BenchEnvironment, target: Target): Promise<void> {
   const { errors } = await runLoad({ ...target, mix: MIXES.create, connections: 1, until: { requests: 1 } });

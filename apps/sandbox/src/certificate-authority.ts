@@ -1,4 +1,4 @@
-import 'reflect-metadata'; // @peculiar/x509 does not start without
+import 'reflect-metadata'; // required by @peculiar/x509
 import { type KeyObject, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
 
@@ -18,7 +18,7 @@ interface CertificateRequest {
   readonly commonName?: string;
   readonly usage: 'server' | 'client';
   readonly alternativeNames?: x509.JsonGeneralNames;
-  /** By default it is good from a minute ago, and for 397 days. */
+  /** By default the certificate is valid from a minute ago, and for 397 days. */
   readonly notBefore?: Date;
   readonly notAfter?: Date;
 }
@@ -50,7 +50,8 @@ export class CertificateAuthority {
   /** @throws {Error} when the two do not belong together */
   static fromPem({ cert, key }: IssuedCertificate): CertificateAuthority {
     const privateKey = createPrivateKey(key);
-    if (!new X509Certificate(cert).checkPrivateKey(privateKey)) throw new Error('The CA is not that of the key');
+    if (!new X509Certificate(cert).checkPrivateKey(privateKey))
+      throw new Error('The CA certificate and the key do not match');
     return new CertificateAuthority(new x509.X509Certificate(cert), privateKey);
   }
 

@@ -62,7 +62,7 @@ function write(files: CertificateFiles, { cert, key }: IssuedCertificate): void 
   replace(files.cert, cert);
 }
 
-/** Whoever reads the file meanwhile sees the old one or the new one, never a part. */
+/** A concurrent reader sees the old file or the new one, never a part. */
 function replace(file: string, content: string): void {
   const next = `${file}.next`;
   writeFileSync(next, content, { mode: 0o600 });

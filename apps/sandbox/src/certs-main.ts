@@ -6,7 +6,7 @@ import { CLIENTS, readSettings } from './settings';
 const USAGE = `usage: npm run certs -- [--dir DIRECTORY] [--new-ca]
 
   --dir      where to write, instead of .sandbox/certs
-  --new-ca   replaces the CA too; without it the CA that is there goes on`;
+  --new-ca   replaces the CA too; without it an existing CA is kept`;
 
 async function main(): Promise<void> {
   const { values } = readArguments(USAGE, {

@@ -35,7 +35,7 @@ export async function startIdentityProvider(
     await running.stop();
     throw error;
   });
-  // RFC 8705 section 5: the same issuer has another token endpoint for those who come with a certificate.
+  // RFC 8705 section 5: the same issuer has another token endpoint for clients with a certificate.
   const discovery = {
     mtls_endpoint_aliases: { token_endpoint: `${runningTls.url}/token` },
     tls_client_certificate_bound_access_tokens: true,
@@ -77,7 +77,7 @@ function tlsOptions(certsDir: string): https.ServerOptions {
     key: readFileSync(server.key),
     ca: readFileSync(certificateFiles(certsDir, 'ca').cert),
     requestCert: true,
-    rejectUnauthorized: false, // an OAuth 2.0 error refuses them, not a broken handshake
+    rejectUnauthorized: false, // refused with an OAuth 2.0 error instead of a failed handshake
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
 }

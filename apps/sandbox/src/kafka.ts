@@ -98,7 +98,7 @@ async function start(
   }
 }
 
-/** @throws {Error} when a broker runs on this directory, which a second one there would end */
+/** @throws {Error} when a broker runs on this directory: a second one there would end it */
 export function assertNoBroker(dataDir: string): void {
   const pidFile = pidFileIn(dataDir);
   const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : NaN;
@@ -197,7 +197,7 @@ async function fetchJars(libDir: string): Promise<string> {
     (error: { code?: unknown; stdout?: string }) => {
       if (error.code === 'ENOENT')
         throw new Error('Kafka needs a Docker engine, or Java 17 and Maven; neither is here');
-      throw new Error(`Maven could not bring Kafka: ${error.stdout?.trim().split('\n')[0] ?? 'no reason given'}`);
+      throw new Error(`Maven could not download Kafka: ${error.stdout?.trim().split('\n')[0] ?? 'no reason given'}`);
     },
   );
   writeFileSync(complete, '');

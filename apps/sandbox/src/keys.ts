@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 /**
- * The keys that the service wants with NODE_ENV=production, as its environment variables. They are made on the first start
- * and kept, since the audit trail in the database beside them is sealed with one of them.
+ * The keys that the service requires with NODE_ENV=production, as environment variables. They are created on the first
+ * start and kept, since the audit trail in the database beside them is sealed with one of them.
  */
 export function readOrCreateKeys(dataDir: string): Record<string, string> {
   const file = path.join(dataDir, 'keys.json');

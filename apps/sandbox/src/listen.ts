@@ -3,7 +3,7 @@ import type { Server } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 
-/** As long as clients keep idle ones: a request on a connection that is just closed fails. Node's default is 5 s. */
+/** As long as clients keep idle connections: a request on one that is just being closed fails. Node's default: 5 s. */
 const KEEP_ALIVE_MS = 65_000;
 
 /** A server that this machine reaches at `url`. */

@@ -28,6 +28,7 @@ interface Dependencies {
   readonly migrationUrl?: string;
   readonly addresses: [string, string][];
 }
+
 const hasCertificates = ({ certsDir }: Settings) => existsSync(certificateFiles(certsDir, 'ca').cert);
 
 /** The service has TLS of its own where it was given a certificate. */

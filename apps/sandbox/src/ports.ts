@@ -9,8 +9,8 @@ export async function assertFree({ name, value }: { name?: string; value: number
     await once(probe, 'listening');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    const wayOut = name === undefined ? '' : `, or set ${name} to another port`;
-    throw new Error(`Port ${value} is taken: stop what listens there${wayOut}.`, { cause: error });
+    const hint = name === undefined ? '' : `, or set ${name} to another port`;
+    throw new Error(`Port ${value} is taken: stop what listens there${hint}.`, { cause: error });
   }
   probe.close();
   await once(probe, 'close');

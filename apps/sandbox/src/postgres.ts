@@ -9,13 +9,13 @@ import { isAlive } from './program';
 const USER = 'postgres';
 const PASSWORD = 'postgres';
 
-/** Begins the name of the directory in which root keeps what the server has to reach. */
-const OPEN_PLACE = '/var/tmp/order-sandbox-';
+/** Prefix of the directory to which root moves what the server has to reach. */
+const RELOCATED_PREFIX = '/var/tmp/order-sandbox-';
 
 /**
  * A server that has run for a while recycles the files of its write-ahead log. A new server creates one for each 16 MB
- * that are written, and while it fills one with zeros, all commits wait for 30 ms. Commits are as safe without: what
- * they write is flushed all the same.
+ * that are written, and while it fills one with zeros, all commits wait for 30 ms. Commits are as safe without the
+ * zeros: what they write is flushed all the same.
  */
 const NO_ZEROED_LOG_FILES = 'wal_init_zero=off';
 
@@ -44,7 +44,7 @@ interface PostgresOptions {
  * @throws {Error} with one line that says what is wrong and what to do
  */
 export async function startPostgres({ dataDir, port, settings = [] }: PostgresOptions): Promise<PostgresServer> {
-  const home = await placeFor(dataDir, await findBinaries());
+  const home = await homeFor(dataDir, await findBinaries());
   if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
 
   const own = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', NO_ZEROED_LOG_FILES];
@@ -117,7 +117,7 @@ async function findBinaries(): Promise<string> {
  * Where the server runs, and as whom. Root starts it as `nobody`, who must be able to reach binaries and data. If only
  * root can enter the checkout, both are kept in /var/tmp instead, with a symbolic link in place of `dataDir`.
  */
-async function placeFor(dataDir: string, binDir: string): Promise<Home> {
+async function homeFor(dataDir: string, binDir: string): Promise<Home> {
   if (process.getuid?.() !== 0) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     return { binDir, dataDir, identity: {} };
@@ -131,12 +131,12 @@ async function placeFor(dataDir: string, binDir: string): Promise<Home> {
   }
   if (lstatSync(dataDir, { throwIfNoEntry: false })?.isDirectory()) {
     throw new Error(
-      `${relative(dataDir)} is from before only its owner could enter here. Let others enter, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
+      `${relative(dataDir)} was created while other users could still enter here. Let them enter again, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
     );
   }
   let moved = await readlink(dataDir).catch(() => undefined);
   if (moved === undefined || !existsSync(moved) || !isOfRoot(path.dirname(moved))) {
-    const place = await mkdtemp(OPEN_PLACE);
+    const place = await mkdtemp(RELOCATED_PREFIX);
     await chmod(place, 0o755);
     moved = path.join(place, 'data');
     await mkdir(moved);
@@ -218,7 +218,7 @@ function damaged(dataDir: string, output: string): Error {
   const reason =
     /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
   const data = realpathSync(dataDir);
-  const place = data.startsWith(OPEN_PLACE) ? ` ${path.dirname(data)}` : '';
+  const place = data.startsWith(RELOCATED_PREFIX) ? ` ${path.dirname(data)}` : '';
   return new Error(
     `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}${place}`,
   );

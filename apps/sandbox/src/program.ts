@@ -35,7 +35,7 @@ export function startProgram(
   return spawn(process.execPath, [...NODE_FLAGS, file, ...args], {
     env,
     detached: true,
-    stdio: ['ignore', stdout, 'inherit', 'ipc'], // by which the service notices that this process is gone
+    stdio: ['ignore', stdout, 'inherit', 'ipc'], // through `ipc` the service notices that this process is gone
   });
 }
 
@@ -56,10 +56,10 @@ export async function runProgram(
   });
   child.stdout?.resume();
   const [code] = (await once(child, 'exit')) as [number | null];
-  if (code !== 0) throw new Error(`${entry} failed; the reason stands above.`);
+  if (code !== 0) throw new Error(`${entry} failed; the reason is printed above.`);
 }
 
-/** Also when the process is another user's. */
+/** Whether the process exists, even if it is another user's. */
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);

@@ -1,7 +1,7 @@
 import path from 'node:path';
 
 /**
- * Reads the environment, as the only place in the sandbox. A dependency whose address is given there has no port here.
+ * The only place in the sandbox that reads the environment. A dependency whose address is given there has no port here.
  */
 export function readSettings(env: NodeJS.ProcessEnv = process.env) {
   const faults: string[] = [];

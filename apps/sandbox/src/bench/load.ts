@@ -69,7 +69,7 @@ async function measure(load: Load, onProgress: (progress: Progress) => void): Pr
   const begin = performance.now();
   const recordFrom = begin + (load.warmUpSeconds ?? 0) * 1_000;
   const end = 'seconds' in until ? recordFrom + until.seconds * 1_000 : Infinity;
-  const most = 'requests' in until ? until.requests : Infinity;
+  const maxRequests = 'requests' in until ? until.requests : Infinity;
   let cpu = process.threadCpuUsage();
   const warm = setTimeout(() => (cpu = process.threadCpuUsage()), recordFrom - begin);
   const timer = setInterval(() => {
@@ -81,13 +81,13 @@ async function measure(load: Load, onProgress: (progress: Progress) => void): Pr
     const client = new Client(load.url, { headersTimeout: ANSWER_WITHIN_MS, bodyTimeout: ANSWER_WITHIN_MS });
     const interval = rate === undefined ? 0 : (1_000 * connections) / rate;
     let due = begin + (interval * connection) / connections;
-    for (; performance.now() < end && sent < most; due += interval) {
+    for (; performance.now() < end && sent < maxRequests; due += interval) {
       sent += 1;
       const wait = due - performance.now();
       if (rate !== undefined && wait > 0) await delay(wait);
       // A request that is late counts from when it was due: otherwise slow answers would hide waiting requests.
       const start = rate === undefined || wait > 0 ? performance.now() : due;
-      const failure = await ask(client, load);
+      const failure = await sendRequest(client, load);
       if (start >= recordFrom) {
         if (failure === undefined) latencies.record(Math.max(1, Math.round((performance.now() - start) * 1_000)));
         else errors[failure] = (errors[failure] ?? 0) + 1;
@@ -117,7 +117,7 @@ async function measure(load: Load, onProgress: (progress: Progress) => void): Pr
 }
 
 /** @returns why it failed, if it did */
-async function ask(client: Client, load: Load): Promise<string | undefined> {
+async function sendRequest(client: Client, load: Load): Promise<string | undefined> {
   const operation = pickOperation(load.mix);
   const authorization = `Bearer ${load.token}`;
   try {
@@ -148,7 +148,7 @@ function pickOperation(mix: Load['mix']): Operation {
     ticket -= percent;
     if (ticket < 0) return operation as Operation;
   }
-  throw new Error('A mix has 100 percent');
+  throw new Error('The percentages of a mix must add up to 100');
 }
 
 function pick(paths: readonly string[] = []): string {

@@ -10,19 +10,19 @@ const RATE = 300;
 const CONNECTIONS = 16;
 const SAMPLE_EVERY_MS = 5_000;
 
-/** Of the time: caches fill, and code is compiled. */
+/** Share of the time that does not count: caches fill, and code is compiled. */
 const WARM_UP_SHARE = 0.2;
 
 const MIB = 2 ** 20;
 
-/** Hours in production. Here rows go after a minute, so that ten are long for a table. */
+/** How long rows are kept: hours in production, a minute here, so that ten minutes are a long time for a table. */
 const KEPT = "interval '1 minute'";
 
-/** What is watched, as it is named in the report. */
+/** The watched values, by their names in the report. */
 type Sample = Readonly<Record<string, number>>;
 
 /**
- * Sends requests at a steady rate, and watches what must not grow with time, or with the orders only.
+ * Sends requests at a steady rate, and watches what must not grow with time, or only with the number of orders.
  * @returns a report as Markdown
  */
 export async function soak(
@@ -48,7 +48,8 @@ export async function soak(
       `${(warmUpSeconds + now.seconds).toFixed(0)} of ${seconds} s: ${now.requests} requests, ${events} events wait, RSS ${rss} MiB`,
     );
   });
-  // Whichever fails first is heard of at once, and the other one too: else it would end the process, which has others to stop.
+  // The first failure is reported at once. The other is handled too: unhandled, it would end the process, which has
+  // others to stop.
   const [measurement] = await Promise.all([measuring.finally(() => (isOver = true)), sampling]);
   const { requests, p50, p99, max, errors } = measurement;
   result(`${minutes} min at ${RATE} requests/s`);
