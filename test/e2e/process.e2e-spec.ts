@@ -312,7 +312,7 @@ describe('A database that is away at the start', () => {
     });
     let output = '';
     program.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const isStarted = () => output.includes('The database is away') && output.includes('"Listening on ');
+    const isStarted = () => output.includes('The database is unavailable') && output.includes('"Listening on ');
     await until('its start', isStarted).finally(() => program.kill());
     const [code] = (await once(program, 'close')) as [number];
     expect(code).toBe(0);

@@ -1,7 +1,7 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 
 /**
- * What a program was called with. `--help` prints the usage, and ends the process.
+ * Parses the command line. `--help` prints the usage, and ends the process.
  * @throws {Error} the usage, when an argument is not among those of `config`, or when npm kept one for itself
  */
 export function readArguments<T extends ParseArgsConfig>(usage: string, config: T): ReturnType<typeof parseArgs<T>> {

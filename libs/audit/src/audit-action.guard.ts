@@ -9,10 +9,11 @@ export class AuditActionGuard implements CanActivate {
   constructor(private readonly reflector: Reflector) {}
 
   canActivate(context: ExecutionContext): boolean {
-    const work = currentContext();
+    const requestContext = currentContext();
+    if (!requestContext) return true;
     // Without `@Audited` the action is the controller's and method's name.
     const { name } = context.getHandler();
-    if (work) work.action = this.reflector.get(Audited, context.getHandler()) ?? `${context.getClass().name}.${name}`;
+    requestContext.action = this.reflector.get(Audited, context.getHandler()) ?? `${context.getClass().name}.${name}`;
     return true;
   }
 }

@@ -5,8 +5,8 @@ import { auditRow } from './audit-row';
 import { RefusalLog } from './refusal-log';
 
 /**
- * The statuses that are recorded. 404 is one: the thing may exist and be another tenant's, which must not even be
- * looked up. A request that matches no route is not recorded, because it has no action.
+ * The statuses that are recorded. 404 is one of them: the object may exist but be another tenant's, which must not even
+ * be looked up. A request that matches no route is not recorded, because it has no action.
  */
 const RECORDED = new Set([401, 403, 404, 409, 412, 429]);
 

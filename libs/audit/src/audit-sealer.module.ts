@@ -2,7 +2,7 @@ import { Module } from '@nestjs/common';
 import { makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { AuditSealer } from './audit-sealer';
 
-/** Chains the audit trail. For one role, whose processes take turns. */
+/** Seals the audit trail. To be imported for one role only; its processes take turns. */
 @Module({
   providers: [
     AuditSealer,

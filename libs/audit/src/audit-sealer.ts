@@ -9,12 +9,12 @@ import { type Block, blockMac, rowMac, SEALED_COLUMNS, type SealedRow } from './
 const SEAL_EVERY_MS = 1_000;
 const BLOCK_ROWS = 1_000;
 
-/** Held by whoever seals, until its transaction ends. Chosen at random, and never changed. */
+/** Held by the process that seals, until its transaction ends. Chosen at random, and never changed. */
 const SEALER_LOCK = 4_911_302_857_116;
 
 /**
- * The newest position that was seen, and a transaction id taken after it: once all older transactions have ended, nothing
- * more can appear up to there.
+ * The newest position that was seen, and a transaction id taken after it: once all older transactions have ended, no
+ * more rows can appear up to that position.
  */
 interface Mark {
   /** Position of the newest event, 0 if there is none. */
@@ -25,14 +25,15 @@ interface Mark {
 /**
  * Chains what has been written to the audit trail, behind the writers. A block covers a range of positions, so it must
  * wait until nobody can commit a row within it any more: until every transaction has ended that was under way when the
- * range was chosen. `audit_events.transaction` sees to it that a row's transaction has its number before its position.
+ * range was chosen. The column `audit_events.transaction` ensures that a row gets its transaction id before its
+ * position.
  */
 @Injectable()
 export class AuditSealer extends BackgroundWork {
   private readonly logger = new Logger(AuditSealer.name);
   private readonly key: string;
   private mark: Mark | undefined;
-  /** The newest block when the trail was last looked at. */
+  /** The newest block when the trail was last read. */
   private seen: Pick<Block, 'number' | 'mac'> | undefined;
 
   constructor(
@@ -49,7 +50,7 @@ export class AuditSealer extends BackgroundWork {
   }
 
   protected async run(): Promise<void> {
-    this.forget();
+    this.clearGauges();
     let hasFailed = false;
     while (!this.stop.signal.aborted) {
       try {
@@ -57,8 +58,8 @@ export class AuditSealer extends BackgroundWork {
         while (isMore && !this.stop.signal.aborted) isMore = await this.database.inTransaction((tx) => this.seal(tx));
         hasFailed = false;
       } catch (error) {
-        this.mark = undefined; // perhaps the server that it is about is gone
-        this.forget();
+        this.mark = undefined; // it may come from a server that is gone
+        this.clearGauges();
         if (!hasFailed) this.logger.warn({ err: error }, 'The audit trail cannot be sealed at the moment');
         hasFailed = true;
       }
@@ -66,14 +67,14 @@ export class AuditSealer extends BackgroundWork {
     }
   }
 
-  /** Of a trail that cannot be looked at nothing is known; 0 would be one that was cut, and what was last seen one that is well. */
-  private forget(): void {
+  /** While the trail cannot be read: 0 would look like a trail that was cut, stale values like one that is intact. */
+  private clearGauges(): void {
     for (const gauge of [this.sealedBlock, this.unsealed]) gauge.remove();
   }
 
   /** Seals one block if there is one to seal. @returns whether it did, so that there may be another */
   private async seal(tx: Transaction): Promise<boolean> {
-    await this.measure(tx); // also while another seals, or pretends to
+    await this.measure(tx); // also while another process seals, or pretends to
     const [lock] = await tx.query<{ held: boolean; now: Date }[]>(
       "SELECT pg_try_advisory_xact_lock($1) AS held, date_trunc('milliseconds', now()) AS now",
       [SEALER_LOCK],
@@ -93,7 +94,7 @@ export class AuditSealer extends BackgroundWork {
     );
     const last = rows.at(-1);
     if (!last) {
-      this.mark = undefined; // what it is about was taken away
+      this.mark = undefined; // the rows that it covers were deleted
       return false;
     }
     const block = {

@@ -14,8 +14,8 @@ export interface AuditFilter {
 }
 
 /**
- * Lists at once, in one process. Filters that nothing passes, `clientId` and `action` together, let PostgreSQL read all that
- * a client ever did: for a second at most, in which a list has a connection of the pool.
+ * Concurrent lists in one process. If nothing matches `clientId` and `action` together, PostgreSQL reads all that the
+ * client ever did: for a second at most, during which the list occupies a connection of the pool.
  */
 const MAX_LISTS = 3;
 
@@ -36,10 +36,11 @@ export class AuditTrail {
 
   /**
    * Newest first.
-   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when three are read already
+   * @throws {ServiceError} SERVICE_UNAVAILABLE at once, when three lists are being read already
    */
   async list(tenantId: string, filter: AuditFilter, limit: number): Promise<AuditRow[]> {
-    if (this.lists >= MAX_LISTS) throw ServiceError.unavailable(new Error('Too many audit trails are read already'));
+    if (this.lists >= MAX_LISTS)
+      throw ServiceError.unavailable(new Error('Too many lists of the audit trail are being read already'));
     const { clientId, action, object, fromId, beforeId } = filter;
     this.lists += 1;
     try {

@@ -70,7 +70,7 @@ export class RefusalLog implements OnApplicationShutdown {
     if (lost > 0) {
       this.logger.error(
         { lost },
-        'Refusals could not be written to the audit trail before the process ended; the log has a line of each',
+        'Refusals could not be written to the audit trail before the process ended; the log has a line for each',
       );
     }
   }

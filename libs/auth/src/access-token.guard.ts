@@ -42,10 +42,10 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
     const res = context.switchToHttp().getResponse<Response>();
     res.setHeader('Cache-Control', 'no-store');
     try {
-      const work = currentContext();
+      const requestContext = currentContext();
       const req = context.switchToHttp().getRequest<Request>();
       const certificate = this.certificates.of(req);
-      if (work) work.certificate = certificate;
+      if (requestContext) requestContext.certificate = certificate;
       const token = bearerTokenOf(req);
       const known = token && this.verifier.recall(token);
       if (known) req.user = known;
@@ -53,7 +53,7 @@ export class AccessTokenGuard extends AuthGuard(AccessTokenStrategy.NAME) {
       const principal = req.user as Principal;
       // Before the principal is set: a bound token without its certificate must not count as its client's.
       requireCertificate(principal, certificate, this.config.mtls);
-      if (work) work.principal = principal;
+      if (requestContext) requestContext.principal = principal;
       // Before the scopes are checked, so that calls without them count too.
       res.set(await this.clientRateLimit.admit(principal));
       requireScopes(access, principal);

@@ -31,7 +31,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
   private keys: readonly VerificationKey[] = [];
   private fetchedAt = -Infinity;
   private fetching: Promise<void> | undefined;
-  /** Said of the provider: in `/health/ready`, and in the log, also of a call that is refused because of it. */
+  /** What is reported about the provider: in `/health/ready`, in the log, and as the cause of refused calls. */
   private lastError: string | undefined = 'was not asked yet';
   /** The last warning, until keys come again. */
   private warned: string | undefined;
@@ -80,7 +80,7 @@ export class SigningKeys implements OnApplicationBootstrap, OnApplicationShutdow
       if (!this.areFresh) throw ServiceError.unavailable(new Error(`The identity provider ${this.lastError}`));
       const found = this.keys.filter((key) => key.fits(header));
       if (found.length > 0) return found;
-      // Hence the loop: a fetch that had begun before may have been answered before the key was published.
+      // Why this is a loop: a fetch that had begun before may have been answered before the key was published.
       if (!this.fetching) {
         const waitMs = this.cooldownStart + COOLDOWN_MS - performance.now();
         if (waitMs > 0) {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BeforeApplicationShutdown, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
 
-/** Work that an application does on its own, from its start to its shutdown, as a loop does. */
+/** Work that an application does on its own from its start to its shutdown, such as a loop. */
 export abstract class BackgroundWork
   implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
 {

@@ -3,26 +3,26 @@ import { newContext, runInContext } from '@platform/request-context';
 import { isLocked, isTooSlow } from './database-errors';
 import { assertNoOpenTransaction } from './open-transaction';
 
-/** While this many batches are on their way to the database, what comes waits for the next one. */
+/** While this many batches are in flight to the database, new items wait for the next one. */
 const MAX_IN_FLIGHT = 2;
 /**
- * So many do not wait until more are on their way: in a storm an answer waits until Node comes to its socket, and the
- * database would have nothing to do.
+ * From this many waiting items on, more batches may be in flight: under heavy load an answer waits until Node reads its
+ * socket, and the database would have nothing to do meanwhile.
  */
 const WORTH_ANOTHER_BATCH = 64;
 const MAX_IN_FLIGHT_OF_MANY = 4;
 const MAX_BATCH_SIZE = 128;
-/** After a batch that took less than this, the next may be twice as large: a statement may take four times as long. */
+/** After a batch that took less, the next may be twice as large; `statement_timeout` is four times as long. */
 const QUICK_MS = 250;
 const MAX_BATCH_WEIGHT = 1_000;
-/** This many go as two batches when none is on its way: one half is answered while the other is on its way. */
+/** This many are sent as two batches when none is in flight: one half is answered while the other is in flight. */
 const WORTH_TWO_BATCHES = 16;
-/** Not reached where those who add are limited themselves, as are requests (384 at once) and events (200 per consumer). */
+/** Not reached by callers that are limited themselves, as are requests (384 at once) and events (200 per consumer). */
 const MAX_QUEUE_LENGTH = 1_000;
 
 /**
- * All that wait are given up after more than this many that `lock_timeout` ended alone, of one batch or of several of which
- * nothing got through: the table may be locked, and each would wait for as long.
+ * If more than this many items hit `lock_timeout` even when sent alone, in one batch or in several without a success in
+ * between, all that wait are rejected: the table itself may be locked, and each of them would wait as long.
  */
 const MAX_LOCKED = 1;
 
@@ -33,23 +33,23 @@ interface Waiting<Item, Result> {
 }
 
 /**
- * Does what arrives together with one statement, so that many share its round trip, and a write its flush to disk (group
- * commit). Nothing waits for company: a batch is what has come while the batches before it were on their way, or in the
- * same turn of the event loop, and a lone item goes at once.
+ * Handles items that arrive together with one statement, so that they share its round trip and, if it writes, its flush
+ * to disk (group commit). No item waits for others: a batch is what has arrived while earlier batches were in flight,
+ * or in the same turn of the event loop, and a lone item is sent at once.
  */
 export class Batcher<Item, Result> {
   private readonly waiting: Waiting<Item, Result>[] = [];
   private inFlight = 0;
   /** Halved by a batch that takes too long, and raised again by those that do not. */
   private maxSize = MAX_BATCH_SIZE;
-  /** Since anything was last done. */
+  /** How many items, sent alone, hit `lock_timeout` since a batch last succeeded. */
   private lockedInARow = 0;
 
   /**
-   * @param send does all items or none, and gives in the same order their results, or an error for one that is refused by
-   * itself. It belongs to no one's request: the items may be those of several clients.
-   * @param weigh how much there is of an item; a batch holds at most 1,000, so that large items do not make one that
-   * takes longer than a statement may. What weighs more goes alone.
+   * @param send handles all items or none, and returns their results in the same order, with an error for an item that
+   *   is refused by itself. Runs in no request's context: the items may come from several clients.
+   * @param weigh weight of an item; a batch weighs at most 1,000, so that large items do not make it take longer than a
+   *   statement may. An item that weighs more is sent alone.
    */
   constructor(
     private readonly send: (items: readonly Item[]) => Promise<readonly (Result | Error)[]>,
@@ -62,10 +62,11 @@ export class Batcher<Item, Result> {
    * @throws {Error} within a transaction, as {@link Database.run} does
    */
   async add(item: Item): Promise<Result> {
-    assertNoOpenTransaction(); // whoever sets off a batch does so for all of it
+    assertNoOpenTransaction(); // the batch contains items of other callers too
     if (this.waiting.length >= this.maxQueueLength)
       throw ServiceError.unavailable(new Error('Too many wait for the database already'));
-    // Those that are added together go together; who finds others waiting goes when they do, or makes them many.
+    // Items added in the same turn are sent together. One that finds others waiting is sent with them; only the item
+    // that makes them enough for another batch triggers it.
     const { length } = this.waiting;
     if (length === 0 || length === WORTH_ANOTHER_BATCH - 1) queueMicrotask(() => this.sendNext());
     return new Promise((resolve, reject) => this.waiting.push({ item, resolve, reject }));
@@ -86,7 +87,7 @@ export class Batcher<Item, Result> {
     return this.waiting.length < WORTH_ANOTHER_BATCH ? MAX_IN_FLIGHT : MAX_IN_FLIGHT_OF_MANY;
   }
 
-  /** Of a database that is too slow for what comes, only those wait who go next. */
+  /** While the database is too slow for the load, no more may wait than the next batches hold. */
   private get maxQueueLength(): number {
     return this.maxSize === MAX_BATCH_SIZE ? MAX_QUEUE_LENGTH : MAX_IN_FLIGHT * this.maxSize;
   }
@@ -106,15 +107,15 @@ export class Batcher<Item, Result> {
     if (!fault) return;
     if (batch.length > 1 && isTooSlow(fault)) return this.shrinkBatches(batch, fault);
     if (this.affectsAll(fault)) return this.rejectAll(batch, fault);
-    // It is about one of them, or about what that one met: nobody is to pay for a neighbour.
+    // The fault is that of one item, or of what it ran into: the others must not fail because of it.
     if (batch.length === 1) return batch[0]!.reject(fault);
     let locked = 0;
     for (const [index, one] of batch.entries()) {
-      const own = await this.trySend([one]);
-      if (!own) continue;
-      one.reject(own);
-      if (isLocked(own)) locked += 1;
-      if (this.affectsAll(own) || locked > MAX_LOCKED) return this.rejectAll(batch.slice(index + 1), own);
+      const itemFault = await this.trySend([one]);
+      if (!itemFault) continue;
+      one.reject(itemFault);
+      if (isLocked(itemFault)) locked += 1;
+      if (this.affectsAll(itemFault) || locked > MAX_LOCKED) return this.rejectAll(batch.slice(index + 1), itemFault);
     }
   }
 
@@ -123,14 +124,14 @@ export class Batcher<Item, Result> {
   }
 
   /**
-   * Those who wait would hear the same, each after as long a wait.
-   * @param from the place in the queue of the first of them
+   * Rejects the batch and what waits behind it, which would get the same error, each after as long a wait.
+   * @param from index of the first item in the queue that is rejected
    */
   private rejectAll(batch: readonly Waiting<Item, Result>[], fault: Error, from = 0): void {
     for (const { reject } of [...batch, ...this.waiting.splice(from)]) reject(fault);
   }
 
-  /** Were all refused, they would come again together, as another batch that is too large. */
+  /** Keeps the head of the queue: if all were rejected, they would come again together as another too large batch. */
   private shrinkBatches(batch: readonly Waiting<Item, Result>[], fault: Error): void {
     this.maxSize = Math.min(this.maxSize, Math.floor(batch.length / 2));
     this.rejectAll(batch, fault, this.maxQueueLength);
@@ -140,7 +141,7 @@ export class Batcher<Item, Result> {
     this.maxSize = Math.min(MAX_BATCH_SIZE, size);
   }
 
-  /** @returns what kept all of the batch from being done */
+  /** @returns the error if the batch failed as a whole */
   private async trySend(batch: readonly Waiting<Item, Result>[]): Promise<Error | undefined> {
     const start = performance.now();
     try {
@@ -152,7 +153,7 @@ export class Batcher<Item, Result> {
       }
       this.lockedInARow = 0;
       if (performance.now() - start < QUICK_MS) this.raiseMaxSizeTo(2 * this.maxSize);
-      // Each commit may take long, however few it is for.
+      // Commits may be slow however small the batch is.
       else if (batch.length >= this.maxSize) this.raiseMaxSizeTo(this.maxSize + 1);
       return undefined;
     } catch (error) {

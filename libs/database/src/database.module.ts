@@ -31,7 +31,7 @@ const STATEMENT_TIMEOUT_MS = 1_000;
 const ANSWER_TIMEOUT_MS = 1_200;
 /** Pause between attempts to connect until the first succeeds. */
 const RETRY_MS = 1_000;
-/** Whether a connection that nobody uses is still there is asked this often, so that nothing on its way forgets it. */
+/** Idle connections are probed this often (TCP keepalive), so that nothing on the way forgets them. */
 const KEEP_ALIVE_MS = 10_000;
 /** Far longer than our own statements hold locks: beyond it, something unusual holds the lock. */
 const LOCK_TIMEOUT_MS = 500;
@@ -44,7 +44,7 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
   private connecting: Promise<void> | undefined;
   /** Why the last attempt to connect failed. */
   private failure: Error | undefined;
-  /** Whether connections could not be opened when it was last tried. */
+  /** Whether some connections could not be opened when the pool was last filled. */
   private isShort = false;
 
   constructor(
@@ -69,7 +69,8 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
             extra: {
               Client: WalledClient,
               tenantWall: new TenantWall(tenantTables),
-              // As many are kept open; by itself the pool closes what is idle for 10 s. In a worker no client waits for one.
+              // This many are kept open; by default the pool closes those that are idle for 10 s. In a worker no client
+              // waits for one.
               min: config.roles.includes('api') ? config.database.poolSize : 0,
               keepAlive: true,
               keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
@@ -120,19 +121,19 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     try {
       await this.dataSource.initialize();
       await this.fillPool();
-      if (this.failure) this.logger.log('The database is there');
+      if (this.failure) this.logger.log('The database is available');
     } catch (error) {
       await this.dataSource.driver.disconnect().catch(() => undefined); // closes what it opened before it failed
       if ((error as Error).message !== this.failure?.message)
-        this.logger.warn({ err: error }, 'The database is away; the service waits for it');
+        this.logger.warn({ err: error }, 'The database is unavailable; the service waits for it');
       this.failure = error as Error;
     }
   }
 
   /**
-   * Opens the connections that are kept open, so that no request waits for one: at the start, and whenever the process is
-   * asked whether it is ready, since a server that was away has ended them. Which of them fail are opened when they are
-   * needed; that the server has no room for them should be known before there is load.
+   * Opens the connections that are kept open, so that no request waits for one: at the start and at each readiness
+   * probe, since a server that was restarted has closed them. Those that fail are opened when they are needed; the
+   * warning tells before there is load that the server has no room for them.
    */
   private async fillPool(): Promise<void> {
     const pool = poolOf(this.dataSource);
@@ -140,14 +141,14 @@ export class DatabaseModule implements OnModuleInit, BeforeApplicationShutdown {
     const { min = 0 } = pool.options;
     const missing = min - pool.totalCount;
     if (missing <= 0) return;
-    // A new one is opened only for those for whom none is idle.
+    // The pool opens a new one only for a caller for whom none is idle.
     const connecting = Array.from({ length: pool.idleCount + missing }, async () => (await pool.connect()).release());
     const failed = (await Promise.allSettled(connecting)).filter((one) => one.status === 'rejected');
     const wasShort = this.isShort;
     this.isShort = failed.length > 0;
     if (!this.isShort || wasShort) return;
-    const what = `Connections to the database that could not be opened: ${failed.length} of ${min}`;
-    this.logger.warn({ err: failed[0]!.reason as Error }, what);
+    const message = `Connections to the database that could not be opened: ${failed.length} of ${min}`;
+    this.logger.warn({ err: failed[0]!.reason as Error }, message);
   }
 
   private async connectLater(): Promise<void> {

@@ -17,15 +17,15 @@ export function directOptions(config: Config, purpose: string, queryTimeoutMs: n
   // answer is on its way there are no keepalive probes: then the kernel would send it again for a quarter of an hour.
   const keepalive =
     '-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000';
-  // The server times out first. Also wins over the role's setting, which behind a pooler is that of the pool.
+  // The server times out first. Overrides the role's setting, which behind a pooler is that of the pool.
   const timeout = `-c statement_timeout=${Math.max(0, queryTimeoutMs - 1_000)}`;
-  // With `enable_sort` off, as some of these connections have it, PostgreSQL 15 estimates costs so high that it compiles each
-  // statement that sorts, which takes longer than to run it.
-  const noCompiler = '-c jit=off';
+  // With `enable_sort` off, as some of these connections have it, PostgreSQL 15 estimates costs so high that it
+  // compiles each statement that sorts, which takes longer than running it.
+  const noJit = '-c jit=off';
   return {
     connectionString: config.database.directUrl,
     application_name: `${config.service} ${purpose}`,
-    options: `${keepalive} ${timeout} ${noCompiler}`,
+    options: `${keepalive} ${timeout} ${noJit}`,
     connectionTimeoutMillis: 5_000,
     query_timeout: queryTimeoutMs,
     keepAlive: true,
@@ -48,7 +48,8 @@ export async function openDirectConnection(...parameters: Parameters<typeof dire
 }
 
 /**
- * Works over a direct connection and ends it. What was not committed is undone then, and its session's locks are free.
+ * Runs `work` with a direct connection and ends it: what was not committed is rolled back, and session locks are
+ * released.
  * @param parameters as of {@link openDirectConnection}, which may throw
  */
 export async function withDirectConnection<T>(

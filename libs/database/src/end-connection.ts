@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 
-const GOODBYE_MS = 2_000;
+const END_TIMEOUT_MS = 2_000;
 
 /** Ends a connection gracefully, or after 2 s without an answer by closing its socket. */
 export async function endConnection(client: Client): Promise<void> {
-  const timer = setTimeout(() => closeAtOnce(client), GOODBYE_MS);
+  const timer = setTimeout(() => closeAtOnce(client), END_TIMEOUT_MS);
   await client.end().catch(() => undefined);
   clearTimeout(timer);
 }

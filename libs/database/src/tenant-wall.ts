@@ -71,7 +71,7 @@ export class TenantWall {
     return statement.some((part, place) => this.tables.has(part as string) && isInsertTarget(statement, place));
   }
 
-  /** The names under which the statement reads or changes tables of tenants: aliases, where there are any. */
+  /** The names under which the statement reads or changes tenant tables: aliases, where there are any. */
   private mentionsIn(statement: Sql): string[] {
     return statement.flatMap((part, place) => {
       if (typeof part !== 'string') return this.mentionsIn(part);
@@ -83,7 +83,7 @@ export class TenantWall {
   }
 }
 
-/** Whether this is the position of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
+/** Whether `place` is the position of the table in `INSERT INTO table` or `INSERT INTO schema.table`. */
 function isInsertTarget(statement: Sql, place: number): boolean {
   return statement[0] === 'insert' && (place === 2 || (place === 4 && statement[3] === '.'));
 }

@@ -31,7 +31,7 @@ export function answerClientErrors(server: Server): void {
   // CONNECT asks for a tunnel. By default Node closes the connection without a response.
   server.on('connect', (_request, socket) => {
     socket.on('error', () => undefined);
-    refuse(socket, new ServiceError('ROUTE_NOT_FOUND', 'The service is no proxy: it does not answer CONNECT'));
+    refuse(socket, new ServiceError('ROUTE_NOT_FOUND', 'The service is not a proxy: it does not answer CONNECT'));
   });
 }
 

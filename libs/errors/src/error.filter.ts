@@ -19,7 +19,7 @@ export class ErrorFilter implements ExceptionFilter {
 
     this.log(error);
     res.locals['errorCode'] = error.code;
-    res.emit('refused', error); // heard by the audit trail
+    res.emit('refused', error); // the audit trail listens for it
 
     if (res.headersSent) {
       res.destroy();
@@ -33,7 +33,7 @@ export class ErrorFilter implements ExceptionFilter {
     }
   }
 
-  /** Each request has a line of its own besides, with the code. */
+  /** Besides, each request is logged once when it ends, with the code. */
   private log(error: ServiceError): void {
     const { code, message, cause = error } = error;
     if (error.status < 500) this.logger.debug({ code }, message);

@@ -14,7 +14,9 @@ export class KnownCauses {
       this.causes.clear();
       this.since = now;
     }
-    const size = this.causes.size;
-    return this.causes.add(String(cause)).size > size;
+    const text = String(cause);
+    if (this.causes.has(text)) return false;
+    this.causes.add(text);
+    return true;
   }
 }

@@ -33,7 +33,7 @@ export class HealthController {
   async ready(@Res({ passthrough: true }) res: Response): Promise<unknown> {
     try {
       const answer = await this.sharedCheck();
-      // What was begun before a shutdown is not true any more.
+      // A check that began before the shutdown is outdated.
       return this.checks.isDraining ? await this.sharedCheck() : answer;
     } catch (error) {
       if (!(error instanceof ServiceUnavailableException)) throw error;
@@ -42,7 +42,7 @@ export class HealthController {
     }
   }
 
-  /** Who asks meanwhile gets the same answer: anybody may ask, and each time a connection of the pool is needed. */
+  /** Concurrent callers share a check: anybody may call, and each check needs a connection of the pool. */
   private sharedCheck(): Promise<unknown> {
     return (this.checking ??= this.check().finally(() => (this.checking = undefined)));
   }

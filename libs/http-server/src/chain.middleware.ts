@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
 
-/** Combines middlewares into one. Separately, Express's router would match the path before each. */
+/** Combines middlewares into one: if they were registered separately, Express would match the path before each. */
 export function chainMiddleware(handlers: readonly RequestHandler[]): RequestHandler {
   return (req, res, next) => {
     const call = (index: number, error?: unknown): void => {

@@ -2,8 +2,8 @@ import { Logger } from '@nestjs/common';
 
 /** For all clients of a process; a pod has 512 MiB. One request can hold a body of 256 KiB or a page of 1 MiB. */
 const MAX_BYTES = 64 * 1024 * 1024;
-/** No client is cut off before it was waited for this long. */
-const PATIENCE_MS = 2_000;
+/** No client is cut off before it has been waited for this long. */
+const GRACE_MS = 2_000;
 const REPORT_EVERY_MS = 1_000;
 
 interface Holder {
@@ -20,14 +20,14 @@ export class HeldBytes {
   private sum = 0;
   private cutOff = 0;
 
-  /** @param bytes the most it can become, if the size is not known yet */
+  /** @param bytes an upper bound, if the size is not known yet */
   hold(holder: Holder, bytes: number): void {
     this.release(holder);
     const now = performance.now();
     this.held.set(holder, { bytes, since: now });
     this.sum += bytes;
     for (const [oldest, { since }] of this.held) {
-      if (this.sum <= MAX_BYTES || now - since < PATIENCE_MS) break;
+      if (this.sum <= MAX_BYTES || now - since < GRACE_MS) break;
       this.release(oldest);
       oldest.destroy();
       this.report();

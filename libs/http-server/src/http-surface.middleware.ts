@@ -59,7 +59,9 @@ function hstsWhereSecure(req: Request, res: Response, next: NextFunction): void 
 
 function refuseMalformedTarget(req: Request, _res: Response, next: NextFunction): void {
   const isMalformed = hasMalformedTarget(req);
-  next(isMalformed ? new ServiceError('MALFORMED_REQUEST', 'The request target is no path and no URI') : undefined);
+  next(
+    isMalformed ? new ServiceError('MALFORMED_REQUEST', 'The request target is neither a path nor a URI') : undefined,
+  );
 }
 
 /** Beyond its own limit Node drops headers silently, perhaps `Authorization` among them. */
@@ -101,8 +103,8 @@ export const httpSurface: RequestHandler[] = [
 ];
 
 /**
- * Whole files are served, to anybody: for a range or a condition that does not hold their server throws what would look like
- * a failure of ours, and so does the route that Swagger has for a licence that is not there.
+ * Files are served only whole and unconditionally: for a range or a condition that cannot be met, the file server
+ * throws what would look like a failure of ours, and so does Swagger's route for a licence file that does not exist.
  */
 function wholeFiles(req: Request, _res: Response, next: NextFunction): void {
   for (const name of ['range', 'if-match', 'if-unmodified-since']) delete req.headers[name];

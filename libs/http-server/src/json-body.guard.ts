@@ -6,7 +6,7 @@ import { OPERATIONAL_PATHS } from '@platform/observability';
 import { json, type Request, type Response } from 'express';
 
 export const BODY_BYTES = 256 * 1024;
-/** Up to here a body that is too long is read, for clients that read the response only after sending all of it. */
+/** Up to this size a body that is too long is still read, for clients that read responses only after sending it all. */
 const REFUSED_BODY_BYTES = 16 * 1024 * 1024;
 
 /**
@@ -18,7 +18,7 @@ export const lateAdmissions = new WeakMap<IncomingMessage, () => boolean>();
 const parse = json({
   limit: BODY_BYTES,
   type: () => true,
-  strict: false, // what is JSON and no object is refused by the pipe, as a field of another type is
+  strict: false, // JSON that is not an object is refused by the pipe, like a field of a wrong type
   verify: (_req, _res, bytes, encoding) => {
     // body-parser also accepts UTF-16 and UTF-32, which a proxy that inspects requests may read as something else.
     if (encoding !== 'utf-8') throw Object.assign(new Error('Not UTF-8'), { type: 'charset.unsupported' });
@@ -46,7 +46,7 @@ export class JsonBodyGuard implements CanActivate {
 
 async function readBody(req: Request, res: Response): Promise<void> {
   // body-parser would treat an aborted request as one without a body.
-  if (res.destroyed) throw new ServiceError('MALFORMED_REQUEST', 'The request was given up');
+  if (res.destroyed) throw new ServiceError('MALFORMED_REQUEST', 'The request was aborted');
   if (readWhole(req)) return;
   const length = Number(req.get('content-length'));
   const isChunked = req.headers['transfer-encoding'] !== undefined;

@@ -11,35 +11,35 @@ import { drainBeforeClosing } from './drain-before-closing';
 import { normalizeTarget } from './request-target';
 
 /**
- * Requests that are answered at the same time; at 2,000 a second each takes a fifth of one. Were all of them orders, the
- * queue behind the batches under way (`Batcher`) would hold them.
+ * Requests in progress at the same time; at 2,000 a second each takes a fifth of a second. Even if all were orders, the
+ * queue behind the batches in flight (`Batcher`) would hold them.
  */
 const MAX_CONCURRENT = 384;
-/** Of those, how many begin before Node looks for new ones: about 20 ms of work, for which a refusal has to wait. */
+/** How many of them start before Node looks for new ones: about 20 ms of work, for which a refusal has to wait. */
 const MAX_PER_TURN = 64;
 /**
- * The same in a turn in which a client has connected, since another may be about to: Node accepts one connection each time
- * that it looks, so the last of 256 who connect at once would have to wait for 256 long turns.
+ * The same in a turn of the event loop in which a client has connected, since more may follow: Node accepts one
+ * connection per turn, so the last of 256 clients that connect at once would have to wait for 256 long turns.
  */
 const MAX_WHILE_CONNECTING = 16;
-/** Node reads sockets for as long as there is something to read, which may be for seconds; then work goes on after this. */
+/** Node reads sockets while there is anything to read, perhaps for seconds. After this, waiting requests start. */
 const MAX_READING_MS = 20;
 /**
- * How many a turn refuses. Who is refused often asks again at once: were all refused as they are read, Node would find
- * sockets to read without an end, and the answers of the database among them late.
+ * How many are refused in a turn. Refused clients often retry at once: if all were refused as they are read, Node would
+ * never run out of sockets to read, and would come late to those with the database's answers.
  */
 const MAX_REFUSED_PER_TURN = 512;
-/** Requests that a client may send ahead on one connection; with more it is cut off. */
+/** Requests that a client may pipeline on one connection; with more it is cut off. */
 const MAX_PIPELINED = 16;
 const REPORT_EVERY_MS = 1_000;
 /** What Node holds of a file for a client that does not read. */
 const STREAM_BYTES = 128 * 1024;
 
 /**
- * Refuses requests while as many as can be answered in time are under way, before anything is spent on them: with
- * `SERVICE_UNAVAILABLE` and `Retry-After`. What comes in together begins in turns, because to answer a request takes
- * ten times as long as to see that there is one, and to refuse it. Probes and metrics wait for nothing but the answers
- * before them on their connection, and are not refused.
+ * Refuses requests while as many as can be answered in time are in progress, before anything is spent on them: with
+ * `SERVICE_UNAVAILABLE` and `Retry-After`. Requests that arrive together are started over several turns of the event
+ * loop, because answering a request takes ten times as long as receiving and refusing it. Probes and metrics are not
+ * refused, and wait only for the responses before them on their connection.
  * @param isDraining whether clients should take their connections elsewhere
  */
 export function shedLoad(server: Server, isDraining: () => boolean): void {
@@ -58,10 +58,10 @@ export function shedLoad(server: Server, isDraining: () => boolean): void {
 
 class Admission {
   private readonly held = new HeldBytes();
-  /** Of each connection: the last answer that was asked for, and how many requests wait for those before it. */
+  /** By connection: the response to its latest request, and how many requests wait for the responses before theirs. */
   private readonly pipelines = new WeakMap<Socket, { last: ServerResponse; ahead: number }>();
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
-  /** Those that are refused in the next turns. */
+  /** To be refused in the next turns. */
   private readonly surplus: [IncomingMessage, ServerResponse][] = [];
   private inProgress = 0;
   private readingSince = 0;
@@ -77,10 +77,10 @@ class Admission {
     this.hasNewConnection = true;
   }
 
-  /** A request that was sent ahead begins when the answer before it was taken: its own could not be sent until then. */
+  /** A pipelined request starts when the response before it is closed: its own could not be sent until then. */
   enqueue(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
-    if (socket.writableEnded) return void socket.destroy(); // sent behind a body that was read on for: no answer goes out
+    if (socket.writableEnded) return void socket.destroy(); // sent after a drained body: no response can be sent
     const pipeline = this.pipelines.get(socket);
     if (!pipeline) {
       this.pipelines.set(socket, { last: res, ahead: 0 });
@@ -118,12 +118,12 @@ class Admission {
     else this.isScheduled = false;
   };
 
-  private startNext(length: number): void {
+  private startNext(count: number): void {
     this.readingSince = performance.now();
-    for (const [req, res] of this.waiting.splice(0, length)) {
+    for (const [req, res] of this.waiting.splice(0, count)) {
       if (res.destroyed) continue; // the client is gone
       if (req.complete) this.occupySlot(res);
-      // Whose body is still to come is no work as yet, and may take its time: it must not keep others out.
+      // A request whose body is still to come is no work yet, and the body may take long: it must not keep others out.
       else {
         drainBeforeClosing(req);
         this.holdBody(req, res);
@@ -140,9 +140,9 @@ class Admission {
   }
 
   private occupySlot(res: ServerResponse): void {
-    if (res.destroyed) return; // nobody would say that it is done
+    if (res.destroyed) return; // no event would free the slot
     this.inProgress += 1;
-    // Done when the answer was made: how long the client takes to read it must not keep others out either.
+    // Done when the response is complete: a client that takes long to read it must not keep others out either.
     let isDone = false;
     const freeSlot = () => {
       if (!isDone) this.inProgress -= 1;
@@ -181,10 +181,10 @@ const HEADERS = Object.entries({
   ...REFUSAL.headers,
 }).flat();
 
-/** How many, by method, since the last report. */
+/** How many requests were refused since the last report, by method. */
 const refused = new Map<string, number>();
 
-/** As little as can be done: what is spent here is taken from those that are answered. */
+/** Does as little as possible: time spent here is taken from requests that are answered. */
 function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean): void {
   const requestId = requestIdOf(req.headers['x-request-id']);
   const isProblem = req.headers.accept?.includes('problem') === true && wantsProblem(req);
@@ -195,7 +195,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, isDraining: boolean):
   headers.push('Content-Type', `${isProblem ? PROBLEM : 'application/json'}; charset=utf-8`);
   const isLong = Number(req.headers['content-length'] ?? 0) > BODY_BYTES || 'transfer-encoding' in req.headers;
   if (!req.complete) drainBeforeClosing(req);
-  if (isDraining || isLong) headers.push('Connection', 'close'); // nobody is to read all of that
+  if (isDraining || isLong) headers.push('Connection', 'close'); // otherwise all of the body would have to be read
   res.writeHead(REFUSAL.status, headers).end(body);
   if (refused.size === 0) setTimeout(report, REPORT_EVERY_MS).unref();
   const method = req.method ?? '';

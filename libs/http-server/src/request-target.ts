@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 const malformed = new WeakSet<IncomingMessage>();
 
 /**
- * Brings a request's target into the form of which all rules by path think: a path, perhaps with a query. It may also come
+ * Brings a request's target into the form that all rules by path expect: a path, perhaps with a query. It may also come
  * as a whole URI (RFC 9112 section 3.2.2). A fragment is not allowed in it; Express would take `/a\#` for `/a/`.
  */
 export function normalizeTarget(req: IncomingMessage): void {

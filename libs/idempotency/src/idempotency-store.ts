@@ -4,7 +4,7 @@ import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { keyDigest } from './fingerprint';
 
-/** Within this a key is unique. The token is no part of it: it may change while a client retries. */
+/** A key is unique within this scope. The access token is not part of it: it may change while a client retries. */
 export interface IdempotencyScope {
   readonly tenantId: string;
   readonly clientId: string;

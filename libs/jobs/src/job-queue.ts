@@ -25,13 +25,13 @@ interface JobOptions {
   /** Minimum delay before it runs, in milliseconds, by the database's clock, which decides when jobs are due. */
   readonly delayMs?: number;
   /**
-   * Runs one job of the task at a time, in all processes together, about one a second, and only when no other job is due:
-   * for what nobody waits for, and a client can cause any number of.
+   * Runs one job of the task at a time, in all processes together, about one a second, and only when no other job is
+   * due: for work that nobody waits for and of which a client can cause any amount.
    */
   readonly oneAtATime?: boolean;
 }
 
-/** The most that Graphile Worker allows: only a job's own code gives it up, never the number of its runs. */
+/** The most that Graphile Worker allows: a job is given up only by its own code, never for the number of its runs. */
 const MAX_ATTEMPTS = 32_767;
 
 /**

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool, PoolClient } from 'pg';
 
-/** First key of the advisory locks that say which runners live. Chosen at random, and never changed. */
+/** First key of the advisory locks that show which runners are alive. Chosen at random, and never changed. */
 export const LOCK_CLASS = 1_297_041_905;
-/** How often the runner looks whether it still counts as alive. The server gives it up after 30 s of silence. */
+/** How often the runner checks whether it still counts as alive. The server gives it up after 30 s of silence. */
 const HEARTBEAT_MS = 5_000;
 
-/** Says that a runner lives, by a lock that goes when its process does. A runner that has lost it counts as dead. */
+/** Shows that a runner is alive, by a lock that goes with its process. A runner that has lost it counts as dead. */
 export class RunnerPresence {
   private readonly released = new AbortController();
 
@@ -16,10 +16,13 @@ export class RunnerPresence {
     return new RunnerPresence(await pool.connect());
   }
 
-  /** Until it is released. Rejects when it is lost. */
+  /**
+   * Holds the lock until {@link release}. Rejects when the lock is lost.
+   * @param onHeld called once the lock is held
+   */
   async hold(runnerId: string, onHeld: () => void): Promise<void> {
     const { promise: lost, reject } = Promise.withResolvers<never>();
-    this.client.once('end', () => reject(new Error('The connection that shows that the job runner lives was lost')));
+    this.client.once('end', () => reject(new Error('The connection that shows that the job runner is alive was lost')));
     await Promise.race([lost, this.heartbeat(runnerId, onHeld)]).catch((error: unknown) => {
       if (!this.released.signal.aborted) throw error;
     });

@@ -55,9 +55,9 @@ export async function createTopics(
   });
   try {
     await admin.createTopics({ topics, waitForLeaders: false });
-    const standing = new Map<string, number>();
-    for (const { topic: name } of topics) standing.set(name, await untilReady(admin, name));
-    return standing;
+    const counts = new Map<string, number>();
+    for (const { topic: name } of topics) counts.set(name, await untilReady(admin, name));
+    return counts;
   } finally {
     await admin.disconnect();
   }
@@ -69,11 +69,13 @@ export async function createTopics(
  * @returns number of partitions
  */
 async function untilReady(admin: Admin, topic: string): Promise<number> {
-  for (const deadline = performance.now() + READY_WITHIN_MS; ; await delay(100)) {
+  const deadline = performance.now() + READY_WITHIN_MS;
+  for (;;) {
     try {
       return (await admin.fetchTopicOffsets(topic)).length;
     } catch (error) {
       if (performance.now() > deadline) throw error;
     }
+    await delay(100);
   }
 }

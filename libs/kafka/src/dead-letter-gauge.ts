@@ -8,8 +8,8 @@ import { deadLetterTopicOf } from './topics';
 const MEASURE_EVERY_MS = 60_000;
 
 /**
- * Tells whether dead letters of a topic wait for somebody. How many are open is known only to who reads all of them; that
- * none is can be seen from the offsets, as what is resolved is deleted up to the first open letter.
+ * Shows whether dead letters of a topic are open. To know how many, one would have to read all of them; that none is
+ * can be seen from the offsets, because resolved letters are deleted up to the first open one.
  */
 export class DeadLetterGauge implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly stop = new AbortController();
@@ -19,7 +19,7 @@ export class DeadLetterGauge implements OnApplicationBootstrap, BeforeApplicatio
     private readonly topic: string,
     private readonly records: Gauge,
   ) {
-    records.remove(); // until it is measured, a 0 would seem to be so
+    records.remove(); // before the first measurement, a 0 would look like one
   }
 
   onApplicationBootstrap(): void {
@@ -31,17 +31,17 @@ export class DeadLetterGauge implements OnApplicationBootstrap, BeforeApplicatio
   }
 
   async measure(): Promise<void> {
-    // Anew each time: one that lives on keeps to the leaders of partitions that it knew first.
+    // A new client each time: a long-lived one sticks to the partition leaders that it knew first.
     const admin = quietKafka(this.kafka).admin();
     const name = deadLetterTopicOf(this.topic);
     try {
       await admin.connect();
-      // To ask for the offsets of a topic that there is not can create it.
+      // Asking for the offsets of a topic that does not exist can create it.
       if (!(await admin.listTopics()).includes(name)) throw new Error(`The topic ${name} does not exist`);
       const partitions = await admin.fetchTopicOffsets(name);
       this.records.set(partitions.reduce((sum, { low, high }) => sum + Number(high) - Number(low), 0));
     } catch {
-      this.records.remove(); // what was last seen would seem to be so
+      this.records.remove(); // a stale value would look current
     }
     await admin.disconnect().catch(() => undefined);
   }

@@ -9,7 +9,7 @@ export const MAX_REASON_LENGTH = 1_000;
 
 /**
  * Headers of a letter: those of the message, and who gave up on it, when, why and where it was. If the message is a
- * replay of an earlier letter, that letter's are replaced.
+ * replay of an earlier letter, the headers that this letter had added are replaced.
  */
 export function letterHeaders(letter: DeadLetter, time: Date, longestReason = MAX_REASON_LENGTH): IHeaders {
   return {

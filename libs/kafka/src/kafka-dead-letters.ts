@@ -7,9 +7,9 @@ import { isRefusedWith, PRODUCER_OPTIONS, quietKafka } from './kafka-options';
 import { deadLetterTopicOf } from './topics';
 
 /** Length of the reason if the letter would be too large otherwise. The log has all of it. */
-const SHORT_REASON = 40;
+const SHORT_REASON_LENGTH = 40;
 
-const NOTHING = { key: null, value: null, headers: {} };
+const EMPTY_MESSAGE = { key: null, value: null, headers: {} };
 
 const TOO_LARGE = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 
@@ -26,14 +26,14 @@ export class KafkaDeadLetters extends DeadLetters implements OnApplicationShutdo
   async send(letter: DeadLetter): Promise<void> {
     const { topic, message } = letter;
     const time = new Date();
-    const short = letterHeaders(letter, time, SHORT_REASON);
-    const added = letterHeaders({ ...letter, message: NOTHING }, time, SHORT_REASON);
+    const short = letterHeaders(letter, time, SHORT_REASON_LENGTH);
+    const added = letterHeaders({ ...letter, message: EMPTY_MESSAGE }, time, SHORT_REASON_LENGTH);
     // A message that was compressed may be far larger than the topic's limit: then less and less of it is kept.
     const forms = [
       { ...message, headers: letterHeaders(letter, time) },
       { ...message, headers: short },
       { ...message, value: null, headers: omitting('value', short) },
-      { ...NOTHING, headers: omitting('key, headers, value', added) },
+      { ...EMPTY_MESSAGE, headers: omitting('key, headers, value', added) },
     ];
     let refusal: unknown;
     for (const form of forms) {

@@ -50,9 +50,9 @@ interface KafkajsLine {
 }
 
 /**
- * Whether a line would only repeat what the caller reports. While Kafka is away kafkajs logs each attempt to reach it,
- * several a second: it concerns a single request, whose sender retries, or fails in the end and says so once. The same
- * holds for an event that could not be handled. And few retries are what {@link kafkaOptions} asks for.
+ * Whether a line would only repeat what the caller reports. While Kafka is unavailable, kafkajs logs each attempt to
+ * reach it, several a second: each concerns a single request, whose sender retries, or fails in the end and reports it
+ * once. The same holds for an event that could not be handled. And few retries are what {@link kafkaOptions} asks for.
  */
 function isReportedByCaller({ namespace, retryTime }: KafkajsLine, message: string): boolean {
   if (namespace === 'Connection' || retryTime !== undefined) return true;
@@ -60,8 +60,8 @@ function isReportedByCaller({ namespace, retryTime }: KafkajsLine, message: stri
 }
 
 /**
- * Whether kafkajs goes on by itself after an error: it joins the group again, or restarts, after its last retry or because
- * the group's coordinator has just started or moved.
+ * Whether kafkajs recovers by itself from an error: it joins the group again, or restarts, after its last retry or
+ * because the group's coordinator has just started or moved.
  */
 function recoversByItself({ retryCount }: KafkajsLine, message: string): boolean {
   if (message.startsWith('Crash: ')) return retryCount !== undefined || message.includes('coordinator');

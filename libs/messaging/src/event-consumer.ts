@@ -64,18 +64,19 @@ export class EventConsumer {
     if (names.has(consumer)) throw new Error(`Two consumers of ${context.getTopic()} are named ${consumer}`);
     this.deliveredTo.set(context, names.add(consumer));
     const start = performance.now();
-    const own = contextOf(headers);
-    const read = () => toConsumedEvent(headers, value, own);
+    const eventContext = contextOf(headers);
+    const read = () => toConsumedEvent(headers, value, eventContext);
     let error: string | undefined;
     try {
-      const outcome = await runInContext(own, () => this.handle(consumer, context, handlers, read));
+      const outcome = await runInContext(eventContext, () => this.handle(consumer, context, handlers, read));
       this.consumed.inc({ type: label, outcome });
       if (outcome === 'dead_lettered') error = outcome;
     } catch (cause) {
       error = errorTypeOf(cause);
       throw cause;
     } finally {
-      if (this.spans.has(own.trace)) this.spans.add(own.trace, { ...this.spanOf(context, own.orderId), start, error });
+      const { trace, orderId } = eventContext;
+      if (this.spans.has(trace)) this.spans.add(trace, { ...this.spanOf(context, orderId), start, error });
     }
   }
 
@@ -104,7 +105,7 @@ export class EventConsumer {
         const isFirst = await this.inbox.once(consumer, event, handlers, { alone: attempts > 1 });
         return isFirst ? 'processed' : 'duplicate';
       } catch (error) {
-        // Not the event's fault, so it costs no attempt: the database is away, or not as it has to be for anybody.
+        // Not the event's fault, so it costs no attempt: the database is unavailable, or lacks a table or a privilege.
         if (ServiceError.isUnavailable(error) || isForbidden(error) || isMissingTable(error)) throw error;
         if (attempts < ATTEMPTS && !isFinal(error)) {
           const line = { err: error, ...originOf(context), eventId: eventIdIn(context), consumer, attempts };

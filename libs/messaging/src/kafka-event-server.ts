@@ -32,8 +32,8 @@ const FAILURE = 'events cannot be consumed at the moment; they wait in Kafka';
 export class KafkaEventServer extends ServerKafka {
   private readonly log = new Logger(KafkaEventServer.name);
   private readonly stop = new AbortController();
-  /** By partition: messages that were handled after one that was not. Covers only the latest part of a batch. */
-  private readonly dealtWith = new Map<string, ReadonlySet<string>>();
+  /** By partition: which messages of the latest part of a batch were handled, for a retry after one that was not. */
+  private readonly handledInLastPart = new Map<string, ReadonlySet<string>>();
   /** Partitions whose next message could not be handled: for these, being in the group is not enough to be healthy. */
   private readonly stuck = new Set<string>();
   private crashed: Promise<void> = Promise.resolve();
@@ -110,7 +110,7 @@ export class KafkaEventServer extends ServerKafka {
       this.oldestAge.set({ topic, partition }, (Date.now() - Number(part[0]?.timestamp)) / 1_000);
       const ofEachKey = Map.groupBy(part, ({ key }) => key?.toString('latin1')).values();
       // The part may be a retry. The inbox would recognise its events, but its dead letters would be written again.
-      const handledBefore = this.dealtWith.get(place);
+      const handledBefore = this.handledInLastPart.get(place);
       const handled = new Set<string>();
       const handling = Array.from(ofEachKey, async (ofOne) => {
         for (const message of ofOne) {
@@ -123,7 +123,7 @@ export class KafkaEventServer extends ServerKafka {
       const heartbeats = setInterval(() => void payload.heartbeat().catch(() => undefined), HEARTBEAT_MS);
       // When the batch is delivered again, nothing of it may still be in progress.
       await Promise.allSettled(handling).finally(() => clearInterval(heartbeats));
-      this.dealtWith.set(place, handled);
+      this.handledInLastPart.set(place, handled);
       const firstLeft = part.findIndex((message) => !handled.has(identity(message)));
       const last = firstLeft === -1 ? part.at(-1) : part[firstLeft - 1];
       if (last) payload.resolveOffset(last.offset);

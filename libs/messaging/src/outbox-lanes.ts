@@ -26,8 +26,8 @@ export class OutboxLanes {
   }
 
   /**
-   * Releases lanes above the fair share and takes free ones up to it. Not while events of a lane are being sent, nor before
-   * any can be: others leave this process its share from the first time on.
+   * Releases lanes above the fair share and takes free ones up to it. Must not be called while events are being sent,
+   * nor before any can be: from the first call on, other processes leave this one its share.
    */
   async balance(): Promise<void> {
     if (!this.isPresent) await this.client.query('SELECT pg_advisory_lock_shared($1, $2)', [LOCK_CLASS, PRESENCE]);

@@ -13,19 +13,19 @@ import { eventIdOf, type StoredEvent } from './stored-event';
 
 /** How long an idle relay waits before it looks again. */
 const POLL_MS = 100;
-/** From one read to the next after it took all that was there: a batch costs much the same however small it is. */
+/** From one read to the next if the first emptied the outbox: a batch costs much the same however small it is. */
 const LINGER_MS = 20;
 /** How often lanes are shared out and the backlog is measured. */
 const UPKEEP_MS = 1_000;
-/** To measure the backlog takes at most one part in this many of the time. */
+/** Measuring the backlog takes at most one part in this many of the time. */
 const MEASURE_PAUSE = 20;
 const LAST_BATCH_MS = 3_000;
 const MAX_BACKOFF_MS = 5_000;
 
 /**
  * Takes committed events from the outbox to their destination: at least once, and in order per aggregate. An event is
- * marked only after it arrived, so a process that dies in between sends it again, with the same id. One that lives
- * remembers what it could not mark.
+ * marked only after it arrived, so if the process dies in between, it is sent again, with the same id. A process that
+ * lives remembers what it could not mark.
  */
 @Injectable()
 export class OutboxRelay extends BackgroundWork {
@@ -76,7 +76,7 @@ export class OutboxRelay extends BackgroundWork {
         });
       } catch (error) {
         failures += 1;
-        // What was last seen, or a 0, would seem to be so.
+        // A stale value, or a 0, would look current.
         if (!this.hasMeasured)
           for (const gauge of [this.backlog, this.oldestAge, this.parkedAggregates]) gauge.remove();
         this.failure = 'events cannot be published at the moment; they wait in the outbox';
@@ -124,10 +124,10 @@ export class OutboxRelay extends BackgroundWork {
           this.publish(events),
           this.markAndReadAhead(session, events, marking, isOver),
         ]);
-        if (marking) onProgress(); // to publish is none: what cannot be marked is published again
+        if (marking) onProgress(); // publishing alone is no progress: what cannot be marked is published again
         if (refusal) await this.isolateRefused(session, events, refusal, new Set());
         marking = refusal ? undefined : this.mark(session, events);
-        // What was read ahead may be of an aggregate that is parked now.
+        // What was read ahead may belong to an aggregate that is parked now.
         events = refusal ? [] : next;
       }
       if (marking) await marking.then(onProgress);
@@ -157,7 +157,7 @@ export class OutboxRelay extends BackgroundWork {
     }
   }
 
-  /** Finds what is refused by halving and parks it with its aggregate; publishes and marks all others. */
+  /** Finds the refused events by bisection and parks their aggregates; publishes and marks all others. */
   private async isolateRefused(
     session: OutboxSession,
     events: StoredEvent[],
@@ -209,7 +209,7 @@ export class OutboxRelay extends BackgroundWork {
   }
 }
 
-/** As `Promise.all`, but when one rejects the others are awaited too, so that nothing goes on behind a failure. */
+/** As `Promise.all`, but when one rejects the others are awaited too, so that nothing goes on after a failure. */
 async function allOf<T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return Promise.all(work);

@@ -1,5 +1,5 @@
 import type { Config } from '@platform/config';
-import { openDirectConnection, endConnection, isLocked, isTooSlow } from '@platform/database';
+import { endConnection, isLocked, isTooSlow, openDirectConnection } from '@platform/database';
 import type { Client } from 'pg';
 import { OutboxLanes } from './outbox-lanes';
 import type { StoredEvent } from './stored-event';
@@ -11,8 +11,8 @@ const BATCH_ROWS = 500;
 /** Limits when counting a backlog. Without them, a long enough backlog would never be relayed. */
 const MAX_COUNTED = 5_000_000;
 const COUNT_TIMEOUT = '3s';
-/** Of an event of the outbox: it is unpublished, and its aggregate is not parked. */
-const WAITS = `published_at IS NULL
+/** SQL condition on a row of the outbox: it is unpublished, and its aggregate is not parked. */
+const IS_WAITING = `published_at IS NULL
          AND NOT EXISTS (SELECT FROM outbox_parked AS parked WHERE parked.aggregateid = outbox.aggregateid)`;
 /** A batch may go to one partition, where brokers limit it to 1 MiB by default (`message.max.bytes`). */
 const BATCH_BYTES = 800_000;
@@ -21,7 +21,7 @@ const ENVELOPE_BYTES = 500;
 
 /**
  * The relay's connection to the outbox. Locks, reads and marks share it, so that a process that lost its lanes cannot
- * read; later it marks what it had published.
+ * read; it marks what it had published with its next session.
  */
 export class OutboxSession {
   private rows = BATCH_ROWS;
@@ -65,12 +65,15 @@ export class OutboxSession {
       `SELECT position, id, aggregatetype, aggregateid, type, payload::text AS payload, sequence, traceparent,
               request_id, created_at
        FROM outbox
-       WHERE ${WAITS} AND lane = ANY($1) AND position <> ALL($3::bigint[])
+       WHERE ${IS_WAITING} AND lane = ANY($1) AND position <> ALL($3::bigint[])
        ORDER BY position LIMIT $2`,
       [this.lanes.held, this.rows, underWay.map(({ position }) => position)],
     );
     let bytes = 0;
-    const end = rows.findIndex(({ payload }) => (bytes += Buffer.byteLength(payload) + ENVELOPE_BYTES) > BATCH_BYTES);
+    const end = rows.findIndex(({ payload }) => {
+      bytes += Buffer.byteLength(payload) + ENVELOPE_BYTES;
+      return bytes > BATCH_BYTES;
+    });
     const batch = end === -1 ? rows : rows.slice(0, Math.max(end, 1));
     // After large events, the next read fetches fewer rows, instead of hundreds to send a few.
     this.lastWasCut = end !== -1 || rows.length === this.rows;
@@ -79,8 +82,9 @@ export class OutboxSession {
   }
 
   /**
-   * Rejects if another transaction locks an event: that one is published again, all others are marked. After a failover
-   * that lost rows another event may have the position of one that was published before.
+   * Rejects if another transaction locks an event: that one is published again, all others are marked. Positions are
+   * not enough to identify the events: after a failover that lost rows, another event may have the position of one that
+   * was published before.
    */
   async markPublished(events: readonly StoredEvent[]): Promise<void> {
     const values = [events.map(({ position }) => position), events.map(({ id }) => id)];
@@ -111,7 +115,7 @@ export class OutboxSession {
    */
   async measure(): Promise<{ backlog: number | undefined; oldestAge: number; parked: number }> {
     const { rows } = await this.client.query<{ oldestAge: number; parked: number }>(
-      `SELECT coalesce(extract(epoch FROM now() - (SELECT created_at FROM outbox WHERE ${WAITS} ORDER BY position LIMIT 1)), 0)::float AS "oldestAge",
+      `SELECT coalesce(extract(epoch FROM now() - (SELECT created_at FROM outbox WHERE ${IS_WAITING} ORDER BY position LIMIT 1)), 0)::float AS "oldestAge",
               (SELECT count(*)::int FROM outbox_parked) AS parked`,
     );
     const { oldestAge = 0, parked = 0 } = rows[0] ?? {};
@@ -122,7 +126,7 @@ export class OutboxSession {
     await this.client.query(`BEGIN; SET LOCAL statement_timeout = '${COUNT_TIMEOUT}'`);
     try {
       const { rows } = await this.client.query<{ count: number }>(
-        `SELECT count(*)::int FROM (SELECT FROM outbox WHERE ${WAITS} ORDER BY position LIMIT ${MAX_COUNTED}) AS waiting`,
+        `SELECT count(*)::int FROM (SELECT FROM outbox WHERE ${IS_WAITING} ORDER BY position LIMIT ${MAX_COUNTED}) AS waiting`,
       );
       return rows[0]?.count;
     } catch (error) {

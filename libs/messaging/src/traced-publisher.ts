@@ -22,15 +22,15 @@ export class TracedPublisher extends EventPublisher {
 
   async publish(events: readonly StoredEvent[]): Promise<void> {
     const start = performance.now();
-    const ways = events.map((event) => ({ event, trace: childOf(parseTraceparent(event.traceparent ?? undefined)) }));
+    const traced = events.map((event) => ({ event, trace: childOf(parseTraceparent(event.traceparent ?? undefined)) }));
     let error: string | undefined;
     try {
-      await this.publisher.publish(ways.map(({ event, trace }) => ({ ...event, traceparent: traceparent(trace) })));
+      await this.publisher.publish(traced.map(({ event, trace }) => ({ ...event, traceparent: traceparent(trace) })));
     } catch (cause) {
       error = errorTypeOf(cause); // the batch's error: some of its events may have arrived
       throw cause;
     } finally {
-      for (const { event, trace } of ways) {
+      for (const { event, trace } of traced) {
         if (!this.spans.has(trace)) continue;
         const message = { topic: this.topic, eventId: eventIdOf(event), eventType: event.type };
         this.spans.add(trace, { ...messageSpan('send', message, this.config), start, error });

@@ -60,7 +60,7 @@ export class TlsFiles implements OnApplicationShutdown {
   /** One read at a time: of two, the older one could end last. */
   private poll(): void {
     this.polling ??= this.reloadIfChanged()
-      .catch((error: unknown) => this.logger.error({ err: error }, 'The TLS files cannot be looked at'))
+      .catch((error: unknown) => this.logger.error({ err: error }, 'The TLS files could not be checked for changes'))
       .finally(() => {
         this.polling = undefined;
       });

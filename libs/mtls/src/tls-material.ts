@@ -15,17 +15,10 @@ export interface TlsMaterial {
 }
 
 export function tlsFilesOf({ tls, mtls }: Config): [TlsVariable, string][] {
-  return [
-    ...(tls
-      ? ([
-          ['TLS_CERT_FILE', tls.certFile],
-          ['TLS_KEY_FILE', tls.keyFile],
-        ] as [TlsVariable, string][])
-      : []),
-    ...(mtls.clientCaFile === undefined
-      ? []
-      : ([['TLS_CLIENT_CA_FILE', mtls.clientCaFile]] as [TlsVariable, string][])),
-  ];
+  const files: [TlsVariable, string][] = [];
+  if (tls) files.push(['TLS_CERT_FILE', tls.certFile], ['TLS_KEY_FILE', tls.keyFile]);
+  if (mtls.clientCaFile !== undefined) files.push(['TLS_CLIENT_CA_FILE', mtls.clientCaFile]);
+  return files;
 }
 
 /** @returns the material, or its faults: one sentence each, beginning with the variable's name */

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from 'node:net';
 
-/** The proxies (`TRUSTED_PROXIES`) that are believed about who calls. */
+/** The proxies (`TRUSTED_PROXIES`) whose headers about the client are believed. */
 export class TrustedProxies {
   private readonly networks = new BlockList();
 

@@ -73,7 +73,7 @@ export function httpTelemetry(spans: Spans): RequestHandler {
   };
 }
 
-/** Without the path and the query, which the semantic conventions ask for: they can contain personal data. */
+/** Without path and query, although the semantic conventions ask for them: they can contain personal data. */
 function serverSpan(
   { method, protocol }: Request,
   { requestId, principal, orderId }: RequestContext,

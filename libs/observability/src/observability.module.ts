@@ -9,7 +9,7 @@ import { MetricsController } from './metrics.controller';
 export class ObservabilityModule implements OnApplicationBootstrap {
   constructor(private readonly http: HttpAdapterHost) {}
 
-  /** By now all routes are there. */
+  /** By now all routes are registered. */
   onApplicationBootstrap(): void {
     startFailureCountersAtZero(this.http);
   }

@@ -76,7 +76,7 @@ export class CallCounter implements OnApplicationShutdown {
       try {
         const { consumedPoints, msBeforeNext } = await answerInTime(this.shared.consume(key));
         const areNumbers = Number.isSafeInteger(consumedPoints) && Number.isSafeInteger(msBeforeNext);
-        if (!areNumbers || consumedPoints < 1 || msBeforeNext < 0) throw new Error('Redis answered what is no count');
+        if (!areNumbers || consumedPoints < 1 || msBeforeNext < 0) throw new Error('Redis did not answer with a count');
         // A Redis key still exists during its last millisecond.
         return { calls: consumedPoints, resetMs: msBeforeNext + 1 };
       } catch (error) {

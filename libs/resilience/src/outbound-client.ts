@@ -14,7 +14,7 @@ import { OutboundCircuit } from './outbound-circuit';
 import { OutboundConnections, type OutboundMessage } from './outbound-connections';
 import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
 import type { OutboundMetrics, OutboundOutcome } from './outbound-metrics';
-import type { OutboundResponse, OutboundRequest } from './outbound-request';
+import type { OutboundRequest, OutboundResponse } from './outbound-request';
 import { OutboundToken } from './outbound-token';
 import { parseRetryAfter, retryPauseMs } from './retry-pause';
 
@@ -80,9 +80,9 @@ export class OutboundClient implements OnApplicationShutdown {
   }
 
   /**
-   * Waits while the circuit is open: for background jobs, which save their attempts so. When a probe is due, it is left
-   * to the waiting caller with the fewest failures, or among those to the first: a request that always fails would keep
-   * the circuit open for all others. Nothing is reserved, so a request may still fail with `circuit_open`.
+   * Waits while the circuit is open: for background jobs, which thus save their attempts. When a probe is due, it is
+   * left to the waiting caller with the fewest failures, or among those to the first: a request that always fails would
+   * keep the circuit open for all others. Nothing is reserved, so a request may still fail with `circuit_open`.
    * @param failures how often the caller's request has failed so far
    * @throws the reason of `signal` if it aborts
    * @throws {OutboundFailure} `aborted` if the process shuts down
@@ -168,7 +168,8 @@ export class OutboundClient implements OnApplicationShutdown {
     const observe = this.metrics.duration.startTimer();
     let outcome: OutboundResponse | OutboundFailure | undefined;
     try {
-      return (outcome = await this.connections.exchange(message, timeoutMs, signal));
+      outcome = await this.connections.exchange(message, timeoutMs, signal);
+      return outcome;
     } catch (error) {
       if (error instanceof OutboundFailure) outcome = error;
       throw error;
@@ -178,7 +179,7 @@ export class OutboundClient implements OnApplicationShutdown {
     }
   }
 
-  /** Without the query, which the semantic conventions ask for: it can contain personal data. */
+  /** Without the query, although the semantic conventions ask for it: it can contain personal data. */
   private clientSpan(
     { method, path }: OutboundMessage,
     start: number,

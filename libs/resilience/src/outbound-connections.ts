@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { OutboundSettings } from '@platform/config';
 import { Pool } from 'undici';
 import { OutboundFailure } from './outbound-failure';
-import type { OutboundResponse, OutboundRequest } from './outbound-request';
+import type { OutboundRequest, OutboundResponse } from './outbound-request';
 
 /** For TCP and TLS together. undici's timer can fire half a second late. */
 const MAX_CONNECT_MS = 1_000;

@@ -36,7 +36,7 @@ interface PropertyRules {
   readonly maxLength: number;
 }
 
-/** What was taken out of a refused request: as many of its faults as an answer shows. */
+/** Bookkeeping of what is taken out of a refused request: as many of its faults as a response shows. */
 export class Excerpt {
   /** By the path of a list: which of its entries were taken. */
   readonly places = new Map<string, readonly number[]>();
@@ -46,8 +46,8 @@ export class Excerpt {
 
 /**
  * A fast path for valid requests: the rules of class-validator's decorators on a DTO, read once and evaluated directly,
- * in a tenth of the time. It accepts nothing that class-validator and class-transformer would refuse. It refuses
- * nothing either, but a list that is too long: what it does not admit is left to them.
+ * in a tenth of the time. It accepts nothing that class-validator and class-transformer would refuse. What it does not
+ * admit is left to them; itself it refuses only a list that is too long.
  */
 export class DtoRules {
   private static readonly known = new Map<unknown, DtoRules | undefined>();
@@ -83,7 +83,7 @@ export class DtoRules {
     return instance;
   }
 
-  /** @returns the fault of a list with more entries than its DTO allows: nothing else is then looked at */
+  /** @returns the fault of a list with more entries than its DTO allows: nothing else is checked then */
   tooLong(value: Record<string, unknown>): ErrorDetail | undefined {
     for (const { property, maxLength } of this.rules) {
       const list = value[property];
@@ -94,8 +94,9 @@ export class DtoRules {
   }
 
   /**
-   * What shows why a value is not admitted: all known fields, as many unknown ones as an answer shows, and of lists as many
-   * of the entries that break a rule. class-validator takes 40 µs for an entry, and 8 µs for an unknown field.
+   * The part of a value that shows why it is not admitted: all known fields, as many unknown ones as a response shows,
+   * and as many list entries that break a rule. class-validator takes 40 µs for an entry, and 8 µs for an unknown
+   * field.
    */
   partOf(value: unknown, excerpt: Excerpt, path = ''): unknown {
     if (!isJsonObject(value)) return value;

@@ -41,7 +41,7 @@ export class RequestValidationPipe extends ValidationPipe {
       const excerpt = new Excerpt();
       const part = rules?.partOf(ruled, excerpt) as object | undefined;
       let found = part && (await this.validateRuled(part, metadata, excerpt));
-      // What is wrong with no part may be wrong with the whole.
+      // If the excerpt shows no fault, the whole may still have one.
       if (!found || (!Array.isArray(found) && details.length === 0)) found = await this.validateRuled(ruled, metadata);
       if (Array.isArray(found)) details.push(...(found as ErrorDetail[]));
       else if (details.length === 0) return Object.assign(found, freeForm);
