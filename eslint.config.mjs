@@ -130,7 +130,8 @@ export default defineConfig(
     },
   },
   {
-    ignores: ['libs/config/src/**', 'apps/sandbox/src/settings.ts', 'test/**', 'docs/**', '**/*.config.*'],
+    // `libs/arguments` looks for options that npm kept for itself.
+    ignores: ['libs/{config,arguments}/src/**', 'apps/sandbox/src/settings.ts', 'test/**', 'docs/**', '**/*.config.*'],
     rules: {
       'no-restricted-properties': ['error', { object: 'process', property: 'env', message: ENV_MESSAGE }],
     },
