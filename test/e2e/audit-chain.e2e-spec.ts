@@ -260,6 +260,10 @@ describe('the chain', () => {
       const wrong = `2:${head?.split(':')[1]}`;
       expect((await verify({ head: wrong })).faults).toEqual([other, edited(old), edited(late)]);
       expect(await verify({ head })).toMatchObject({ blocks: 0, events: 0, unsealed: 0, head, faults: [] });
+      // What comes later begins where the head ends, so nobody may move that.
+      await service.database.query('UPDATE audit_blocks SET last_position = last_position + 1 WHERE number = 2');
+      const moved = { what: 'edited', block: '2', detail: 'its MAC fits no key in AUDIT_KEY' };
+      expect((await verify({ head: middle })).faults).toContainEqual(moved);
     });
   });
 });
@@ -273,16 +277,20 @@ describe('npm run audit -- verify', () => {
     expect(code).toBe(0);
     const head = out.trim().split(' ').at(-1) ?? '';
     const after = await audit(['verify', '--after', head]);
-    const whole = '0 events in 0 blocks after the head; 0 events are not sealed yet\nThe audit trail is whole. Head: ';
-    expect(after).toEqual({ code: 0, out: `${whole}${head}\n`, err: '' });
+    const whole = '0 events are not sealed yet\nThe audit trail is whole. Head: ';
+    expect(after).toEqual({
+      code: 0,
+      out: `0 events in 0 blocks after block ${head.split(':')[0]}; ${whole}${head}\n`,
+      err: '',
+    });
   });
 
-  it('names what it found, and exits with 1', async () => {
+  it('names what it found, and exits with 3', async () => {
     const { id, position } = await eventAt(3);
     await service.database.query("UPDATE audit_events SET object = 'ord_x' WHERE id = $1", [id]);
     const { code, out, err } = await audit(['verify']);
     expect(out).toContain(`edited: event ${fromUUID(id, 'aud')} (position ${position}, block `);
-    expect([code, err]).toEqual([1, 'The audit trail was tampered with: 1 fault(s)\n']);
+    expect([code, err]).toEqual([3, 'The audit trail was tampered with: 1 fault(s)\n']);
     const sql = 'UPDATE audit_events SET object = (SELECT object FROM events_before WHERE id = $1) WHERE id = $1';
     await service.database.query(sql, [id]);
   });
@@ -291,7 +299,7 @@ describe('npm run audit -- verify', () => {
     'says how it is used when asked for %j',
     async (args) => {
       const { code, err } = await audit(args);
-      expect([code, err]).toEqual([2, expect.stringMatching(/^usage: npm run audit -- verify/)]);
+      expect([code, err]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
     },
   );
 });

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Database, openDirectConnection, withDirectConnection, type Transaction } from '@platform/database';
+import { Database, openDirectConnection, type Transaction, withDirectConnection } from '@platform/database';
 import { SERVICE_LOGIN } from '../../apps/sandbox/src/settings';
 import { spawnService } from '../support/child';
 import { api } from '../support/client';

@@ -277,12 +277,20 @@ it('The plan of the search for jobs of dead runners reads those that are under w
 });
 
 describe('The plan of the oldest payment to void', () => {
-  it('reads one row of its own index, however many orders have ended', async () => {
+  it('reads one row of its own index, however many wait', async () => {
+    await service.database.query(
+      "UPDATE orders SET payment_status = 'AUTHORIZED' WHERE status = 'CANCELLED' AND payment_status = 'VOIDED'",
+    );
+    const waiting = "SELECT FROM orders WHERE status = 'CANCELLED' AND payment_status = 'AUTHORIZED'";
+    expect((await service.database.query(waiting)).length).toBeGreaterThan(1_000);
     const sent = await statementsOf('orders', async () => {
       await store().oldestToVoid();
       return { status: 200 };
     });
     const plan = await planOf(sent[0]!, 'custom', true);
+    await service.database.query(
+      "UPDATE orders SET payment_status = 'VOIDED' WHERE status = 'CANCELLED' AND payment_status = 'AUTHORIZED'",
+    );
     expect(indexesIn(plan)).toEqual(['orders_to_void']);
     expect(rowsIn(plan)).toBeLessThanOrEqual(3);
     expect(buffersOf(plan)).toBeLessThanOrEqual(10);

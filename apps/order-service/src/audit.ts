@@ -12,7 +12,10 @@ const HEAD = /^\d+:[\da-f]{64}$/;
 
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Verifies the audit trail. Exit code 1 if anything was edited, removed or inserted; 2 if the check itself failed. */
+/** Not 1, with which a program ends for any other reason. */
+const TAMPERED = 3;
+
+/** Verifies the audit trail. Exit code 3 if anything was edited, removed or inserted; 1 if the check itself failed. */
 async function main(): Promise<void> {
   const head = parse();
   const config = loadConfig(SERVICE_NAME);
@@ -21,8 +24,8 @@ async function main(): Promise<void> {
   const verdict = await withDirectConnection([config, 'audit', ANSWER_TIMEOUT_MS], (client) =>
     new AuditVerifier(client, auditKeys, retention.auditDays).verify(head),
   );
-  const { blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
-  const where = head === undefined ? '' : ' after the head';
+  const { after, blocks, events, prunedBlocks, prunedUntil, unsealed, faults } = verdict;
+  const where = after === undefined ? '' : ` after block ${after}`;
   console.log(`${events} events in ${blocks} blocks${where}; ${unsealed} events are not sealed yet`);
   if (prunedUntil)
     console.log(
@@ -31,7 +34,7 @@ async function main(): Promise<void> {
   for (const fault of faults) console.log(line(fault));
   if (faults.length > 0) {
     console.error(`The audit trail was tampered with: ${faults.length} fault(s)`);
-    process.exitCode = 1;
+    process.exitCode = TAMPERED;
     return;
   }
   console.log(`The audit trail is whole. Head: ${verdict.head ?? 'none'}`);
@@ -52,5 +55,5 @@ function line({ what, event, block, detail }: AuditFault): string {
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 2;
+  process.exitCode = 1;
 });

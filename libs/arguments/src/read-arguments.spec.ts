@@ -15,6 +15,7 @@ describe('readArguments', () => {
     process.env[variable] = 'true';
     try {
       expect(() => read()).toThrow(`npm kept --${option} for itself: write -- before it\nusage: …`);
+      if (option === 'all') expect({ ...read('--all').values }).toEqual({ all: true }); // as with `all=true` in .npmrc
     } finally {
       delete process.env[variable];
     }

@@ -10,7 +10,9 @@ export function readArguments<T extends ParseArgsConfig>(usage: string, config: 
     console.log(usage);
     process.exit(0);
   }
-  const kept = ['dry-run', ...Object.keys(config.options ?? {})].find(isKeptByNpm);
+  const kept = ['dry-run', ...Object.keys(config.options ?? {})].find(
+    (option) => isKeptByNpm(option) && !args.includes(`--${option}`),
+  );
   if (kept !== undefined) throw new Error(`npm kept --${kept} for itself: write -- before it\n${usage}`);
   try {
     return parseArgs(config);

@@ -12,6 +12,8 @@ export interface AuditFault {
 }
 
 export interface AuditVerdict {
+  /** Number of the block after which was verified; undefined for the whole trail. */
+  readonly after: string | undefined;
   readonly blocks: number;
   readonly events: number;
   /** Number of the oldest blocks whose events retention has deleted. It only deletes the events of whole blocks. */
@@ -38,6 +40,7 @@ export class AuditVerifier {
   private events = 0;
   private prunedBlocks = 0;
   private prunedUntil: Date | undefined;
+  private after: string | undefined;
   private last: Block | undefined;
 
   /**
@@ -83,17 +86,32 @@ export class AuditVerifier {
       'SELECT count(*)::int AS unsealed FROM audit_events WHERE position > $1',
       [this.last?.last_position ?? BEFORE_ALL],
     );
-    const { blocks, events, prunedBlocks, prunedUntil, faults, last } = this;
+    const { after, blocks, events, prunedBlocks, prunedUntil, faults, last } = this;
     const unsealed = rows[0]?.unsealed ?? 0;
-    return { blocks, events, prunedBlocks, prunedUntil, unsealed, head: last && headOf(last), faults };
+    return { after, blocks, events, prunedBlocks, prunedUntil, unsealed, head: last && headOf(last), faults };
   }
 
   /** If the block is no longer there, that is a fault, and everything else is verified. */
   private async beginAfter(head: string): Promise<void> {
     const [number] = head.split(':');
     const { rows } = await this.client.query<Block>('SELECT * FROM audit_blocks WHERE number = $1', [number]);
-    if (rows[0] && headOf(rows[0]) === head) [this.last] = rows;
-    else this.faults.push({ what: 'removed', block: number, detail: 'the block that was given as head' });
+    const [block] = rows;
+    if (block === undefined || headOf(block) !== head) {
+      this.faults.push({ what: 'removed', block: number, detail: 'the block that was given as head' });
+      return;
+    }
+    this.keyOf(block); // its position, too, must be as it was sealed: what comes later begins there
+    this.after = number;
+    this.last = block;
+  }
+
+  /** The key with which a block was sealed; if there is none, that is a fault. */
+  private keyOf(block: Block): string | undefined {
+    const key = this.keys.find((key) => blockMac(key, block).equals(block.mac));
+    if (key === undefined) {
+      this.faults.push({ what: 'edited', block: block.number, detail: 'its MAC fits no key in AUDIT_KEY' });
+    }
+    return key;
   }
 
   /** @param first position of the oldest event that still exists */
@@ -107,10 +125,7 @@ export class AuditVerifier {
     } else if (!block.previous.equals(before?.mac ?? Buffer.alloc(0))) {
       this.faults.push({ what: 'edited', block: String(expected - 1n), detail: `block ${number} follows another one` });
     }
-    const key = this.keys.find((key) => blockMac(key, block).equals(block.mac));
-    if (key === undefined) {
-      this.faults.push({ what: 'edited', block: number, detail: 'its MAC fits no key in AUDIT_KEY' });
-    }
+    const key = this.keyOf(block);
     this.blocks += 1;
     const isOld = block.sealed_at.getTime() < this.keptSince;
     if (events.length === 0 && isOld && first > BigInt(block.last_position)) {

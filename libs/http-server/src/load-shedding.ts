@@ -4,10 +4,10 @@ import { Logger } from '@nestjs/common';
 import { errorBody, PROBLEM, problemBody, ServiceError, wantsProblem } from '@platform/errors';
 import { countShed, OPERATIONAL_PATHS } from '@platform/observability';
 import { requestIdOf } from '@platform/request-context';
+import { drainBeforeClosing } from './drain-before-closing';
 import { HeldBytes } from './held-bytes';
 import { API_HEADERS } from './http-surface.middleware';
 import { BODY_BYTES, lateAdmissions } from './json-body.guard';
-import { drainBeforeClosing } from './drain-before-closing';
 import { normalizeTarget } from './request-target';
 
 /**

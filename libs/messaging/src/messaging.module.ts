@@ -35,7 +35,7 @@ const metrics = [
   }),
   makeCounterProvider({
     name: 'events_consumed_total',
-    help: 'Events that a consumer has dealt with',
+    help: 'Events that a consumer has handled',
     labelNames: ['type', 'outcome'],
   }),
 ];

@@ -47,7 +47,7 @@ export class Excerpt {
 /**
  * A fast path for valid requests: the rules of class-validator's decorators on a DTO, read once and evaluated directly,
  * in a tenth of the time. It accepts nothing that class-validator and class-transformer would refuse. What it does not
- * admit is left to them; itself it refuses only a list that is too long.
+ * admit is left to them, except a list that is too long, which it refuses itself.
  */
 export class DtoRules {
   private static readonly known = new Map<unknown, DtoRules | undefined>();

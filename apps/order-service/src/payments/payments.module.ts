@@ -32,7 +32,7 @@ import { PendingOrders } from './pending-orders';
     }),
     makeGaugeProvider({
       name: 'payments_to_void_oldest_age_seconds',
-      help: 'Time since the oldest order that has ended, and whose payment is not voided, was changed last',
+      help: 'For how long the payment of the oldest order that has ended has waited to be voided',
     }),
   ],
 })

@@ -21,19 +21,30 @@ export class PendingOrders extends BackgroundWork {
     @InjectMetric('payments_to_void_oldest_age_seconds') private readonly oldestToVoid: Gauge,
   ) {
     super();
+    oldestToVoid.remove(); // before the first measurement, a 0 would look like one
   }
 
   async measure(): Promise<void> {
-    try {
-      const { withCompanion, alone } = await this.orders.oldestPending(DUE_PAYMENT);
-      this.oldestAge.set({ payment: 'due' }, withCompanion);
-      this.oldestAge.set({ payment: 'none' }, alone);
-      this.oldestToVoid.set(await this.orders.oldestToVoid());
-    } catch (error) {
-      this.oldestAge.reset(); // a stale value would look current
-      this.oldestToVoid.remove();
-      this.logger.warn({ err: error }, 'The age of pending orders cannot be measured at the moment');
-    }
+    await Promise.all([
+      this.measurePending().catch((error: unknown) => {
+        this.oldestAge.reset(); // a stale value would look current
+        this.logger.warn({ err: error }, 'The age of pending orders cannot be measured at the moment');
+      }),
+      this.measureToVoid().catch((error: unknown) => {
+        this.oldestToVoid.remove();
+        this.logger.warn({ err: error }, 'The age of payments to void cannot be measured at the moment');
+      }),
+    ]);
+  }
+
+  private async measurePending(): Promise<void> {
+    const { withCompanion, alone } = await this.orders.oldestPending(DUE_PAYMENT);
+    this.oldestAge.set({ payment: 'due' }, withCompanion);
+    this.oldestAge.set({ payment: 'none' }, alone);
+  }
+
+  private async measureToVoid(): Promise<void> {
+    this.oldestToVoid.set(await this.orders.oldestToVoid());
   }
 
   protected async run(): Promise<void> {

@@ -3,7 +3,7 @@ import { onlyForward } from '../migration-steps';
 
 /**
  * Retention and lists read past the index entries of rows that are gone, until vacuum removes them. By default that is
- * when a fifth of the table is dead: of a large one too many to read past within a statement's time limit.
+ * when a fifth of the table is dead: in a large table that is too much to read past within a statement's time limit.
  */
 export class VacuumLargeTablesSooner1764900000000 implements MigrationInterface {
   readonly name = 'VacuumLargeTablesSooner1764900000000';
