@@ -92,3 +92,18 @@ describe('Database that the process has closed, as it ends', () => {
     await expect(database.prepared('a', 'SELECT', [])).rejects.toMatchObject(away);
   });
 });
+
+describe('Database.prepared', () => {
+  it('leaves the driver neither the values nor the rows, which its query would keep for long', async () => {
+    const result = { rows: [{ id: 1 }, { id: 2 }] };
+    const query = jest.fn(async ({ values }: { values: unknown[] }) => {
+      expect(values).toEqual(['a']);
+      return result;
+    });
+    const pool = { connect: async () => ({ query, release: () => undefined }) };
+    const values = ['a'];
+    const rows = await new Database({ driver: { master: pool } } as never).prepared('a', 'SELECT $1', values);
+    expect(rows).toEqual([{ id: 1 }, { id: 2 }]);
+    expect([query.mock.calls[0]![0].values, result.rows, values]).toEqual([[], [], ['a']]);
+  });
+});

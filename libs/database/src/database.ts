@@ -49,9 +49,13 @@ export class Database {
       // Not `pool.query`: that would send the statement in the async context of whoever released the connection, and so
       // as another client.
       const client = await pool.connect();
+      const given = [...values];
       try {
-        return (await client.query<Row>({ name, text, values: [...values] })).rows;
+        return (await client.query<Row>({ name, text, values: given })).rows.splice(0);
       } finally {
+        // The driver assigns a function literal to a property of its query. V8 creates such a closure in the old generation,
+        // from where it keeps the query until the next major collection: let it not keep the values and rows as well.
+        given.length = 0;
         client.release();
       }
     });
