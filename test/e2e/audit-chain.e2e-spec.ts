@@ -27,8 +27,8 @@ beforeAll(async () => {
 });
 
 /** `npm run audit -- …` as an operator runs it, against the service's database. */
-const audit = (args: string[]) =>
-  runToEnd('audit', { DATABASE_URL: service.config.database.url, AUDIT_KEY: KEY }, args);
+const audit = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+  runToEnd('audit', { DATABASE_URL: service.config.database.url, AUDIT_KEY: KEY, ...env }, args);
 
 async function verify({ keys = [KEY], head, days = 0 }: { keys?: string[]; head?: string; days?: number } = {}) {
   const client = await openDirectConnection(service.config, 'test', 10_000);
@@ -260,8 +260,8 @@ describe('the chain', () => {
       const wrong = `2:${head?.split(':')[1]}`;
       expect((await verify({ head: wrong })).faults).toEqual([other, edited(old), edited(late)]);
       expect(await verify({ head })).toMatchObject({ blocks: 0, events: 0, unsealed: 0, head, faults: [] });
-      // What comes later begins where the head ends, so nobody may move that.
-      await service.database.query('UPDATE audit_blocks SET last_position = last_position + 1 WHERE number = 2');
+      // What comes later begins where the head ends, so nobody may move that. Not by one: the next block may end there.
+      await service.database.query('UPDATE audit_blocks SET last_position = -last_position WHERE number = 2');
       const moved = { what: 'edited', block: '2', detail: 'its MAC fits no key in AUDIT_KEY' };
       expect((await verify({ head: middle })).faults).toContainEqual(moved);
     });
@@ -302,6 +302,11 @@ describe('npm run audit -- verify', () => {
       expect([code, err]).toEqual([1, expect.stringMatching(/^usage: npm run audit -- verify/)]);
     },
   );
+
+  it('does not say that all is well where it has no key to verify with', async () => {
+    const production = { NODE_ENV: 'production', ROLES: 'api', PSEUDONYM_KEY: KEY, AUDIT_KEY: undefined };
+    expect(await audit(['verify'], production)).toEqual({ code: 1, out: '', err: 'AUDIT_KEY is required\n' });
+  });
 });
 
 describe('prune_audit_events', () => {
@@ -341,6 +346,11 @@ describe('prune_audit_events', () => {
     expect(await verify({ days: 35 })).toMatchObject({ prunedBlocks: 2, events: events - Number(gone), faults: [] });
     // Where nothing, or nothing so young, was to be pruned, somebody else has taken it.
     for (const days of [0, 45]) expect((await verify({ days })).faults).toHaveLength(Number(gone));
+    const { code, out } = await audit(['verify'], { AUDIT_RETENTION_DAYS: '35' });
+    expect(out).toMatch(
+      /\nThe events of the first 2 blocks, until \S+Z, were deleted by retention\nThe audit trail is whole\. /,
+    );
+    expect(code).toBe(0);
   });
 });
 

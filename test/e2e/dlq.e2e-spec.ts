@@ -850,6 +850,35 @@ value, 46 bytes:
       await reading.close();
       expect(records.filter((text) => text.includes('secret'))).toEqual([]);
     });
+
+    it('leaves a letter where it was in the topic, of the time that it had', async () => {
+      const timestamp = String(Date.now() - 20 * 24 * 3_600_000);
+      const letters = [0, 1, 2].map((partition) => ({ partition, key: null, value: 'secret', timestamp }));
+      await producer.send({ topic: DLQ, messages: letters });
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ);
+      expect(await box.rewrite(new Set([0, 1, 2]), () => Buffer.from('changed'))).toBe(3);
+      await box.close();
+      const places = (await open()).map(({ partition, time, value }) => [partition, time, String(value)]);
+      expect(places).toEqual([0, 1, 2].map((partition) => [partition, new Date(Number(timestamp)), 'changed']));
+    });
+
+    it('changes and deletes nothing once it may not, such as after the lock was lost', async () => {
+      const key = Buffer.from(randomUUID());
+      const resolved = await bury({ key });
+      const id = await bury({ key });
+      let mayChange = true;
+      const box = await DeadLetterBox.open(settings(broker.address), DLQ, undefined, async () => {
+        if (!mayChange) throw new Error('the lock was lost');
+      });
+      await box.drop(resolved);
+      mayChange = false;
+      const partitions = new Set([Number(id.split(':')[0])]);
+      await expect(box.rewrite(partitions, () => Buffer.from('changed'))).rejects.toThrow('the lock was lost');
+      await expect(box.deleteResolved()).rejects.toThrow('the lock was lost');
+      await box.close();
+      expect((await open()).map((letter) => [letter.id, String(letter.value)])).toEqual([[id, '{"n":1}']]);
+      expect(await held(id)).toBe(3); // with the marker of the first
+    });
   });
 
   describe('npm run dlq', () => {

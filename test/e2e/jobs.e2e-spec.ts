@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Module } from '@nestjs/common';
 import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
-import { JobQueue, JobRunner, JobsModule } from '@platform/jobs';
+import { jobInsertAll, JobQueue, JobRunner, JobsModule, jobValues } from '@platform/jobs';
 import { currentContext, newContext, runInContext } from '@platform/request-context';
 import { api, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
@@ -143,6 +143,18 @@ describe('A job whose handler throws', () => {
     const pause = await pauseAfter(1, name);
     expect(pause).toBeGreaterThanOrEqual(150_000);
     expect(pause).toBeLessThan(300_000);
+  });
+
+  it('is run however often it was run before, enqueued alone or with many', async () => {
+    const names = [randomUUID(), randomUUID()] as const;
+    const queue = service.app.get(JobQueue, { strict: false });
+    await service.app.get(Database).inTransaction(async (tx) => {
+      await queue.enqueue(tx, 'note', { name: names[0] });
+      await tx.query(jobInsertAll(1), jobValues('note', [{ payload: { name: names[1] }, context: undefined }]));
+      const worn = "UPDATE graphile_worker._private_jobs SET attempts = 1000 WHERE payload ->> 'name' = ANY($1)";
+      await tx.query(worn, [names]);
+    });
+    await until('both runs', () => names.every((name) => runsOf(name).length === 1));
   });
 
   it('is taken from a runner that is gone, though not at once, and has not waited while it was run', async () => {

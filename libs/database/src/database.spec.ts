@@ -106,4 +106,14 @@ describe('Database.prepared', () => {
     expect(rows).toEqual([{ id: 1 }, { id: 2 }]);
     expect([query.mock.calls[0]![0].values, result.rows, values]).toEqual([[], [], ['a']]);
   });
+
+  it('gives its connection back, also after a statement that failed', async () => {
+    const query = jest.fn().mockResolvedValueOnce({ rows: [] }).mockRejectedValueOnce(new Error('failed'));
+    const release = jest.fn();
+    const database = new Database({ driver: { master: { connect: async () => ({ query, release }) } } } as never);
+    await database.prepared('a', 'SELECT', []);
+    expect(release).toHaveBeenCalledTimes(1);
+    await expect(database.prepared('a', 'SELECT', [])).rejects.toThrow('failed');
+    expect(release).toHaveBeenCalledTimes(2);
+  });
 });

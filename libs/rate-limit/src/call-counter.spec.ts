@@ -63,6 +63,13 @@ describe('CallCounter', () => {
     expect(await counter.count('key')).toEqual({ calls: 7, resetMs: 60_001 });
   });
 
+  it('reaches for no Redis in a process that takes no calls', () => {
+    const config = { service: 'things', redisUrl: 'redis://127.0.0.1:9', roles: ['worker'] } as unknown as Config;
+    const idle = new CallCounter(config, { set: () => undefined } as unknown as Gauge);
+    idle.onApplicationShutdown();
+    expect(idle.isConfigured).toBe(false);
+  });
+
   it('does not warn of a connection that it closes itself', async () => {
     const warn = jest.spyOn(Logger.prototype, 'warn').mockClear();
     const closed = once(counter['redis']!, 'end');
