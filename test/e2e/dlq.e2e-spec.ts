@@ -208,8 +208,26 @@ describeWithOwnBroker('Dead letters', () => {
       expect(err.match(/existed before and is left as it is/g)).toHaveLength(2);
     });
 
-    it('creates the one that is missing', async () => {
+    it('explains itself when called otherwise', async () => {
+      const usage = 'usage: npm run topics -- --partitions N [--replication-factor N]\n';
+      const wrong = [[], ['--partitions', '0'], ['--partitions=-1'], ['--partitions', '1.5']];
+      wrong.push(['--partitions', '3', '--replication-factor', 'many'], ['--partitions', '3', 'more']);
+      const runs = await Promise.all(wrong.map((args) => run('topics', broker.address, args)));
+      for (const each of runs) expect(each).toEqual({ code: 1, out: '', err: usage });
+    });
+
+    it('says that Kafka is away', async () => {
+      const address = `127.0.0.1:${await freePort()}`;
+      const { code, out, err } = await run('topics', address, ['--partitions', '3']);
+      expect([code, out]).toEqual([1, '']);
+      expect(err).toBe(`Kafka cannot be reached at ${address}: Connection error: connect ECONNREFUSED ${address}\n`);
+    });
+
+    it('says why the brokers refuse a topic, and creates the one that is missing', async () => {
       await admin.deleteTopics({ topics: [DLQ] });
+      const refused = await run('topics', broker.address, ['--partitions', '3', '--replication-factor', '2']);
+      expect([refused.code, refused.out]).toEqual([1, '']);
+      expect(refused.err).toContain('Replication-factor is invalid');
       const { code, out } = await run('topics', broker.address, ['--partitions', '3', '--replication-factor', '1']);
       expect([code, out]).toEqual([0, 'orders.events has 3 partitions\norders.events.dlq has 3 partitions\n']);
     });
@@ -858,8 +876,11 @@ value, 46 bytes:
       const box = await DeadLetterBox.open(settings(broker.address), DLQ);
       expect(await box.rewrite(new Set([0, 1, 2]), () => Buffer.from('changed'))).toBe(3);
       await box.close();
-      const places = (await open()).map(({ partition, time, value }) => [partition, time, String(value)]);
-      expect(places).toEqual([0, 1, 2].map((partition) => [partition, new Date(Number(timestamp)), 'changed']));
+      const rewritten = (await open()).sort((a, b) => a.partition - b.partition);
+      const time = new Date(Number(timestamp));
+      expect(rewritten).toMatchObject(
+        [0, 1, 2].map((partition) => ({ partition, time, value: Buffer.from('changed') })),
+      );
     });
 
     it('changes and deletes nothing once it may not, such as after the lock was lost', async () => {
