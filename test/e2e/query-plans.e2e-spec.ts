@@ -49,14 +49,18 @@ afterAll(() => service.stop());
 /** What the service says to PostgreSQL about `table` while it works. */
 async function statementsOf(table: string, work: () => Promise<{ status: number }>): Promise<Statement[]> {
   const sent: Statement[] = [];
-  const query = jest.spyOn(Client.prototype, 'query');
+  const send = Reflect.get(Client.prototype, 'query') as (this: Client, ...args: unknown[]) => unknown;
+  // Copied as they are sent: afterwards `Database` empties the values.
+  const record = function (this: Client, ...args: unknown[]) {
+    const [statement, second] = args as [string | Statement, (readonly unknown[])?];
+    const { text, values } = typeof statement === 'string' ? { text: statement, values: second } : statement;
+    if (new RegExp(`\\b${table}\\b`).test(text)) sent.push({ text, values: [...(second ?? values ?? [])] });
+    return send.apply(this, args);
+  };
+  const query = jest.spyOn(Client.prototype, 'query').mockImplementation(record);
   try {
     const { status } = await work();
     expect(status).toBeLessThan(300);
-    for (const [statement, second] of query.mock.calls as unknown as [string | Statement, (readonly unknown[])?][]) {
-      const { text, values } = typeof statement === 'string' ? { text: statement, values: second } : statement;
-      if (new RegExp(`\\b${table}\\b`).test(text)) sent.push({ text, values: second ?? values ?? [] });
-    }
   } finally {
     query.mockRestore();
   }
