@@ -12,7 +12,7 @@ export interface AuditFault {
 }
 
 export interface AuditVerdict {
-  /** Number of the block after which was verified; undefined for the whole trail. */
+  /** Number of the block after which verification began; undefined if the whole trail was verified. */
   readonly after: string | undefined;
   readonly blocks: number;
   readonly events: number;
