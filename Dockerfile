@@ -34,7 +34,7 @@ USER 65532:65532
 # Exec form: Node.js is process 1 and gets SIGTERM itself. The flags are those of `npm run start:prod`. In a container of
 # 512 MiB Node.js would make the young generation so small that its collection cost a third of the throughput; 16 MiB is
 # what it chooses on a larger machine.
-ENTRYPOINT ["/usr/local/bin/node", "--enable-source-maps", "--disable-warning=TimeoutNegativeWarning", "--max-semi-space-size=16"]
+ENTRYPOINT ["/usr/local/bin/node", "--disable-sigusr1", "--enable-source-maps", "--disable-warning=TimeoutNegativeWarning", "--max-semi-space-size=16"]
 
 # For compose.yaml only: the payment API that misbehaves on demand.
 FROM runtime AS payment-simulator

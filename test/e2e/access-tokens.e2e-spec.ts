@@ -87,11 +87,15 @@ describe('Access tokens', () => {
   const publicKeyAsSecret = () =>
     Buffer.from(issuer.keys['RS256']?.publicKey.export({ type: 'spki', format: 'pem' }) ?? '');
 
+  /** Another spelling of the same signature: of the last character of an RS256 signature only two bits count. */
+  const withUnusedBits = (token: string) => token.replace(/.$/, (last) => String.fromCharCode(last.charCodeAt(0) + 1));
+
   it.each<[string, string, () => Promise<string>]>([
     ['another issuer', 'issuer', () => issuer.sign('RS256', { iss: 'https://evil.example' })],
     ['another audience', 'audience', () => issuer.sign('RS256', { aud: 'others' })],
     ['no audience', 'audience', () => issuer.sign('RS256', { aud: undefined })],
     ['a signature by another key', 'signature', () => issuer.sign('RS256', {}, { key: stranger })],
+    ['a signature with other unused bits', 'signature', async () => withUnusedBits(await issuer.sign('RS256'))],
     ['a signature that was changed', 'signature', async () => `${(await issuer.sign('RS256')).slice(0, -8)}AAAAAAAA`],
     [
       'claims that were changed',

@@ -257,7 +257,9 @@ describe('Logs', () => {
       statusCode: 201,
       durationMs: expect.any(Number),
     });
-    expect(await lineOf('refused-to-log')).toMatchObject({
+    const refused = await lineOf('refused-to-log');
+    expect(refused).not.toHaveProperty('orderId');
+    expect(refused).toMatchObject({
       level: 'warn',
       msg: 'Request refused',
       code: 'ORDER_NOT_FOUND',
@@ -268,6 +270,12 @@ describe('Logs', () => {
       const headers = { 'x-request-id': `${method}-to-log` };
       await api(service.url, token)(`/v1/orders/${body.orderId}${action}`, { method, headers });
       expect(await lineOf(`${method}-to-log`)).toMatchObject({ statusCode: 200, orderId: body.orderId });
+    }
+    const elsewhere = 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a';
+    for (const [method, action] of Object.entries({ GET: '', POST: '/cancel' })) {
+      const headers = { 'x-request-id': `${method}-of-another` };
+      await api(service.url, token)(`/v1/orders/${elsewhere}${action}`, { method, headers });
+      expect(await lineOf(`${method}-of-another`)).toMatchObject({ statusCode: 404, orderId: elsewhere });
     }
     await api(service.url, `${token}x`)('/v1/orders', { headers: { 'x-request-id': 'unknown-to-log' } });
     expect(await lineOf('unknown-to-log')).toMatchObject({ code: 'INVALID_TOKEN', reason: 'signature' });

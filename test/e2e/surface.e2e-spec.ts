@@ -241,6 +241,16 @@ describe('The HTTP surface', () => {
       expect(answer).toContain('"code":"REQUEST_TIMEOUT"');
     });
 
+    it('and answers with the id and in the shape that the headers ask for', async () => {
+      const head = orderHead(token, 'X-Request-Id: slow-1', 'Accept: application/problem+json', 'Content-Length: 100');
+      const answer = await untilClosed(`${head}{"a":`);
+      expect(answer).toMatch(/^HTTP\/1\.1 408 .*\r\nContent-Type: application\/problem\+json; charset=utf-8\r\n/s);
+      expect(answer).toContain('\r\nX-Request-Id: slow-1\r\n');
+      expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({
+        ...{ status: 408, code: 'REQUEST_TIMEOUT', instance: '/v1/orders', correlationId: 'slow-1' },
+      });
+    });
+
     it('for a connection that says nothing', async () => {
       const begin = performance.now();
       expect(await untilClosed()).toMatch(/^(HTTP\/1\.1 408 |$)/);

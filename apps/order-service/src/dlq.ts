@@ -177,7 +177,7 @@ async function resolve(
 ): Promise<void> {
   const obstacles = new Map<string, string>();
   const visit = (letter: Letter) => {
-    const obstacle = replayObstacle(letter);
+    const obstacle = replayObstacle(letter, TOPIC);
     if (obstacle !== undefined) obstacles.set(letter.id, obstacle);
   };
   const work = async (box: DeadLetterBox) => {

@@ -77,6 +77,7 @@ export class AccessTokenVerifier {
       };
       try {
         const { payload } = await jwtVerify(token, getKey, this.options);
+        if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) throw new errors.JWSSignatureVerificationFailed();
         return { claims: payload, key: candidates[i]! };
       } catch (error) {
         // A token without `kid` is tried with every key of its type and accepted if one of them verifies it.
@@ -115,6 +116,12 @@ const OWN_TENANT = 'client:';
 /** 1 to 255 code points without control characters and lone surrogates. */
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value.isWellFormed() && /^\P{Cc}{1,255}$/u.test(value);
+
+/**
+ * Whether base64url has no bits set that decoders ignore (RFC 4648 section 3.5). Otherwise the last character of a
+ * signature could be changed, and the token would still be valid.
+ */
+const isCanonical = (encoded: string) => Buffer.from(encoded, 'base64url').toString('base64url') === encoded;
 
 /** `scope` is a space-separated string (RFC 8693 section 4.2); some providers send `scp` instead, or an array. */
 function scopesOf(claim: unknown): string[] {

@@ -1,9 +1,9 @@
-import { type Server, STATUS_CODES } from 'node:http';
+import { type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Logger } from '@nestjs/common';
 import { newContext, runInContext } from '@platform/request-context';
-import { errorBody } from './error-response';
+import { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
 import { ServiceError } from './service-error';
 
 const logger = new Logger('http');
@@ -11,7 +11,10 @@ const logger = new Logger('http');
 /** How long the client has to read the response before the socket is closed. */
 const READ_WITHIN_MS = 1_000;
 
-/** Answers what Node's HTTP parser rejects before there is a request, in the shape of all other errors. */
+/**
+ * Answers what Node's HTTP parser rejects, in the shape of all other errors. If the request's headers had arrived, its
+ * id and its preferred shape are known.
+ */
 export function answerClientErrors(server: Server): void {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     // No response after a failed handshake: it would wait in an open connection for the client to send something.
@@ -21,12 +24,12 @@ export function answerClientErrors(server: Server): void {
       return;
     }
     // Like Node's default: there is nothing to send if the connection is gone or in the middle of a response.
-    const { _httpMessage: answer } = socket as { _httpMessage?: { _headerSent?: boolean } };
-    if (error.code === 'ECONNRESET' || !socket.writable || answer?._headerSent) {
+    const { _httpMessage: response } = socket as { _httpMessage?: ServerResponse };
+    if (error.code === 'ECONNRESET' || !socket.writable || response?.headersSent) {
       socket.destroy();
       return;
     }
-    refuse(socket, toRefusal(error.code));
+    refuse(socket, toRefusal(error.code), response);
   });
   // CONNECT asks for a tunnel. By default Node closes the connection without a response.
   server.on('connect', (_request, socket) => {
@@ -35,19 +38,23 @@ export function answerClientErrors(server: Server): void {
   });
 }
 
-function refuse(socket: Duplex, refusal: ServiceError): void {
-  const context = newContext();
+function refuse(socket: Duplex, refusal: ServiceError, response?: ServerResponse): void {
+  const context = newContext({ requestId: response?.getHeader('X-Request-Id')?.toString() });
   const { requestId } = context;
   const line = { statusCode: refusal.status, code: refusal.code };
   runInContext(context, () => logger.warn(line, 'Request refused before it was read'));
-  const body = JSON.stringify(errorBody(refusal, requestId));
+  const req = response?.req;
+  const isProblem = req !== undefined && wantsProblem(req);
+  const body = JSON.stringify(
+    isProblem ? problemBody(refusal, requestId, req.url!.split('?', 1)[0]!) : errorBody(refusal, requestId),
+  );
   // A client may never close its side, and Node applies no timeouts to the sockets of CONNECT.
   setTimeout(() => socket.destroy(), READ_WITHIN_MS).unref();
   socket.resume(); // with unread input, closing would send a reset, and the client could lose the response
   socket.end(
     [
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
-      'Content-Type: application/json; charset=utf-8',
+      `Content-Type: ${isProblem ? PROBLEM : 'application/json'}; charset=utf-8`,
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,
       'Connection: close',

@@ -2,6 +2,15 @@ import { type ArgumentsHost, Logger } from '@nestjs/common';
 import { ErrorFilter } from './error.filter';
 import { ServiceError } from './service-error';
 
+describe('ServiceError', () => {
+  it('shortens what clients made up to 512 characters, and cuts no character in two', () => {
+    const name = `${'x'.repeat(511)}😀`;
+    const { details } = new ServiceError('VALIDATION_FAILED', 'no', { details: [{ field: name, message: name }] });
+    const short = `${'x'.repeat(511)}\ufffd`;
+    expect(details).toEqual([{ field: short, message: short }]);
+  });
+});
+
 describe('ErrorFilter', () => {
   const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
   afterEach(() => error.mockClear());

@@ -32,8 +32,8 @@ export class ServiceError extends Error {
   ) {
     super(message, { cause: options.cause });
     this.details = options.details?.slice(0, MAX_DETAILS).map(({ field, message }) => ({
-      field: field.slice(0, MAX_TEXT_LENGTH),
-      message: message.slice(0, MAX_TEXT_LENGTH),
+      field: shorten(field),
+      message: shorten(message),
     }));
     this.headers = options.headers ?? {};
   }
@@ -55,3 +55,6 @@ export class ServiceError extends Error {
     return error instanceof ServiceError && error.code === 'SERVICE_UNAVAILABLE';
   }
 }
+
+/** Well-formed, so that also strict JSON parsers can read it, wherever it was cut. */
+const shorten = (text: string) => text.slice(0, MAX_TEXT_LENGTH).toWellFormed();

@@ -4,6 +4,7 @@ import type { Config } from '@platform/config';
 import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage, Producer } from 'kafkajs';
 import { headerText, markerHeaders, oneLine, originalHeaders, writableHeaders } from './dead-letter-headers';
 import { PRODUCER_OPTIONS, quietKafka } from './kafka-options';
+import { deadLetterTopicOf } from './topics';
 
 const ANSWERS_WITHIN_MS = 8_000;
 const MAX_SILENCE_MS = 10_000;
@@ -119,7 +120,7 @@ export class DeadLetterBox {
 
   /** Publishes the original message to its topic again, and resolves the letter once Kafka has acknowledged it. */
   async replay(letter: Letter): Promise<void> {
-    const obstacle = replayObstacle(letter);
+    const obstacle = replayObstacle(letter, this.topic);
     if (obstacle !== undefined) throw new Error(`${letter.id} ${obstacle}`);
     await this.beforeChange();
     const { id, origin = '', key, value, headers } = letter;
@@ -320,9 +321,14 @@ export function fullMessageLocation({ headers }: Letter): string | undefined {
   return `${topic}, partition ${partition}, offset ${offset}`;
 }
 
-/** Why a letter cannot be replayed; undefined if it can. */
-export function replayObstacle(letter: Letter): string | undefined {
+/**
+ * Why a letter cannot be replayed; undefined if it can. Whoever can write to the dead letter topic must not be able to
+ * send messages to any topic that we may write to.
+ * @param topic in which the letter is
+ */
+export function replayObstacle(letter: Letter, topic: string): string | undefined {
   if (letter.origin === undefined) return 'does not say where it came from (dlq-topic)';
+  if (deadLetterTopicOf(letter.origin) !== topic) return `names ${oneLine(letter.origin)}, whose letters are not here`;
   const place = fullMessageLocation(letter);
   return place && `was too large to keep: its message is in ${place}`;
 }

@@ -38,6 +38,14 @@ describe('toConsumedEvent', () => {
   it.each([null, Buffer.alloc(0), Buffer.from('{'), Buffer.from([0, 1, 2])])('refuses the value %s', (value) => {
     expect(() => toConsumedEvent(headers(), value, context)).toThrow(MalformedEvent);
   });
+
+  it('reads a value of 2 MiB and no larger one, which could take all memory', () => {
+    const value = (length: number) => Buffer.from(`"${'x'.repeat(length - 2)}"`);
+    expect(toConsumedEvent(headers(), value(2 ** 21), context).data).toHaveLength(2 ** 21 - 2);
+    expect(() => toConsumedEvent(headers(), value(2 ** 21 + 1), context)).toThrow(
+      new MalformedEvent('The value exceeds 2097152 bytes'),
+    );
+  });
 });
 
 describe('contextOf', () => {

@@ -13,6 +13,12 @@ export interface ConsumedEvent {
   readonly context: RequestContext;
 }
 
+/**
+ * A record of a few kilobytes may contain, once decompressed, more JSON than the process has memory for. An event of an
+ * order has at most 0.5 MB.
+ */
+const MAX_VALUE_BYTES = 2 * 1024 * 1024;
+
 /** A message that no retry can make valid. */
 export class MalformedEvent extends Error {
   override readonly name = 'MalformedEvent';
@@ -48,6 +54,7 @@ export function contextOf(headers: IHeaders): RequestContext {
 }
 
 function toData(value: Buffer | null): unknown {
+  if (value && value.length > MAX_VALUE_BYTES) throw new MalformedEvent(`The value exceeds ${MAX_VALUE_BYTES} bytes`);
   try {
     return JSON.parse(value?.toString() ?? '') as unknown;
   } catch {

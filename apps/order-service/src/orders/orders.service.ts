@@ -6,7 +6,7 @@ import { fingerprint } from '@platform/idempotency';
 import { idsAfter, idsFrom, momentOf, newTimeId } from '@platform/ids';
 import { outboxRow } from '@platform/messaging';
 import { PageCursor } from '@platform/paging';
-import { currentContext, type Principal } from '@platform/request-context';
+import { currentContext, orderIdOf, type Principal } from '@platform/request-context';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
 import type { CreateOrderDto } from './create-order.dto';
@@ -76,9 +76,9 @@ export class OrdersService {
    * @throws {ServiceError} ORDER_NOT_FOUND, also for an order of another tenant
    */
   async get({ tenantId }: Principal, orderId: string): Promise<{ body: string; version: number }> {
+    setContextOrder(orderId);
     const order = await this.store.show(tenantId, toOrderUuid(orderId));
     if (!order) throw new ServiceError('ORDER_NOT_FOUND', 'There is no such order');
-    setContextOrder(orderId);
     return { body: orderJson(order), version: order.version };
   }
 
@@ -92,8 +92,8 @@ export class OrdersService {
     reason: string,
     ifMatch: string | undefined,
   ): Promise<OrderView> {
-    const order = await this.lifecycle.cancel(tenantId, orderId, reason, ifMatch);
     setContextOrder(orderId);
+    const order = await this.lifecycle.cancel(tenantId, orderId, reason, ifMatch);
     return toOrderView(order);
   }
 
@@ -137,7 +137,8 @@ function newOrder(tenantId: string, clientId: string, request: CreateOrderDto): 
   };
 }
 
+/** Names the order in logs and traces, also when it is refused, unless what the client sent is no order id. */
 function setContextOrder(orderId: string): void {
   const context = currentContext();
-  if (context) context.orderId = orderId;
+  if (context) context.orderId = orderIdOf(orderId);
 }
