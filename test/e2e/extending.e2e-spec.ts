@@ -1,12 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
+import { DataSource } from 'typeorm';
+import { schema } from '../../apps/order-service/src/database/schema';
+import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { anOrder, type Api, api, fetchToken, placeOrder } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
+import { CreateRefunds1796100000000 } from '../refunds/1796100000000-create-refunds';
 import { RefundsWorkerModule } from '../refunds/refunds-worker.module';
 import { RefundsModule } from '../refunds/refunds.module';
 
 const FEATURE = 'test/refunds';
+const GUIDE = readFileSync('docs/extending.md', 'utf8');
 
 /** The feature that docs/extending.md builds. */
 describe('A feature of a team', () => {
@@ -14,25 +19,28 @@ describe('A feature of a team', () => {
   let orders: Api;
 
   beforeAll(async () => {
+    schema.tenantTables.push('refunds'); // of which the wall is built
     service = await startService(
       { ROLES: 'api,worker' },
       { beside: { imports: [RefundsModule, RefundsWorkerModule] } },
     );
-    await service.database.query(`
-      CREATE TABLE refunds (id uuid PRIMARY KEY, tenant_id text NOT NULL, amount numeric NOT NULL, paid_at timestamptz,
-                            order_id uuid NOT NULL REFERENCES orders (id) ON DELETE CASCADE);
-      CREATE INDEX ON refunds (order_id);
-      GRANT SELECT, INSERT, UPDATE ON refunds TO order_service`);
+    const { superuserUrl: url } = service.database;
+    const owner = new DataSource({ type: 'postgres', url, migrations: [CreateRefunds1796100000000] });
+    await owner.initialize();
+    await owner.runMigrations();
+    await owner.destroy();
+    const privileges = /^\+ {2}refunds: '(.+)',$/m.exec(GUIDE)?.[1] ?? 'none';
+    await service.database.query(`GRANT ${privileges} ON refunds TO order_service`);
     orders = api(service.url, await fetchToken('order-orchestrator'));
   });
   afterAll(() => service.stop());
 
-  const refund = (orderId: string, amount = '1.00', key: string = randomUUID()) =>
-    orders(`/v1/orders/${orderId}/refunds`, { body: { amount }, headers: { 'idempotency-key': key } });
+  const refund = (orderId: string, amount = '1.00', key: string = randomUUID(), reason?: string) =>
+    orders(`/v1/orders/${orderId}/refunds`, { body: { amount, reason }, headers: { 'idempotency-key': key } });
   const paid = () => service.database.query('SELECT id FROM refunds WHERE paid_at IS NOT NULL');
 
-  async function placeConfirmed(): Promise<string> {
-    const { orderId } = await placeOrder(orders);
+  async function placeConfirmed(order = anOrder()): Promise<string> {
+    const { orderId } = await placeOrder(orders, order);
     const statusOf = async () => (await orders(`/v1/orders/${orderId}`)).body.status as string;
     await until('the payment', async () => (await statusOf()) === 'CONFIRMED');
     return orderId;
@@ -72,6 +80,23 @@ describe('A feature of a team', () => {
     ]);
   });
 
+  it('forgets a reason with its customer, and stores none afterwards', async () => {
+    const customerId = `cust_${randomUUID()}`;
+    const orderId = await placeConfirmed(anOrder({ customerId }));
+    const reasons = async () => {
+      const text = 'SELECT reason FROM refunds WHERE order_id = $1 ORDER BY id';
+      const rows = await service.database.query<{ reason: string | null }>(text, [toOrderUuid(orderId)]);
+      return rows.map(({ reason }) => reason);
+    };
+    await refund(orderId, '1.00', randomUUID(), 'asked for by Ada');
+    expect(await reasons()).toEqual(['asked for by Ada']);
+    const compliance = api(service.url, await fetchToken('compliance'));
+    expect((await compliance(`/v1/customers/${customerId}/erasure`, { method: 'POST' })).status).toBe(200);
+    await until('the handler', async () => (await reasons())[0] === null);
+    expect((await refund(orderId, '1.00', randomUUID(), 'asked for by Ada')).status).toBe(201);
+    expect(await reasons()).toEqual([null, null]);
+  });
+
   it('is what docs/extending.md says', () => {
     const lines = (text: string) => text.split('\n').map((line) => line.trim());
     const code = lines(
@@ -79,14 +104,14 @@ describe('A feature of a team', () => {
         .map((file) => readFileSync(`${FEATURE}/${file}`, 'utf8'))
         .join('\n'),
     ).join('\n');
-    const examples = readFileSync('docs/extending.md', 'utf8').matchAll(/```ts\n(.*?)```/gs);
+    const examples = GUIDE.matchAll(/```ts\n(.*?)```/gs);
     const shown = Array.from(examples, ([, text]) =>
       lines(text!)
         .filter((line) => !line.startsWith('import '))
         .join('\n')
         .trim(),
     );
-    expect(shown).toHaveLength(4);
+    expect(shown).toHaveLength(5);
     for (const example of shown) expect(code).toContain(example);
   });
 });

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IDEMPOTENCY_KEY_SCHEMA } from '@platform/idempotency';
-import { IsAbsentOr, RefusedAs } from '@platform/validation';
+import { IsAbsentOr, IsText, RefusedAs } from '@platform/validation';
 import { IsString, Matches } from 'class-validator';
 
 const AMOUNT = /^(0|[1-9]\d{0,17})(\.\d{1,4})?$/;
@@ -16,4 +16,10 @@ export class CreateRefundDto {
   @IsString()
   @Matches(AMOUNT)
   readonly amount: string;
+
+  /** May name somebody. */
+  @ApiPropertyOptional({ minLength: 1, maxLength: 200 })
+  @IsAbsentOr()
+  @IsText(200)
+  readonly reason?: string;
 }

@@ -6,16 +6,22 @@ interface Refund {
   readonly tenantId: string;
   readonly orderId: string;
   readonly amount: string;
+  readonly reason: string | undefined;
 }
 
 @Injectable()
 export class RefundStore {
   constructor(private readonly database: Database) {}
 
-  async insert(tx: Transaction, { id, tenantId, orderId, amount }: Refund): Promise<void> {
-    await tx.query('INSERT INTO refunds (id, tenant_id, order_id, amount) VALUES ($1, $2, $3, $4)', [
-      ...[id, tenantId, orderId, amount],
+  async insert(tx: Transaction, { id, tenantId, orderId, amount, reason }: Refund): Promise<void> {
+    await tx.query('INSERT INTO refunds (id, tenant_id, order_id, amount, reason) VALUES ($1, $2, $3, $4, $5)', [
+      ...[id, tenantId, orderId, amount, reason],
     ]);
+  }
+
+  /** @param orderIds UUIDs of orders whose customer was erased */
+  async forget(tx: Transaction, orderIds: readonly string[]): Promise<void> {
+    await tx.query('UPDATE refunds SET reason = NULL WHERE order_id = ANY($1::uuid[])', [orderIds]);
   }
 
   async markPaid(id: string): Promise<void> {

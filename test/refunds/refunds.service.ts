@@ -31,7 +31,8 @@ export class RefundsService {
     const first = await this.idempotency.once(request, async (tx) => {
       const order = await this.orders.findAndLock(tx, tenantId, orderId);
       if (order.status !== 'CONFIRMED') throw new ServiceError('ORDER_STATUS_CONFLICT', `It is ${order.status}`);
-      await this.store.insert(tx, { id, tenantId, orderId: order.id, amount: asked.amount });
+      const reason = order.customerId.startsWith('erased_') ? undefined : asked.reason;
+      await this.store.insert(tx, { id, tenantId, orderId: order.id, amount: asked.amount, reason });
       await tx.query(OUTBOX.insert(), OUTBOX.values(outboxRow(event)));
       await tx.query(AUDIT_EVENTS.insert(), AUDIT_EVENTS.values(auditRow(audit)));
     });
