@@ -50,8 +50,10 @@ export class OrderLifecycleService {
   }
 
   /**
-   * As {@link find}, and locks the order against changes until `tx` ends. For features that act for a client on an
-   * order that it names.
+   * As {@link find}, and nobody changes the order until `tx` ends. For features that act for a client on an order that
+   * it names. The lock is shared (`FOR SHARE`), so two transactions may hold it at once: it keeps the order as it is,
+   * not your own rows. For a rule over these (refunds not above the total), update or lock a row of yours, or use a
+   * unique key.
    */
   async findAndLock(tx: Transaction, tenantId: string, orderId: string): Promise<Order> {
     return requireFound(await this.store.findAndLock(tx, tenantId, toOrderUuid(orderId)));

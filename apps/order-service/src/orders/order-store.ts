@@ -248,7 +248,10 @@ const updateAll = (locking: Locking) => `
 
 const UPDATE_ALL = { '': updateAll(''), 'SKIP LOCKED': updateAll('SKIP LOCKED') };
 
-/** The only access to the table `orders` besides erasure and retention. Every read for a client takes the tenant. */
+/**
+ * The only access to the table `orders` besides erasure, retention, and features that look for orders whose events they
+ * missed (docs/extending.md). Every read for a client takes the tenant.
+ */
 @Injectable()
 export class OrderStore {
   private readonly inserts = new Batcher(
@@ -313,7 +316,7 @@ export class OrderStore {
     return this.finds.add({ tenantId, uuid });
   }
 
-  /** As {@link find}, with a lock until `tx` ends: others can read the order but not change it. */
+  /** As {@link find}, with a lock until `tx` ends: others can read it, and lock it so too, but not change it. */
   async findAndLock(tx: Transaction, tenantId: string, uuid: string): Promise<Order | undefined> {
     const text = `SELECT ${ORDER_COLUMNS} FROM orders WHERE tenant_id = $1 AND id = $2 FOR SHARE`;
     const [order] = await tx.query<Order[]>(text, [tenantId, uuid]);
