@@ -23,7 +23,7 @@ import { addPayload, type JobOrigin } from './job-queue';
 import { LOCK_CLASS, RunnerPresence } from './runner-presence';
 
 /** How many jobs one process runs at once. They spend most of their time waiting for other services. */
-const CONCURRENT_JOBS = 20;
+const CONCURRENT_JOBS = 100;
 /** One shows that the runner is alive, one listens for new jobs, the others fetch and complete them. */
 const CONNECTIONS = 6;
 /** New jobs are announced; delayed jobs that have become due are found by polling. */
@@ -45,7 +45,7 @@ const WORKER_OPTIONS = {
   // If a delay is set, even 0, Graphile Worker handles failures of these statements; otherwise they end the process.
   completeJobBatchDelay: 0,
   failJobBatchDelay: 0,
-  localQueue: { size: 100, ttl: 5_000 },
+  localQueue: { size: 2 * CONCURRENT_JOBS, ttl: 5_000 },
   preparedStatements: false,
 } satisfies GraphileConfig.WorkerOptions;
 

@@ -18,6 +18,12 @@ const PROBE_START_MS = 100;
 /** opossum opens only above its threshold, so 100 % would never open it. Less than the weight of one attempt. */
 const THRESHOLD_EPSILON = 0.001;
 
+/** What decides who gets the probe; see {@link OutboundClient.ready}. */
+export interface Claim {
+  readonly group: string;
+  readonly failures: number;
+}
+
 /** A circuit breaker: opens if too many recent attempts failed, and lets none through while open. */
 export class OutboundCircuit {
   private readonly logger = new Logger(OutboundCircuit.name);
@@ -26,8 +32,12 @@ export class OutboundCircuit {
   private readonly outside = AsyncLocalStorage.snapshot();
   private readonly window = new EventEmitter();
   private readonly windowTimer: NodeJS.Timeout;
-  /** Callers of {@link ready}, in order of arrival: how to wake each, and how often its request has failed. */
-  private readonly waiting = new Map<() => void, number>();
+  /** Callers of {@link ready}, in order of arrival: how to wake each. */
+  private readonly waiting = new Map<() => void, Claim>();
+  /** How many probes of each group have failed since the circuit was last closed. */
+  private readonly lostProbes = new Map<string, number>();
+  /** The group of the caller that was last woken for a probe. */
+  private probing = '';
   private state: keyof typeof STATES = 'closed';
 
   constructor(
@@ -71,13 +81,13 @@ export class OutboundCircuit {
     return this.breaker.fire(attempt);
   }
 
-  async ready(signal?: AbortSignal, failures = 0): Promise<void> {
+  async ready(signal?: AbortSignal, claim: Claim = { group: '', failures: 0 }): Promise<void> {
     signal?.throwIfAborted();
     while (!this.letsThrough) {
       if (this.breaker.isShutdown) throw new OutboundFailure(this.name, 'aborted', { wasSent: false });
       const { promise, resolve } = Promise.withResolvers<void>();
       const wake = () => resolve();
-      this.waiting.set(wake, failures);
+      this.waiting.set(wake, claim);
       signal?.addEventListener('abort', wake);
       await promise;
       this.waiting.delete(wake);
@@ -93,6 +103,7 @@ export class OutboundCircuit {
   }
 
   private enter(state: keyof typeof STATES): void {
+    if (this.state === 'halfOpen' && state === 'open') this.lostProbes.set(this.probing, this.lostBy(this.probing) + 1);
     // Not for a failed probe, which opens the circuit again.
     if (state === 'open' && this.state === 'closed') {
       this.logger.warn(
@@ -102,6 +113,7 @@ export class OutboundCircuit {
     }
     if (state === 'closed') {
       this.logger.log({ dependency: this.name }, 'The circuit closed: calls are made again');
+      this.lostProbes.clear();
       // Clears the window: otherwise the earlier failures would make the next one open the circuit again.
       for (let part = 0; part < WINDOW_PARTS; part += 1) this.window.emit('rotate');
     }
@@ -114,10 +126,18 @@ export class OutboundCircuit {
   /** Wakes one caller for the probe, and the next one if that has not started it in time. */
   private wakeNext(): void {
     if (!this.breaker.halfOpen || !this.letsThrough) return;
-    const [next] = [...this.waiting].sort(([, a], [, b]) => a - b);
+    const [next] = [...this.waiting].sort(
+      ([, a], [, b]) => this.lostBy(a.group) - this.lostBy(b.group) || a.failures - b.failures,
+    );
     if (!next) return;
-    next[0]();
+    const [wake, { group }] = next;
+    this.probing = group;
+    wake();
     setTimeout(() => this.wakeNext(), PROBE_START_MS).unref();
+  }
+
+  private lostBy(group: string): number {
+    return this.lostProbes.get(group) ?? 0;
   }
 
   private wakeWaiting(): void {

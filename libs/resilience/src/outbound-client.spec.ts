@@ -680,7 +680,7 @@ describe('the circuit', () => {
         ['failed once too', 1],
       ] as const;
       const all = waits.map(async ([who, failures]) => {
-        await client.ready(undefined, failures);
+        await client.ready(undefined, { group: 'a', failures });
         order.push(who);
       });
       await until(() => order.length > 0); // not much longer: the next is woken when that one makes no probe
@@ -689,10 +689,27 @@ describe('the circuit', () => {
       await Promise.all(all);
     });
 
+    it('leaves the probe to the group that has lost the fewest', async () => {
+      const { dependency, client, failed, get, circuit } = await open();
+      dependency.behave((req, res) => answer(req.url?.endsWith('/bad') ? 500 : 200)(req, res));
+      const probes: string[] = [];
+      const probe = async (group: string, failures: number, request: () => Promise<unknown>) => {
+        await client.ready(undefined, { group, failures });
+        probes.push(group);
+        await request();
+      };
+      const bad = Array.from({ length: 5 }, () => probe('bad', 0, () => failed({ path: '/bad' })));
+      await until(() => probes.length === 1);
+      await probe('good', 7, get);
+      expect(probes.slice(0, 2)).toEqual(['bad', 'good']);
+      expect(await circuit()).toMatchObject({ value: 0 });
+      await Promise.all(bad);
+    });
+
     it('leaves the probe to the next when that one makes none', async () => {
       const { client } = await open();
-      const idle = client.ready(undefined, 0);
-      const next = client.ready(undefined, 1);
+      const idle = client.ready(undefined, { group: 'a', failures: 0 });
+      const next = client.ready(undefined, { group: 'a', failures: 1 });
       await idle;
       expect(await before(1_000, next)).not.toBe('late');
     });
@@ -729,11 +746,56 @@ describe('the circuit', () => {
 });
 
 describe('the bulkhead', () => {
+  it('lets attempts beyond its limit wait for others to end, in turn', async () => {
+    const dependency = await startDependency(later(20, answer(200)));
+    const { client, get, outcomes } = startClient(dependency.url, { maxConcurrent: 2 });
+    await Promise.all(Array.from({ length: 8 }, () => get()));
+    expect(dependency.mostInFlight()).toBe(2);
+    expect(await outcomes()).toEqual({ success: 8 });
+    await client.ready();
+  });
+
+  it('lets none wait so long that the deadline would cut its attempt short', async () => {
+    const dependency = await startDependency(hang);
+    const { get, failed } = startClient(dependency.url, { maxConcurrent: 1, attemptTimeoutMs: 900, deadlineMs: 1_000 });
+    void get().catch(() => undefined);
+    const begin = performance.now();
+    expect(await failed()).toMatchObject({ kind: 'bulkhead_full', wasSent: false });
+    expect(performance.now() - begin).toBeLessThan(700);
+    expect(dependency.received).toHaveLength(1);
+  });
+
+  it('sends nothing for those who waited when the circuit opens, their signal aborts or the process stops', async () => {
+    const dependency = await startDependency(hang, answer(500), hang);
+    const { client, failed } = startClient(dependency.url, {
+      ...{ maxConcurrent: 1, maxAttempts: 1, attemptTimeoutMs: 300, deadlineMs: 5_000 },
+      breaker: { ...BREAKER, minCalls: 2, openMs: 60_000 },
+    });
+    const sent = [failed(), failed()];
+    const abort = new AbortController();
+    const aborted = failed({ signal: abort.signal });
+    const waiting = failed();
+    abort.abort();
+    expect(await aborted).toMatchObject({ kind: 'aborted', wasSent: false });
+    expect(await Promise.all(sent)).toMatchObject([{ kind: 'timeout' }, { kind: 'status' }]);
+    expect(await waiting).toMatchObject({ kind: 'circuit_open', wasSent: false });
+    expect(dependency.received).toHaveLength(2);
+
+    const { client: other, failed: refused } = startClient(dependency.url, { maxConcurrent: 1 });
+    const underWay = refused();
+    const last = refused();
+    await until(() => dependency.received.length === 3);
+    void other.onApplicationShutdown();
+    expect(await last).toMatchObject({ kind: 'aborted', wasSent: false });
+    await Promise.all([underWay, client.onApplicationShutdown()]);
+    expect(dependency.received).toHaveLength(3);
+  });
+
   it('refuses what is too much at once, and does not hold it against the dependency', async () => {
     const { promise: mayAnswer, resolve: letAnswer } = Promise.withResolvers<void>();
     const dependency = await startDependency((req, res) => void mayAnswer.then(() => answer(200)(req, res)));
     const { client, get, failed, circuit, outcomes } = startClient(dependency.url, {
-      maxConcurrent: 2,
+      ...{ maxConcurrent: 2, attemptTimeoutMs: 2_000, deadlineMs: 2_000 },
       breaker: { ...BREAKER, minCalls: 1 },
     });
     const admitted = [get(), get()];

@@ -10,7 +10,8 @@ import {
   traceparent,
 } from '@platform/request-context';
 import type { EndedSpan, Spans } from '@platform/tracing';
-import { OutboundCircuit } from './outbound-circuit';
+import { Bulkhead } from './bulkhead';
+import { type Claim, OutboundCircuit } from './outbound-circuit';
 import { OutboundConnections, type OutboundMessage } from './outbound-connections';
 import { OutboundFailure, type OutboundFailureKind } from './outbound-failure';
 import type { OutboundMetrics, OutboundOutcome } from './outbound-metrics';
@@ -30,7 +31,7 @@ export class OutboundClient implements OnApplicationShutdown {
   private readonly connections: OutboundConnections;
   private readonly token: OutboundToken | undefined;
   private readonly stop = new AbortController();
-  private attemptsUnderWay = 0;
+  private readonly bulkhead: Bulkhead;
 
   constructor(
     private readonly name: string,
@@ -39,6 +40,7 @@ export class OutboundClient implements OnApplicationShutdown {
     private readonly spans: Spans,
   ) {
     this.circuit = new OutboundCircuit(name, settings.breaker, metrics.circuitState);
+    this.bulkhead = new Bulkhead(settings.maxConcurrent);
     this.connections = new OutboundConnections(name, settings);
     this.token = settings.token && new OutboundToken(name, settings.token, settings.attemptTimeoutMs);
   }
@@ -63,7 +65,7 @@ export class OutboundClient implements OnApplicationShutdown {
       const message = { method, path, headers, body };
       let failure: OutboundFailure;
       try {
-        return await this.attempt(message, trace, timeoutMs, request);
+        return await this.attempt(message, trace, { timeoutMs, deadline }, request);
       } catch (error) {
         if (!(error instanceof OutboundFailure)) throw error;
         wasSent ||= error.wasSent;
@@ -81,14 +83,15 @@ export class OutboundClient implements OnApplicationShutdown {
 
   /**
    * Waits while the circuit is open: for background jobs, which thus save their attempts. When a probe is due, it is
-   * left to the waiting caller with the fewest failures, or among those to the first: a request that always fails would
-   * keep the circuit open for all others. Nothing is reserved, so a request may still fail with `circuit_open`.
-   * @param failures how often the caller's request has failed so far
+   * left to the waiting caller whose group has lost the fewest probes, among those to the one with the fewest failures,
+   * and among those to the first: requests that always fail would keep the circuit open for all others. Nothing is
+   * reserved, so a request may still fail with `circuit_open`.
+   * @param claim on whose behalf the request is made, for example a tenant's, and how often it has failed so far
    * @throws the reason of `signal` if it aborts
    * @throws {OutboundFailure} `aborted` if the process shuts down
    */
-  async ready(signal?: AbortSignal, failures?: number): Promise<void> {
-    await this.circuit.ready(signal, failures);
+  async ready(signal?: AbortSignal, claim?: Claim): Promise<void> {
+    await this.circuit.ready(signal, claim);
   }
 
   /** @throws {Error} while the circuit is open */
@@ -100,18 +103,20 @@ export class OutboundClient implements OnApplicationShutdown {
   async onApplicationShutdown(): Promise<void> {
     this.stop.abort();
     this.circuit.shutDown();
+    this.bulkhead.close();
     await Promise.all([this.connections.close(), this.token?.close()]);
   }
 
   private async attempt(
     message: OutboundMessage,
     trace: TraceContext,
-    timeoutMs: number,
+    { timeoutMs, deadline }: { timeoutMs: number; deadline: number },
     { signal, isExpected = () => true }: Pick<OutboundRequest, 'signal' | 'isExpected'>,
   ): Promise<OutboundResponse> {
     try {
-      this.assertAdmitted(signal);
-      const answer = await this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal));
+      const answer = await this.inBulkhead(deadline - performance.now() - timeoutMs, signal, () =>
+        this.circuit.run(() => this.exchangeWithToken(message, trace, timeoutMs, signal)),
+      );
       if (RETRYABLE_STATUSES.has(answer.status)) throw this.statusFailure(answer);
       const outcome = answer.status >= 400 ? 'refused' : isExpected(answer) ? 'success' : 'unexpected';
       this.metrics.requests.inc({ outcome });
@@ -122,12 +127,29 @@ export class OutboundClient implements OnApplicationShutdown {
     }
   }
 
-  /** Before the circuit, because refusals made here say nothing about the dependency. */
+  /**
+   * Refusals say nothing about the dependency, so they are made before the circuit counts.
+   * @param maxWaitMs for a place: what the deadline leaves beside the attempt, which would otherwise be cut short
+   */
+  private async inBulkhead<T>(
+    maxWaitMs: number,
+    signal: AbortSignal | undefined,
+    attempt: () => Promise<T>,
+  ): Promise<T> {
+    this.assertAdmitted(signal);
+    const hasPlace = this.bulkhead.tryEnter() || (await this.bulkhead.waitToEnter(maxWaitMs, signal));
+    try {
+      this.assertAdmitted(signal); // the circuit may have opened during the wait
+      if (!hasPlace) throw new OutboundFailure(this.name, 'bulkhead_full', { wasSent: false });
+      return await attempt();
+    } finally {
+      if (hasPlace) this.bulkhead.leave();
+    }
+  }
+
   private assertAdmitted(signal?: AbortSignal): void {
-    const refuse = (kind: OutboundFailureKind) => new OutboundFailure(this.name, kind, { wasSent: false });
     this.assertNotAborted(signal);
-    if (!this.circuit.letsThrough) throw refuse('circuit_open');
-    if (this.attemptsUnderWay >= this.settings.maxConcurrent) throw refuse('bulkhead_full');
+    if (!this.circuit.letsThrough) throw new OutboundFailure(this.name, 'circuit_open', { wasSent: false });
   }
 
   private assertNotAborted(signal?: AbortSignal): void {
@@ -141,21 +163,16 @@ export class OutboundClient implements OnApplicationShutdown {
     timeoutMs: number,
     signal?: AbortSignal,
   ): Promise<OutboundResponse> {
-    this.attemptsUnderWay += 1;
-    try {
-      const start = performance.now();
-      const token = await this.token?.get(timeoutMs, signal);
-      if (token !== undefined) message.headers['authorization'] = `Bearer ${token}`;
-      this.assertNotAborted(signal); // it may have been aborted meanwhile
-      const leftMs = Math.max(1, timeoutMs - (performance.now() - start));
-      const answer = await this.exchange(message, trace, leftMs, signal);
-      const isRefused = token !== undefined && answer.status === 401;
-      if (isRefused) this.token?.refused(token);
-      if (isRefused || answer.status >= 500) throw this.statusFailure(answer);
-      return answer;
-    } finally {
-      this.attemptsUnderWay -= 1;
-    }
+    const start = performance.now();
+    const token = await this.token?.get(timeoutMs, signal);
+    if (token !== undefined) message.headers['authorization'] = `Bearer ${token}`;
+    this.assertNotAborted(signal); // it may have been aborted meanwhile
+    const leftMs = Math.max(1, timeoutMs - (performance.now() - start));
+    const answer = await this.exchange(message, trace, leftMs, signal);
+    const isRefused = token !== undefined && answer.status === 401;
+    if (isRefused) this.token?.refused(token);
+    if (isRefused || answer.status >= 500) throw this.statusFailure(answer);
+    return answer;
   }
 
   private async exchange(

@@ -77,8 +77,8 @@ export class PaymentApi {
   }
 
   /** Resolves when the circuit would let a call through. See {@link OutboundClient.ready}. */
-  ready(signal: AbortSignal, failures: number): Promise<void> {
-    return this.client.ready(signal, failures);
+  ready(signal: AbortSignal, { tenantId, attempts }: { tenantId: string; attempts: number }): Promise<void> {
+    return this.client.ready(signal, { group: tenantId, failures: attempts });
   }
 
   /** Asks for a payment. @throws {OutboundFailure | UnexpectedAnswer} if it is unknown whether there is one */

@@ -89,11 +89,11 @@ describe('PaymentsService', () => {
     expect(payments.countAttempt).not.toHaveBeenCalled();
   });
 
-  it('waits for a circuit for ten seconds, and then lets others have its place', async () => {
+  it('waits for a circuit for six seconds, and then lets others have its place', async () => {
     const patience = jest.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.abort());
     await carryOn();
-    expect(patience.mock.calls).toEqual([[10_000]]);
-    expect(delays()).toEqual([5_000]);
+    expect(patience.mock.calls).toEqual([[6_000]]);
+    expect(delays()).toEqual([3_000]);
     expect([api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
   });
 

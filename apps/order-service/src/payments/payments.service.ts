@@ -16,7 +16,7 @@ import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './paymen
 const TASK = 'process-payment';
 
 /** How long a job waits for the circuit to close. Then this run ends, and the next one reads the order again first. */
-const MAX_READY_WAIT_MS = 10_000;
+const MAX_READY_WAIT_MS = 6_000;
 /** Pause of a job when the limit of concurrent calls is reached, or the circuit has opened meanwhile. */
 const BUSY_MS = 500;
 const FIRST_BACKOFF_MS = 1_000;
@@ -94,9 +94,9 @@ export class PaymentsService {
   }
 
   /** @returns false when the circuit stays open for too long, or when the process stops */
-  private async isReady({ stopping, abort }: JobSignals, { attempts }: DuePayment): Promise<boolean> {
+  private async isReady({ stopping, abort }: JobSignals, payment: Order & DuePayment): Promise<boolean> {
     const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(MAX_READY_WAIT_MS)]);
-    return this.api.ready(signal, attempts).then(
+    return this.api.ready(signal, payment).then(
       () => true,
       () => false,
     );
