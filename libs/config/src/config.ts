@@ -153,6 +153,10 @@ const OUTBOUND = {
   SCOPE: z.string().optional(),
 };
 
+/** The services that are called over HTTP: prefixes of their variables. */
+const DEPENDENCIES = ['PAYMENT_API'] as const;
+type Dependency = (typeof DEPENDENCIES)[number];
+
 const MAX_CALLS = 10_000_000;
 /** Each may also be given as `<NAME>_FILE`, the path of a file that contains it, as orchestrators mount secrets. */
 const SECRETS = [
@@ -166,13 +170,17 @@ const SECRETS = [
   'PSEUDONYM_KEY',
   'KAFKA_SASL_USERNAME',
   'KAFKA_SASL_PASSWORD',
-  'PAYMENT_API_CLIENT_SECRET',
+  ...DEPENDENCIES.map((dependency) => `${dependency}_CLIENT_SECRET` as const),
 ] as const;
 
-type Prefixed<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
+type ForEach<P extends string, T> = { [K in keyof T & string as `${P}_${K}`]: T[K] };
 
-function prefixed<const P extends string, T extends object>(prefix: P, shape: T) {
-  return Object.fromEntries(Object.entries(shape).map(([name, type]) => [`${prefix}_${name}`, type])) as Prefixed<P, T>;
+/** The properties of `shape` once for each prefix. */
+function forEach<const P extends string, T extends object>(prefixes: readonly P[], shape: T) {
+  const entries = prefixes.flatMap((prefix) =>
+    Object.entries(shape).map(([name, type]) => [`${prefix}_${name}`, type] as const),
+  );
+  return Object.fromEntries(entries) as ForEach<P, T>;
 }
 
 const environment = z.object({
@@ -259,7 +267,7 @@ const environment = z.object({
   RATE_LIMIT_OVERRIDES: limits(MAX_CALLS).default([]),
   RATE_LIMIT_FAILED_AUTH_PER_MINUTE: integer(0, MAX_CALLS).default(6_000),
 
-  ...prefixed('PAYMENT_API', OUTBOUND),
+  ...forEach(DEPENDENCIES, OUTBOUND),
   PAYMENT_GIVE_UP_HOURS: decimal(0.001, 8_760).default(24),
 });
 
@@ -290,8 +298,10 @@ function faultsOfRoles(env: Record<string, string>, needs: Needs): string[] {
 const TOGETHER = [
   ['TLS_CERT_FILE', 'TLS_KEY_FILE'],
   ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
-  ['PAYMENT_API_TOKEN_URL', 'PAYMENT_API_CLIENT_ID', 'PAYMENT_API_CLIENT_SECRET'],
-] as const;
+  ...DEPENDENCIES.map((dependency) =>
+    ['TOKEN_URL', 'CLIENT_ID', 'CLIENT_SECRET'].map((name) => `${dependency}_${name}`),
+  ),
+];
 
 /** Part of every publicly known secret: those in this repository and its development set-up. */
 const NOT_FOR_PRODUCTION = 'not-for-production';
@@ -316,7 +326,7 @@ function faultsBetween(env: Record<string, string>): string[] {
     if (isSet(name) && !isSet(other)) faults.push(`${other} is required when ${name} is set`);
   };
   requires('CLIENT_CERT_HEADER', 'TRUSTED_PROXIES');
-  requires('PAYMENT_API_SCOPE', 'PAYMENT_API_TOKEN_URL');
+  for (const dependency of DEPENDENCIES) requires(`${dependency}_SCOPE`, `${dependency}_TOKEN_URL`);
   if (env['MTLS_MODE'] === 'optional' || env['MTLS_MODE'] === 'required') {
     const canSeeCertificates = isSet('TLS_CERT_FILE', 'TLS_CLIENT_CA_FILE') || isSet('CLIENT_CERT_HEADER');
     if (!canSeeCertificates) {
@@ -329,7 +339,7 @@ function faultsBetween(env: Record<string, string>): string[] {
   return faults;
 }
 
-function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
+function outbound(env: Environment, url: string, dependency: Dependency) {
   return {
     url,
     /** Timeout of one attempt, reading the response included, in milliseconds like everything that ends in `Ms`. */
@@ -352,7 +362,7 @@ function outbound(env: Environment, url: string, dependency: 'PAYMENT_API') {
   };
 }
 
-function tokenSource(env: Environment, dependency: 'PAYMENT_API') {
+function tokenSource(env: Environment, dependency: Dependency) {
   const [url, clientId] = [env[`${dependency}_TOKEN_URL`], env[`${dependency}_CLIENT_ID`]];
   const clientSecret = env[`${dependency}_CLIENT_SECRET`];
   if (url === undefined || clientId === undefined || clientSecret === undefined) return undefined;
