@@ -1,5 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
+import { BackgroundWork } from '@platform/background';
 import type { Config } from '@platform/config';
 import type { Gauge } from 'prom-client';
 import { quietKafka } from './kafka-options';
@@ -11,24 +10,18 @@ const MEASURE_EVERY_MS = 60_000;
  * Shows whether dead letters of a topic are open. To know how many, one would have to read all of them; that none is
  * can be seen from the offsets, because resolved letters are deleted up to the first open one.
  */
-export class DeadLetterGauge implements OnApplicationBootstrap, BeforeApplicationShutdown {
-  private readonly stop = new AbortController();
-
+export class DeadLetterGauge extends BackgroundWork {
   constructor(
     private readonly kafka: NonNullable<Config['kafka']>,
     private readonly topic: string,
     private readonly records: Gauge,
   ) {
+    super();
     records.remove(); // before the first measurement, a 0 would look like one
   }
 
-  onApplicationBootstrap(): void {
-    void this.run();
-  }
-
-  beforeApplicationShutdown(): void {
-    this.stop.abort();
-  }
+  /** Does not wait for a measurement under way: a broker may take long, and nobody needs the last value. */
+  override async onApplicationShutdown(): Promise<void> {}
 
   async measure(): Promise<void> {
     // A new client each time: a long-lived one sticks to the partition leaders that it knew first.
@@ -46,10 +39,10 @@ export class DeadLetterGauge implements OnApplicationBootstrap, BeforeApplicatio
     await admin.disconnect().catch(() => undefined);
   }
 
-  private async run(): Promise<void> {
+  protected async run(): Promise<void> {
     while (!this.stop.signal.aborted) {
       await this.measure();
-      await delay(MEASURE_EVERY_MS, undefined, { signal: this.stop.signal, ref: false }).catch(() => undefined);
+      await this.pause(MEASURE_EVERY_MS);
     }
   }
 }

@@ -3,7 +3,8 @@ import { OrdersService } from './orders.service';
 
 describe('OrdersService.create', () => {
   it('notes for the log which order it was whose answer is given again', async () => {
-    const first = { orderId: 'ord_1', links: { self: '/v1/orders/ord_1' } };
+    const orderId = 'ord_01jfw9v6k3f0qv8w2m4x5y6z7a';
+    const first = { orderId, links: { self: `/v1/orders/${orderId}` } };
     const store = { insert: async () => JSON.stringify(first) };
     const counter = { inc: () => undefined };
     const fakes = [store, {}, {}, counter, counter] as unknown as ConstructorParameters<typeof OrdersService>;
@@ -13,6 +14,6 @@ describe('OrdersService.create', () => {
     const { replayed } = await runInContext(context, () =>
       new OrdersService(...fakes).create(principal, 'a-key-of-one', request),
     );
-    expect([replayed, context.orderId]).toEqual([true, 'ord_1']);
+    expect([replayed, context.orderId]).toEqual([true, orderId]);
   });
 });
