@@ -204,12 +204,12 @@ describeWithKafka('Events of Kafka', () => {
     await until('the next event', () => handledOf(subject).length === 1);
   });
 
-  it.each<[string, string, IHeaders, string]>([
-    ['value', 'x'.repeat(3 * 1024 * 1024), {}, 'value'],
-    ['headers', 'x', { padding: 'x'.repeat(3 * 1024 * 1024) }, 'key, headers, value'],
+  it.each<[string, string, IHeaders, string, string]>([
+    ['value', 'x'.repeat(3 * 1024 * 1024), {}, 'value', 'The value exceeds 2097152 bytes'],
+    ['headers', 'x', { padding: 'x'.repeat(3 * 1024 * 1024) }, 'key, headers, value', 'The value is not JSON'],
   ])(
     'go to the dead letters when their %s came compressed and are too large for them',
-    async (_, value, headers, what) => {
+    async (_, value, headers, what, reason) => {
       const subject = `large-${randomUUID()}`;
       await tell(subject, { value, headers, compression: CompressionTypes.GZIP });
       await tell(subject);
@@ -220,7 +220,7 @@ describeWithKafka('Events of Kafka', () => {
       expect(own).toMatchObject({
         'dlq-topic': ORDERS_TOPIC,
         'dlq-consumer': 'listener',
-        'dlq-reason': `The value is not JSON (too large to keep: ${what})`,
+        'dlq-reason': `${reason} (too large to keep: ${what})`,
       });
       const original = await until('the original', () =>
         topic.messages.find(
