@@ -10,7 +10,12 @@ import type { Pieces } from './pieces';
  * As in `npm run start:prod`. kafkajs sets timers that lie in the past: Node would warn of the first, and nobody can
  * act on that.
  */
-const NODE_FLAGS = ['--enable-source-maps', '--disable-warning=TimeoutNegativeWarning', '--max-semi-space-size=16'];
+const NODE_FLAGS = [
+  '--disable-sigusr1',
+  '--enable-source-maps',
+  '--disable-warning=TimeoutNegativeWarning',
+  '--max-semi-space-size=16',
+];
 
 const READY_WITHIN_MS = 60_000;
 const STOP_WITHIN_MS = 15_000;

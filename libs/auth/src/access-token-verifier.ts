@@ -46,6 +46,7 @@ export class AccessTokenVerifier {
     this.cacheRequests.inc({ outcome: 'miss' });
     try {
       const { claims, key } = await this.verifySignature(token);
+      if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) throw new errors.JWSSignatureVerificationFailed();
       const principal = this.toPrincipal(claims);
       this.cache.set(token, claims, key, principal);
       return principal;
@@ -77,7 +78,6 @@ export class AccessTokenVerifier {
       };
       try {
         const { payload } = await jwtVerify(token, getKey, this.options);
-        if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) throw new errors.JWSSignatureVerificationFailed();
         return { claims: payload, key: candidates[i]! };
       } catch (error) {
         // A token without `kid` is tried with every key of its type and accepted if one of them verifies it.

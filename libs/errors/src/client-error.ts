@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Logger } from '@nestjs/common';
 import { newContext, runInContext } from '@platform/request-context';
-import { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
+import { errorResponse } from './error-response';
 import { ServiceError } from './service-error';
 
 const logger = new Logger('http');
@@ -43,18 +43,14 @@ function refuse(socket: Duplex, refusal: ServiceError, response?: ServerResponse
   const { requestId } = context;
   const line = { statusCode: refusal.status, code: refusal.code };
   runInContext(context, () => logger.warn(line, 'Request refused before it was read'));
-  const req = response?.req;
-  const isProblem = req !== undefined && wantsProblem(req);
-  const body = JSON.stringify(
-    isProblem ? problemBody(refusal, requestId, req.url!.split('?', 1)[0]!) : errorBody(refusal, requestId),
-  );
+  const { type, body } = errorResponse(refusal, requestId, response?.req);
   // A client may never close its side, and Node applies no timeouts to the sockets of CONNECT.
   setTimeout(() => socket.destroy(), READ_WITHIN_MS).unref();
   socket.resume(); // with unread input, closing would send a reset, and the client could lose the response
   socket.end(
     [
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
-      `Content-Type: ${isProblem ? PROBLEM : 'application/json'}; charset=utf-8`,
+      `Content-Type: ${type}; charset=utf-8`,
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,
       'Connection: close',

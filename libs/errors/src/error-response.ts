@@ -37,3 +37,10 @@ export function problemBody(error: ServiceError, correlationId: string, instance
     correlationId,
   };
 }
+
+/** The response to `req` in the shape that the client prefers; in the ordinary one if there is no request. */
+export function errorResponse(error: ServiceError, correlationId: string, req: IncomingMessage | undefined) {
+  return req && wantsProblem(req)
+    ? { type: PROBLEM, body: JSON.stringify(problemBody(error, correlationId, req.url!.split('?', 1)[0]!)) }
+    : { type: 'application/json', body: JSON.stringify(errorBody(error, correlationId)) };
+}

@@ -1,7 +1,7 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import type { ILayer } from 'express-serve-static-core';
-import { errorBody, PROBLEM, problemBody, wantsProblem } from './error-response';
+import { errorResponse } from './error-response';
 import { KnownCauses } from './known-causes';
 import { ServiceError } from './service-error';
 
@@ -26,11 +26,8 @@ export class ErrorFilter implements ExceptionFilter {
       return;
     }
     res.status(error.status).set('Cache-Control', 'no-store').set(error.headers).vary('Accept');
-    if (wantsProblem(req)) {
-      res.type(PROBLEM).send(JSON.stringify(problemBody(error, requestId, req.path)));
-    } else {
-      res.json(errorBody(error, requestId));
-    }
+    const { type, body } = errorResponse(error, requestId, req);
+    res.type(type).send(body);
   }
 
   /** Besides, each request is logged once when it ends, with the code. */

@@ -15,7 +15,10 @@ import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './paymen
 
 const TASK = 'process-payment';
 
-/** How long a job waits for the circuit to close. Then this run ends, and the next one reads the order again first. */
+/**
+ * How long a job waits for the circuit to close: long enough to be there for a probe, which is made every 5 s by
+ * default. Then this run ends, so that other jobs get its place, and the next one reads the order again first.
+ */
 const MAX_READY_WAIT_MS = 6_000;
 /** Pause of a job when the limit of concurrent calls is reached, or the circuit has opened meanwhile. */
 const BUSY_MS = 500;
