@@ -66,7 +66,7 @@ describe('Of two rows that are written together, given the wrong way round, the 
   });
 
   it('of orders that are to stay pending', async () => {
-    const effect = { name: 'nothing', statement: 'SELECT' };
+    const effect = { name: 'nothing', statement: 'SELECT id FROM pending' };
     await expectOrder(await place(), lockOrder, (uuids) =>
       Promise.all(uuids.map((uuid) => a(OrderStore).whilePending(uuid, effect))),
     );

@@ -228,7 +228,7 @@ describe('POST /v1/orders/{orderId}/cancel', () => {
       const [held = '', cancelled = '', ...free] = await Promise.all(Array.from({ length: 10 }, place));
       await cancel(cancelled);
       await hold([held]);
-      const effect = { name: 'nothing', statement: 'SELECT' };
+      const effect = { name: 'nothing', statement: 'SELECT id FROM pending' };
       const orderIds = [held, ...free];
       const found = await Promise.allSettled(orderIds.map((orderId) => lifecycle.whilePending(orderId, effect)));
       expect(found[0]).toMatchObject({ status: 'rejected', reason: { code: 'SERVICE_UNAVAILABLE' } });

@@ -111,6 +111,21 @@ function uuidOf(orderId: string): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
+const HOUR = 3_600;
+
+/** An order as the API stores one, without its event. */
+async function strand({ service }: Scene, tenant: string, hours: number, status = 'PENDING') {
+  const moment = new Date(Date.now() - hours * HOUR * 1_000).toISOString();
+  const id = idsFrom(moment).slice(0, 13) + newTimeId().slice(13);
+  await service.database.query(
+    `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
+                         event_sequence, created_at, updated_at)
+     VALUES ($1, $2, 'c', 'cust_123', $3, 'USD', 1, '[{"sku": "ABC-001", "quantity": 1}]', 1, 1, $4, $4)`,
+    [id, tenant, status, moment],
+  );
+  return id;
+}
+
 describe('An order and its payment', () => {
   let scene: Scene;
 
@@ -304,21 +319,6 @@ describe('Jobs that wait', () => {
 });
 
 describe('Orders of which no worker has taken note', () => {
-  const HOUR = 3_600;
-
-  /** As the API stores one, without its event. */
-  async function strand({ service }: Scene, tenant: string, hours: number, status = 'PENDING') {
-    const moment = new Date(Date.now() - hours * HOUR * 1_000).toISOString();
-    const id = idsFrom(moment).slice(0, 13) + newTimeId().slice(13);
-    await service.database.query(
-      `INSERT INTO orders (id, tenant_id, client_id, customer_id, status, currency, total_value, items, version,
-                           event_sequence, created_at, updated_at)
-       VALUES ($1, $2, 'c', 'cust_123', $3, 'USD', 1, '[{"sku": "ABC-001", "quantity": 1}]', 1, 1, $4, $4)`,
-      [id, tenant, status, moment],
-    );
-    return id;
-  }
-
   it('are told of by the age of the oldest, whosever it is, until it ends', async () => {
     const scene = await ownScene();
     const ages = async () => {
@@ -523,6 +523,24 @@ describe('PAYMENT_GIVE_UP_HOURS', () => {
     expect(await payments.of(slow)).toMatchObject([{ status: 'VOIDED' }]);
     expect(await scene.get(slow)).toMatchObject({ status: 'REJECTED', reason: 'payment_unknown', version: 4 });
     expect(await scene.eventsOf(slow)).toHaveLength(2);
+  });
+
+  it('has no payment asked for whose time was up before it could be asked for', async () => {
+    const scene = await ownScene();
+    const { database } = scene.service;
+    const uuid = await strand(scene, 'acme', 26);
+    const orderId = fromUUID(uuid, 'ord');
+    await database.query("INSERT INTO payments (order_id, created_at) VALUES ($1, now() - interval '25 hours')", [
+      uuid,
+    ]);
+    const job = [JSON.stringify({ orderId })];
+    await database.query("SELECT graphile_worker.add_job('process-payment', $1::text::json)", job);
+    await scene.ends(orderId, 'REJECTED');
+    await until('the end of its job', async () => {
+      const text = "SELECT FROM graphile_worker._private_jobs WHERE payload ->> 'orderId' = $1";
+      return (await database.query(text, [orderId])).length === 0;
+    });
+    expect(await payments.of(orderId)).toEqual([]);
   });
 });
 

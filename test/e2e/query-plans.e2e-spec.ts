@@ -4,7 +4,7 @@ import { Client } from 'pg';
 import { toOrderUuid } from '../../apps/order-service/src/orders/order-id';
 import { OrderLifecycleService } from '../../apps/order-service/src/orders/order-lifecycle.service';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
-import { DUE_PAYMENT, MARK_ASKED } from '../../apps/order-service/src/payments/payment-store';
+import { DUE_PAYMENT, markAsked } from '../../apps/order-service/src/payments/payment-store';
 import { type Api, anOrder, api, fetchToken, placeOrder } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
@@ -343,7 +343,7 @@ it.each<[string, (uuid: string) => Promise<unknown>]>([
   ['to change it', (uuid) => store().find('acme', uuid)],
   ['to show it', (uuid) => store().show('acme', uuid)],
   ['with its payment', (uuid) => store().findWith(uuid, DUE_PAYMENT)],
-  ['to have it paid', (uuid) => store().whilePending(uuid, MARK_ASKED)],
+  ['to have it paid', (uuid) => store().whilePending(uuid, markAsked(86_400_000))],
 ])('A lone read of an order, %s, is not planned again and again', async (_, read) => {
   const { orderId } = await placeOrder(orders);
   const uuid = toOrderUuid(orderId);
@@ -389,7 +389,9 @@ describe('While there are few orders, and no statistics of them, the plan for al
     expect(await of(() => youngStore().find('acme', uuid))).toEqual([['orders_pkey']]);
     expect(await of(() => youngStore().show('acme', uuid))).toEqual([['orders_pkey']]);
     expect(await of(() => youngStore().findWith(uuid, DUE_PAYMENT))).toEqual([['orders_pkey', 'payments_pkey']]);
-    expect(await of(() => youngStore().whilePending(uuid, MARK_ASKED))).toEqual([['orders_pkey', 'payments_pkey']]);
+    expect(await of(() => youngStore().whilePending(uuid, markAsked(86_400_000)))).toEqual([
+      ['orders_pkey', 'payments_pkey'],
+    ]);
   });
 
   it('of a change takes the way through the primary key', async () => {

@@ -8,7 +8,7 @@ import { DataSource, type EntityManager } from 'typeorm';
 import { schema } from '../../apps/order-service/src/database/schema';
 import { OrderStore } from '../../apps/order-service/src/orders/order-store';
 import { Order } from '../../apps/order-service/src/orders/order.entity';
-import { DUE_PAYMENT, MARK_ASKED } from '../../apps/order-service/src/payments/payment-store';
+import { DUE_PAYMENT, markAsked } from '../../apps/order-service/src/payments/payment-store';
 import { type Api, anOrder, api, fetchToken } from '../support/client';
 import { startService, type TestService } from '../support/service';
 
@@ -95,7 +95,7 @@ class MistakesController {
       const store = this.modules.get(OrderStore, { strict: false });
       if (kind === 'unguarded read') return await store.findForAnyTenant(ID);
       if (kind === 'unguarded read of many') return await store.findWith(ID, DUE_PAYMENT);
-      if (kind === 'unguarded effect') return await store.whilePending(ID, MARK_ASKED);
+      if (kind === 'unguarded effect') return await store.whilePending(ID, markAsked(86_400_000));
       const mistake = mistakes[kind];
       if (!mistake) throw new Error('no such mistake');
       return await this.database.run(mistake);

@@ -81,6 +81,11 @@ export class OutboundClient implements OnApplicationShutdown {
     }
   }
 
+  /** Whether the circuit would let a request through. */
+  get isReady(): boolean {
+    return this.circuit.letsThrough;
+  }
+
   /**
    * Waits while the circuit is open: for background jobs, which thus save their attempts. When a probe is due, it is
    * left to the waiting caller whose group has lost the fewest probes, among those to the one with the fewest failures,

@@ -135,10 +135,10 @@ export class OrderLifecycleService {
   /**
    * Runs another feature's statement while the order is locked as `PENDING`.
    * @param effect one statement for all orders that are requested together
-   * @returns the order; undefined when it is not pending, and the statement did nothing for it
+   * @returns the order with what the statement returned for it; undefined when it is not pending, or nothing was returned
    */
-  whilePending(orderId: string, effect: Effect): Promise<Order | undefined> {
-    return this.store.whilePending(toOrderUuid(orderId), effect);
+  whilePending<Row extends object>(orderId: string, effect: Effect): Promise<(Order & Row) | undefined> {
+    return this.store.whilePending<Row>(toOrderUuid(orderId), effect);
   }
 
   /** Ages of the oldest pending orders, by whether they have a row of another feature; see {@link OrderStore}. */

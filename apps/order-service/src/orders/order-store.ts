@@ -42,7 +42,10 @@ interface Change {
 /** What another feature does to its own tables for orders that are pending. */
 export interface Effect {
   readonly name: string;
-  /** SQL without parameters; it finds the UUIDs of the orders in `pending.id`. */
+  /**
+   * SQL without parameters. It finds the UUIDs of the orders in `pending.id`, and returns the `id` of each for which it
+   * did something, with what the feature wants to know of it.
+   */
   readonly statement: string;
 }
 
@@ -374,11 +377,11 @@ export class OrderStore {
   /**
    * Runs another feature's statement while the order is locked as `PENDING`. For the service's own work, as
    * {@link findForAnyTenant}.
-   * @returns the order; undefined when it is not pending
+   * @returns the order with what the statement returned for it; undefined when it is not pending, or nothing was returned
    */
-  whilePending(uuid: string, { name, statement }: Effect): Promise<Order | undefined> {
+  whilePending<Row extends object>(uuid: string, { name, statement }: Effect): Promise<(Order & Row) | undefined> {
     // The LIMIT removes nothing. It makes PostgreSQL expect few orders, so that the effect finds its rows by key too.
-    return this.inBatch<Order>(
+    return this.inBatch<Order & Row>(
       uuid,
       `${name}-of-pending-orders`,
       statement,
@@ -389,7 +392,7 @@ export class OrderStore {
        ), done AS (
          ${statement}
        )
-       SELECT * FROM pending`,
+       SELECT * FROM pending JOIN done USING (id)`,
     );
   }
 

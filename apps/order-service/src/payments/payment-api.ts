@@ -76,6 +76,11 @@ export class PaymentApi {
     this.attemptTimeoutMs = paymentApi.attemptTimeoutMs;
   }
 
+  /** See {@link OutboundClient.isReady}. */
+  get isReady(): boolean {
+    return this.client.isReady;
+  }
+
   /** Resolves when the circuit would let a call through. See {@link OutboundClient.ready}. */
   ready(signal: AbortSignal, { tenantId, attempts }: { tenantId: string; attempts: number }): Promise<void> {
     return this.client.ready(signal, { group: tenantId, failures: attempts });

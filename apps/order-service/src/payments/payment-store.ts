@@ -13,6 +13,8 @@ export interface DuePayment {
   readonly ageMs: number;
 }
 
+const AGE_MS = '(extract(epoch FROM now() - payments.created_at) * 1000)::float';
+
 /**
  * For `OrderLifecycleService.findWith`: reads a {@link DuePayment} in one snapshot with its order. So if `wasAsked` is
  * true, the order names the customer that the payment API was asked with: that customer cannot be erased until it has
@@ -20,18 +22,20 @@ export interface DuePayment {
  */
 export const DUE_PAYMENT = {
   table: 'payments',
-  columns: `asked_at IS NOT NULL AS "wasAsked", attempts,
-            (extract(epoch FROM now() - payments.created_at) * 1000)::float AS "ageMs"`,
+  columns: `asked_at IS NOT NULL AS "wasAsked", attempts, ${AGE_MS} AS "ageMs"`,
 };
 
 /**
  * For `OrderLifecycleService.whilePending`, before the payment API is asked: from then on it may hold a payment. The
- * mark is never removed, not even if nothing was sent: another run may have sent something meanwhile.
+ * mark is never removed, not even if nothing was sent: another run may have sent something meanwhile. Returns a
+ * {@link DuePayment}, unless the payment is older than `giveUpMs`: then it must not be asked for.
  */
-export const MARK_ASKED = {
+export const markAsked = (giveUpMs: number) => ({
   name: 'mark-asked',
-  statement: 'UPDATE payments SET asked_at = now() FROM pending WHERE order_id = pending.id',
-};
+  statement: `UPDATE payments SET asked_at = coalesce(asked_at, now()) FROM pending
+              WHERE order_id = pending.id AND ${AGE_MS} < ${giveUpMs}
+              RETURNING pending.id, true AS "wasAsked", attempts, ${AGE_MS} AS "ageMs"`,
+});
 
 function toUuid(orderId: string): string {
   try {

@@ -8,7 +8,7 @@ import { PaymentsService } from './payments.service';
 type Handler = (job: { orderId: string }, signals: JobSignals) => Promise<void>;
 
 describe('PaymentsService', () => {
-  const api = { attemptTimeoutMs: 1_000, ready: jest.fn(), authorize: jest.fn() };
+  const api = { attemptTimeoutMs: 1_000, isReady: false, ready: jest.fn(), authorize: jest.fn() };
   const orders = { findWith: jest.fn(), whilePending: jest.fn(), applyPayment: jest.fn() };
   const payments = { countAttempt: jest.fn() };
   const jobs = { enqueueAgain: jest.fn() };
@@ -16,6 +16,7 @@ describe('PaymentsService', () => {
 
   beforeEach(() => {
     jest.resetAllMocks();
+    api.isReady = false;
     jest.spyOn(Math, 'random').mockReturnValue(0.5);
     jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     orders.applyPayment.mockResolvedValue({ status: 'CONFIRMED', paymentStatus: 'AUTHORIZED' });
@@ -29,12 +30,12 @@ describe('PaymentsService', () => {
   });
   afterEach(() => jest.restoreAllMocks());
 
+  const dueAfter = (attempts: number, changes = {}) => ({
+    ...{ status: 'PENDING', customerId: 'cust_1', currency: 'EUR', totalValue: '1.00', paymentId: null },
+    ...{ paymentStatus: null, wasAsked: true, ageMs: 1, attempts, ...changes },
+  });
   /** An order whose payment was asked for that often in vain. */
-  const given = (attempts: number, changes = {}) =>
-    orders.findWith.mockResolvedValue({
-      ...{ status: 'PENDING', customerId: 'cust_1', currency: 'EUR', totalValue: '1.00', paymentId: null },
-      ...{ paymentStatus: null, wasAsked: true, ageMs: 1, attempts, ...changes },
-    });
+  const given = (attempts: number, changes = {}) => orders.findWith.mockResolvedValue(dueAfter(attempts, changes));
   const carryOn = (stopping = new AbortController().signal) =>
     handler({ orderId: 'ord_1' }, { stopping, abort: new AbortController().signal });
   const failure = (kind: OutboundFailure['kind'], retryAfterMs?: number) =>
@@ -82,6 +83,28 @@ describe('PaymentsService', () => {
     expect(api.authorize.mock.calls).toEqual([[expect.anything(), options]]);
   });
 
+  it('reads and marks a pending order with one statement where the circuit is closed', async () => {
+    api.isReady = true;
+    orders.whilePending.mockResolvedValue(dueAfter(0));
+    api.authorize.mockResolvedValue({ paymentId: 'pay_1', status: 'AUTHORIZED' });
+    await carryOn();
+    expect(orders.whilePending).toHaveBeenCalledTimes(1);
+    expect(orders.applyPayment).toHaveBeenCalledTimes(1);
+    expect([orders.findWith, api.ready].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+
+  it('marks an order only after the wait for the circuit, and asks for nothing if it ended meanwhile', async () => {
+    given(0, { wasAsked: false });
+    api.ready.mockImplementation(async () => {
+      expect(orders.whilePending).not.toHaveBeenCalled();
+      api.isReady = true;
+      given(0, { wasAsked: false, status: 'CANCELLED' });
+    });
+    await carryOn();
+    expect(orders.whilePending).toHaveBeenCalledTimes(1);
+    expect(api.authorize).not.toHaveBeenCalled();
+  });
+
   it('is left to another process when its call was cut short, which is no attempt', async () => {
     api.authorize.mockRejectedValue(failure('aborted'));
     await carryOn();
@@ -97,10 +120,12 @@ describe('PaymentsService', () => {
     expect([api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
   });
 
-  it('is left to another process at once when this one stops', async () => {
+  it('is left to another process at once when this one stops, and is not marked', async () => {
+    api.isReady = true;
     await carryOn(AbortSignal.abort());
     expect(delays()).toEqual([0]);
-    expect([api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
+    const { whilePending } = orders;
+    expect([whilePending, api.authorize, payments.countAttempt].flatMap(({ mock }) => mock.calls)).toEqual([]);
   });
 
   it.each(['bulkhead_full', 'circuit_open'] as const)('takes %s for no attempt', async (kind) => {

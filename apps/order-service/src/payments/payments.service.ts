@@ -11,7 +11,7 @@ import type { Counter } from 'prom-client';
 import { type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
-import { DUE_PAYMENT, type DuePayment, MARK_ASKED, PaymentStore } from './payment-store';
+import { DUE_PAYMENT, type DuePayment, markAsked, PaymentStore } from './payment-store';
 
 const TASK = 'process-payment';
 
@@ -77,7 +77,10 @@ export class PaymentsService {
     const context = currentContext();
     if (context) context.orderId = orderId;
     for (;;) {
-      const payment = await this.orders.findWith<DuePayment>(orderId, DUE_PAYMENT);
+      // Once marked, its customer cannot be erased, so that every attempt names the same one. So no order is marked that
+      // has to wait, which may take as long as an outage.
+      const marked = this.api.isReady && !signals.stopping.aborted ? await this.markPending(orderId) : undefined;
+      const payment = marked ?? (await this.orders.findWith<DuePayment>(orderId, DUE_PAYMENT));
       const step = nextStep(payment, this.config.paymentGiveUpMs);
       if (step === 'nothing') return;
       if (step === 'give-up') {
@@ -85,15 +88,18 @@ export class PaymentsService {
         await this.orders.reject(payment, 'payment_unknown');
         continue;
       }
-      if (!(await this.isReady(signals, payment))) {
+      if (!marked && !(await this.isReady(signals, payment))) {
         // Other jobs must get their turn too, above all those that will give up, which need no call.
         return this.runAgain(orderId, signals.stopping.aborted ? 0 : MAX_READY_WAIT_MS * Math.random());
       }
-      // Once marked, its customer cannot be erased, so that every attempt names the same one. If the order ended during
-      // the wait, it is not marked and there is nothing to ask for.
-      const asked = step === 'ask' && !payment.wasAsked ? await this.orders.whilePending(orderId, MARK_ASKED) : payment;
-      if (asked && !(await this.attempt(orderId, step, asked, payment, signals.abort))) return;
+      if (step === 'ask' && !payment.wasAsked) continue; // to be marked; the order may have ended during the wait
+      if (!(await this.attempt(orderId, step, payment, signals.abort))) return;
     }
+  }
+
+  /** @returns undefined when the order is not pending, or its payment is to be given up */
+  private markPending(orderId: string): Promise<(Order & DuePayment) | undefined> {
+    return this.orders.whilePending<DuePayment>(orderId, markAsked(this.config.paymentGiveUpMs));
   }
 
   /** @returns false when the circuit stays open for too long, or when the process stops */
@@ -109,11 +115,10 @@ export class PaymentsService {
   private async attempt(
     orderId: string,
     step: 'ask' | 'void',
-    order: Order,
-    payment: DuePayment,
+    payment: Order & DuePayment,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const answer = await this.call(orderId, step, order, {
+    const answer = await this.call(orderId, step, payment, {
       attemptTimeoutMs: this.attemptTimeoutFor(payment),
       signal,
     }).catch((error: unknown) => {
@@ -122,8 +127,8 @@ export class PaymentsService {
     });
     if (!(answer instanceof Error)) {
       const changed = await (answer === 'voided'
-        ? this.orders.markVoided(order)
-        : this.orders.applyPayment(order, answer));
+        ? this.orders.markVoided(payment)
+        : this.orders.applyPayment(payment, answer));
       const { ageMs } = payment;
       return nextStep({ ...changed, wasAsked: true, ageMs }, this.config.paymentGiveUpMs) !== 'nothing';
     }
@@ -144,7 +149,7 @@ export class PaymentsService {
     this.logger[isStuck ? 'error' : 'warn'](details, `${message}; it is asked for again`);
     const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** attempts) * (1 + Math.random());
     const askedMs = Math.min(MAX_RETRY_AFTER_MS, answer.retryAfterMs ?? 0);
-    const leftMs = order.status === 'PENDING' ? this.config.paymentGiveUpMs - payment.ageMs : Infinity;
+    const leftMs = payment.status === 'PENDING' ? this.config.paymentGiveUpMs - payment.ageMs : Infinity;
     const pauseMs = Math.min(leftMs, Math.max(backoffMs, askedMs));
     await this.runAgain(orderId, pauseMs, (tx) => this.payments.countAttempt(tx, orderId));
     return false;
