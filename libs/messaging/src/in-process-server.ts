@@ -25,7 +25,7 @@ export class InProcessServer extends Server implements CustomTransportStrategy {
 
   /** Resolves once all handlers of the topic have. Rejects if one does. */
   async deliver(topic: string, { key, value, headers }: ReturnType<typeof toMessage>): Promise<void> {
-    const handler = this.getHandlerByPattern(topic);
+    const handler = this.messageHandlers.get(topic); // see KafkaEventServer.getHandlerByPattern
     if (!handler) return;
     const bytes = Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)]);
     const message = {
