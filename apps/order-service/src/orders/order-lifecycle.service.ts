@@ -12,7 +12,7 @@ import { type Companion, type Effect, OrderStore, type PendingAges } from './ord
 import type { Order } from './order.entity';
 import { toEventData } from './order.view';
 
-export { toOrderId, toOrderUuid, type Order };
+export { toOrderId, toOrderUuid, type Effect, type Order };
 
 /** What the payment API answered for an order. */
 export interface PaymentAnswer {
@@ -135,7 +135,8 @@ export class OrderLifecycleService {
   /**
    * Runs another feature's statement while the order is locked as `PENDING`.
    * @param effect one statement for all orders that are requested together
-   * @returns the order with what the statement returned for it; undefined when it is not pending, or nothing was returned
+   * @returns the order with what the statement returned for it; undefined when it is not pending, or the statement
+   *   returned nothing
    */
   whilePending<Row extends object>(orderId: string, effect: Effect): Promise<(Order & Row) | undefined> {
     return this.store.whilePending<Row>(toOrderUuid(orderId), effect);

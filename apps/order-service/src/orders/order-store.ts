@@ -377,7 +377,8 @@ export class OrderStore {
   /**
    * Runs another feature's statement while the order is locked as `PENDING`. For the service's own work, as
    * {@link findForAnyTenant}.
-   * @returns the order with what the statement returned for it; undefined when it is not pending, or nothing was returned
+   * @returns the order with what the statement returned for it; undefined when it is not pending, or the statement
+   *   returned nothing
    */
   whilePending<Row extends object>(uuid: string, { name, statement }: Effect): Promise<(Order & Row) | undefined> {
     // The LIMIT removes nothing. It makes PostgreSQL expect few orders, so that the effect finds its rows by key too.

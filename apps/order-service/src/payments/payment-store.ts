@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Transaction } from '@platform/database';
 import { jobInsertAll, jobValues, type NewJob } from '@platform/jobs';
 import { MalformedEvent } from '@platform/messaging';
-import { toOrderUuid } from '../orders/order-lifecycle.service';
+import { type Effect, toOrderUuid } from '../orders/order-lifecycle.service';
 
 /** What is stored about an order's payment apart from the order. */
 export interface DuePayment {
@@ -30,7 +30,7 @@ export const DUE_PAYMENT = {
  * mark is never removed, not even if nothing was sent: another run may have sent something meanwhile. Returns a
  * {@link DuePayment}, unless the payment is older than `giveUpMs`: then it must not be asked for.
  */
-export const markAsked = (giveUpMs: number) => ({
+export const markAsked = (giveUpMs: number): Effect => ({
   name: 'mark-asked',
   statement: `UPDATE payments SET asked_at = coalesce(asked_at, now()) FROM pending
               WHERE order_id = pending.id AND ${AGE_MS} < ${giveUpMs}

@@ -8,7 +8,7 @@ import { currentContext } from '@platform/request-context';
 import { OutboundFailure } from '@platform/resilience';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
-import { type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
+import { type Effect, type Order, OrderLifecycleService } from '../orders/order-lifecycle.service';
 import { nextStep } from './next-step';
 import { type CallOptions, PaymentApi, UnexpectedAnswer } from './payment-api';
 import { DUE_PAYMENT, type DuePayment, markAsked, PaymentStore } from './payment-store';
@@ -45,6 +45,7 @@ interface Job {
 @Injectable()
 export class PaymentsService {
   private readonly logger = new Logger(PaymentsService.name);
+  private readonly markAsked: Effect;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -56,6 +57,7 @@ export class PaymentsService {
     @InjectMetric('payment_stuck_attempts_total') private readonly stuck: Counter,
     runner: JobRunner,
   ) {
+    this.markAsked = markAsked(config.paymentGiveUpMs);
     runner.handle<Job>(TASK, ({ orderId }, signals) => this.advance(orderId, signals));
   }
 
@@ -77,9 +79,10 @@ export class PaymentsService {
     const context = currentContext();
     if (context) context.orderId = orderId;
     for (;;) {
-      // Once marked, its customer cannot be erased, so that every attempt names the same one. So no order is marked that
-      // has to wait, which may take as long as an outage.
-      const marked = this.api.isReady && !signals.stopping.aborted ? await this.markPending(orderId) : undefined;
+      // Once marked, its customer cannot be erased, so that every attempt names the same one. So an order is not marked
+      // while its call has to wait, which may be for as long as an outage.
+      const mayCall = this.api.isReady && !signals.stopping.aborted;
+      const marked = mayCall ? await this.orders.whilePending<DuePayment>(orderId, this.markAsked) : undefined;
       const payment = marked ?? (await this.orders.findWith<DuePayment>(orderId, DUE_PAYMENT));
       const step = nextStep(payment, this.config.paymentGiveUpMs);
       if (step === 'nothing') return;
@@ -88,7 +91,7 @@ export class PaymentsService {
         await this.orders.reject(payment, 'payment_unknown');
         continue;
       }
-      if (!marked && !(await this.isReady(signals, payment))) {
+      if (!marked && !(await this.waitUntilReady(signals, payment))) {
         // Other jobs must get their turn too, above all those that will give up, which need no call.
         return this.runAgain(orderId, signals.stopping.aborted ? 0 : MAX_READY_WAIT_MS * Math.random());
       }
@@ -97,13 +100,8 @@ export class PaymentsService {
     }
   }
 
-  /** @returns undefined when the order is not pending, or its payment is to be given up */
-  private markPending(orderId: string): Promise<(Order & DuePayment) | undefined> {
-    return this.orders.whilePending<DuePayment>(orderId, markAsked(this.config.paymentGiveUpMs));
-  }
-
   /** @returns false when the circuit stays open for too long, or when the process stops */
-  private async isReady({ stopping, abort }: JobSignals, payment: Order & DuePayment): Promise<boolean> {
+  private async waitUntilReady({ stopping, abort }: JobSignals, payment: Order & DuePayment): Promise<boolean> {
     const signal = AbortSignal.any([stopping, abort, AbortSignal.timeout(MAX_READY_WAIT_MS)]);
     return this.api.ready(signal, payment).then(
       () => true,
