@@ -5,6 +5,7 @@ import { Database, type Transaction } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { jobInsertAll, JobQueue, JobRunner, JobsModule, jobValues } from '@platform/jobs';
 import { currentContext, newContext, runInContext } from '@platform/request-context';
+import { OutboundFailure } from '@platform/resilience';
 import { api, metric } from '../support/client';
 import { startService, type TestService } from '../support/service';
 import { until } from '../support/until';
@@ -123,16 +124,19 @@ describe('A job whose handler throws', () => {
   it('is not held back for longer each time when it is a dependency that is away', async () => {
     const away = () => ServiceError.unavailable(new Error('away'));
     const unreached = Object.assign(new Error('over a connection of its own'), { code: '08001' });
-    const name = await enqueue(away(), unreached, away(), new Error('its own'), undefined);
-    for (const run of [1, 2, 3]) {
+    const notSent = new OutboundFailure('carrier', 'circuit_open', { wasSent: false });
+    const stopped = new OutboundFailure('carrier', 'aborted', { wasSent: true });
+    const sent = new OutboundFailure('carrier', 'network', { wasSent: true, code: 'ECONNRESET' });
+    const name = await enqueue(away(), unreached, notSent, stopped, away(), sent, undefined);
+    for (const run of [1, 2, 3, 4, 5]) {
       const pause = await pauseAfter(run, name);
       expect(pause).toBeGreaterThanOrEqual(2_500);
       expect(pause).toBeLessThan(5_000);
       await runNow(name);
     }
-    expect(await pauseAfter(4, name)).toBeLessThanOrEqual(1_000);
+    expect(await pauseAfter(6, name)).toBeLessThanOrEqual(1_000);
     await runNow(name);
-    await until('the last run', () => runsOf(name).length === 5);
+    await until('the last run', () => runsOf(name).length === 7);
   });
 
   it('waits for 300 s at most, however often it has failed', async () => {

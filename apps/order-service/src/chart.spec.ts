@@ -26,11 +26,8 @@ function namesInValues(...keys: string[]): string[] {
 /** Read by Node.js itself. */
 const OF_NODE = ['NODE_EXTRA_CA_CERTS'];
 
-const given = [
-  ...namesInValues('config'),
-  ...namesInValues('secrets', 'values', 'service'),
-  ...namesInValues('secrets', 'values', 'migration'),
-];
+const secrets = [...namesInValues('secrets', 'values', 'service'), ...namesInValues('secrets', 'values', 'migration')];
+const given = [...namesInValues('config'), ...secrets];
 
 /** What looks like a variable in a template; Envoy has its own, between percent signs. */
 const inTemplates = readdirSync(path.join(CHART, 'templates')).flatMap(
@@ -45,6 +42,10 @@ describe('helm/order-service', () => {
 
   it('sets no variable that the service does not read', () => {
     expect([...given, ...inTemplates].filter((name) => ![...VARIABLES, ...OF_NODE].includes(name))).toEqual([]);
+  });
+
+  it('hands every secret to a container', () => {
+    expect(secrets.filter((name) => !inTemplates.includes(name))).toEqual([]);
   });
 
   it('can set every variable that the service reads in production', () => {

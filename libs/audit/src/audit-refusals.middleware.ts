@@ -20,7 +20,7 @@ export function auditRefusals(log: RefusalLog): RequestHandler {
     res.once('refused', ({ code, status }: ServiceError) => {
       if (!context?.action || !RECORDED.has(status)) return;
       // Only what has the form of an order id is taken from the request: the trail must not hold personal data.
-      const object = orderIdOf(String(req.params['orderId'] ?? ''));
+      const object = orderIdOf(req.params['orderId']);
       runInContext(context, () =>
         log.add(auditRow({ object, outcome: 'refused', statusCode: status, errorCode: code })),
       );

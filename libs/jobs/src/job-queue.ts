@@ -12,7 +12,7 @@ export interface JobOrigin {
   readonly traceparent?: string;
 }
 
-/** JSON. `origin` and `failures` are reserved for the queue. */
+/** JSON. `origin` and `failures` are reserved for the queue; an `orderId` names the order in the job's logs and span. */
 export type JobPayload = Readonly<Record<string, unknown>> & { readonly origin?: never; readonly failures?: never };
 
 export interface NewJob {

@@ -6,7 +6,8 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database, directOptions, FailFastClient, isUnavailable } from '@platform/database';
 import { ServiceError } from '@platform/errors';
 import { HealthChecks } from '@platform/health';
-import { newContext, runInContext } from '@platform/request-context';
+import { newContext, orderIdOf, runInContext } from '@platform/request-context';
+import { OutboundFailure } from '@platform/resilience';
 import { errorTypeOf, Spans } from '@platform/tracing';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import {
@@ -105,11 +106,15 @@ export class JobRunner extends BackgroundWork {
 
   private toTask<T extends object>(task: string, handler: JobHandler<T>): Task {
     return async (payload, helpers) => {
-      const { origin, failures = 0, ...rest } = payload as T & { origin: JobOrigin; failures?: number };
+      const {
+        origin,
+        failures = 0,
+        ...rest
+      } = payload as T & { origin: JobOrigin; failures?: number; orderId?: unknown };
       const abort = helpers.abortSignal;
       if (!abort) throw new Error('Graphile Worker passed no abort signal');
       const start = performance.now();
-      const context = newContext(origin);
+      const context = { ...newContext(origin), orderId: orderIdOf(rest.orderId) };
       const endSpan = (error?: string) => {
         if (!this.spans.has(context.trace)) return;
         const attributes = { 'app.request.id': context.requestId, 'app.order.id': context.orderId };
@@ -125,8 +130,7 @@ export class JobRunner extends BackgroundWork {
           this.jobs.inc({ task, outcome: 'failed' });
           // Retried here and not by Graphile Worker, whose pauses grow to six hours. If this fails too, it is left to
           // Graphile Worker, whose first pause is short.
-          // `Database` throws ServiceErrors, a direct connection PostgreSQL's own errors.
-          const isJobsFault = !ServiceError.isUnavailable(error) && !isUnavailable(error);
+          const isJobsFault = !saysUnavailable(error);
           const line = { err: error, task, failures: failures + 1 };
           this.logger[isJobsFault ? 'error' : 'warn'](line, 'A job failed; it is run again');
           const pause = isJobsFault ? Math.min(MAX_PAUSE_MS, 1_000 * 2 ** failures) : UNAVAILABLE_PAUSE_MS;
@@ -316,6 +320,13 @@ export class JobRunner extends BackgroundWork {
     else if (level === 'warning') this.logger.warn(message);
     else this.logger.debug(message);
   }
+}
+
+/** `Database` throws ServiceErrors, a direct connection PostgreSQL's own errors, an outbound client its failures. */
+function saysUnavailable(error: unknown): boolean {
+  // What was sent and failed may always fail, so it waits longer each time.
+  if (error instanceof OutboundFailure) return !error.wasSent || error.kind === 'aborted';
+  return ServiceError.isUnavailable(error) || isUnavailable(error);
 }
 
 /**

@@ -39,8 +39,8 @@ export function requestIdOf(given: string | string[] | undefined): string {
 const ORDER_ID = /^ord_[0-9a-z]{26}$/;
 
 /** @returns `given` if it has the form of an order id */
-export function orderIdOf(given: string | undefined): string | undefined {
-  return given !== undefined && ORDER_ID.test(given) ? given : undefined;
+export function orderIdOf(given: unknown): string | undefined {
+  return typeof given === 'string' && ORDER_ID.test(given) ? given : undefined;
 }
 
 /** Runs `work` so that everything it calls, awaits or schedules has `context` as its current one. */

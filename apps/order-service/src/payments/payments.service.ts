@@ -4,7 +4,6 @@ import { CONFIG, type Config } from '@platform/config';
 import { Database, type Transaction } from '@platform/database';
 import { JobQueue, JobRunner, type JobSignals } from '@platform/jobs';
 import type { ConsumedEvent } from '@platform/messaging';
-import { currentContext } from '@platform/request-context';
 import { OutboundFailure } from '@platform/resilience';
 import { InjectMetric } from '@willsoto/nestjs-prometheus';
 import type { Counter } from 'prom-client';
@@ -76,8 +75,6 @@ export class PaymentsService {
   }
 
   private async advance(orderId: string, signals: JobSignals): Promise<void> {
-    const context = currentContext();
-    if (context) context.orderId = orderId;
     for (;;) {
       // Once marked, its customer cannot be erased, so that every attempt names the same one. So an order is not marked
       // while its call has to wait, which may be for as long as an outage.
