@@ -30,25 +30,22 @@ import { freePort } from '../support/free-port';
 import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 
+/** What listens on 127.0.0.1 alone; the service first, then what is not started where the settings name another. */
+const PORTS = ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'];
+
 /** The sandbox as `npm start` runs it, in a directory of its own. */
 class Sandbox {
   output = '';
   private child: ChildProcess | undefined;
   readonly directory = mkdtempSync(path.join(tmpdir(), 'order sandbox-'));
-  private ports: Record<string, string>;
+  private readonly ports: Record<string, string> = {};
 
   static async create(): Promise<Sandbox> {
     const sandbox = new Sandbox();
     chmodSync(sandbox.directory, 0o755);
     cpSync('dist', path.join(sandbox.directory, 'dist'), { recursive: true });
     symlinkSync(path.resolve('node_modules'), path.join(sandbox.directory, 'node_modules'));
-    sandbox.ports = {
-      PORT: String(await freePort()),
-      SANDBOX_POSTGRES_PORT: String(await freePort()),
-      SANDBOX_OIDC_PORT: String(await freePort()),
-      SANDBOX_OIDC_TLS_PORT: String(await freePort()),
-      SANDBOX_PAYMENT_PORT: String(await freePort()),
-    };
+    for (const name of [...PORTS, 'SANDBOX_OIDC_TLS_PORT']) sandbox.ports[name] = String(await freePort());
     return sandbox;
   }
 
@@ -131,7 +128,7 @@ describe('npm start', () => {
       expect.stringMatching(/^info Listening on /),
     );
     expect(lines.filter((line) => !isLog(line)).at(-1)).toMatch(/^Ready /);
-    for (const name of ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT']) {
+    for (const name of PORTS) {
       const port = sandbox.port(name);
       // What is not bound to 127.0.0.1 alone is reached at another address of this machine, too.
       expect([name, await answers(port), await answers(port, '127.0.0.2')]).toEqual([name, true, false]);
@@ -166,7 +163,7 @@ describe('npm start', () => {
     expect(await list('order-orchestrator')).toBe(1);
     expect(await list('reporting')).toBe(1);
     expect(await list('other-tenant')).toBe(0);
-    child.kill('SIGTERM');
+    child.kill('SIGQUIT');
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(0);
     expect(sandbox.processes).toEqual([]);
@@ -206,8 +203,7 @@ describe('npm start', () => {
     });
     await sandbox.untilReady(child);
     expect(sandbox.output).toMatch(new RegExp(`^  payment API +${pieces().paymentApi}$`, 'm'));
-    for (const name of ['SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])
-      expect([name, await answers(sandbox.port(name))]).toEqual([name, false]);
+    for (const name of PORTS.slice(1)) expect([name, await answers(sandbox.port(name))]).toEqual([name, false]);
     expect(sandbox.output).toContain(`Get a TOKEN for https://orders.example from ${pieces().issuer}, then`);
     expect(sandbox.output).not.toMatch(/^TOKEN=/m);
     expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
@@ -217,20 +213,17 @@ describe('npm start', () => {
     await database.drop();
   });
 
-  it.each(['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'])(
-    'names the %s that is taken in one line',
-    async (name) => {
-      const squatter = net.createServer().listen(sandbox.port(name), '127.0.0.1');
-      await once(squatter, 'listening');
-      const child = sandbox.start();
-      const [code] = (await once(child, 'close')) as [number];
-      squatter.close();
-      expect(code).toBe(1);
-      const port = sandbox.port(name);
-      expect(sandbox.output).toBe(`Port ${port} is taken: stop what listens there, or set ${name} to another port.\n`);
-      expect(sandbox.processes).toEqual([]);
-    },
-  );
+  it.each(PORTS)('names the %s that is taken in one line', async (name) => {
+    const squatter = net.createServer().listen(sandbox.port(name), '127.0.0.1');
+    await once(squatter, 'listening');
+    const child = sandbox.start();
+    const [code] = (await once(child, 'close')) as [number];
+    squatter.close();
+    expect(code).toBe(1);
+    const port = sandbox.port(name);
+    expect(sandbox.output).toBe(`Port ${port} is taken: stop what listens there, or set ${name} to another port.\n`);
+    expect(sandbox.processes).toEqual([]);
+  });
 
   it('names the SANDBOX_KAFKA_PORT that is taken, and a Kafka that runs here already, in one line', async () => {
     const squatter = net.createServer().listen(0, '127.0.0.1');
