@@ -155,7 +155,13 @@ describe('npm start', () => {
   });
 
   it('keeps orders over restarts, has keys for production, and names tenants in its tokens', async () => {
-    const child = sandbox.start({ NODE_ENV: 'production' });
+    const child = sandbox.start({
+      NODE_ENV: 'production',
+      // What a user's shell has for other programs.
+      HOST: 'laptop.invalid',
+      PGSSLMODE: 'require',
+      PGOPTIONS: '-c statement_timeout=1',
+    });
     await sandbox.untilReady(child);
     const issuer = `http://127.0.0.1:${sandbox.port('SANDBOX_OIDC_PORT')}`;
     const list = async (client: string) =>
@@ -167,6 +173,28 @@ describe('npm start', () => {
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(0);
     expect(sandbox.processes).toEqual([]);
+  });
+
+  it('ends, and leaves nothing behind, when nobody reads its output any more', async () => {
+    const child = sandbox.start();
+    await until('its first line', () => sandbox.output.includes('\n'));
+    child.stdout?.destroy();
+    const [code] = (await once(child, 'close')) as [number];
+    expect([code, sandbox.output.split('\n').slice(1)]).toEqual([0, ['']]);
+    expect(sandbox.processes).toEqual([]);
+  });
+
+  it('ends when its database does, and starts again even if its process id is that of another program', async () => {
+    const pidFile = path.join(sandbox.directory, '.sandbox/postgres/postmaster.pid');
+    const child = sandbox.start();
+    await sandbox.untilReady(child);
+    const left = readFileSync(pidFile, 'utf8');
+    process.kill(Number(left.split('\n')[0]), 'SIGKILL');
+    const [code] = (await once(child, 'close')) as [number];
+    expect([code, sandbox.output]).toEqual([1, expect.stringContaining('\nPostgreSQL ended by itself. Start again')]);
+    await until('the end of every process', () => sandbox.processes.length === 0);
+    writeFileSync(pidFile, left.replace(/^.*/, String(process.pid)));
+    await sandbox.untilReady(sandbox.start());
   });
 
   it('ends cleanly when it is stopped while it starts', async () => {

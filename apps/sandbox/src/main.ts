@@ -8,7 +8,7 @@ import { readOrCreateKeys } from './keys';
 import { startPaymentApi } from './payment-api';
 import { Pieces } from './pieces';
 import { assertFree } from './ports';
-import { assertNotRunning, startPostgres } from './postgres';
+import { assertNotRunning, type PostgresServer, startPostgres } from './postgres';
 import { runProgram, startService } from './program';
 import { stopOnSignal } from './signals';
 import { AUDIENCE, CLIENT_SECRET, readSettings, SERVICE_LOGIN, TENANT_CLAIM } from './settings';
@@ -25,7 +25,7 @@ interface Dependencies {
   /** Environment of the service. */
   readonly env: NodeJS.ProcessEnv;
   /** Database URL for migrations, if the sandbox has started the database. */
-  readonly migrationUrl?: string;
+  readonly migrationUrl: string | undefined;
   readonly addresses: [string, string][];
 }
 
@@ -50,26 +50,18 @@ async function startDependencies(settings: Settings): Promise<Dependencies> {
     await assertFree(port);
   }
 
+  const database = postgres && (await startDatabase(postgresDir(settings), postgres.value));
   const env: NodeJS.ProcessEnv = {
     NODE_ENV: 'development',
-    HOST: '127.0.0.1',
     SHUTDOWN_DELAY_MS: '0',
     OIDC_AUDIENCE: AUDIENCE,
     OIDC_TENANT_CLAIM: TENANT_CLAIM,
     ...(postgres && settings.env['NODE_ENV'] === 'production' && readOrCreateKeys(settings.dataDir)),
     ...settings.env,
+    ...(database && { DATABASE_URL: database.url('orders', SERVICE_LOGIN.name) }),
+    HOST: '127.0.0.1', // whatever the shell has there: tcsh its own name
     PORT: String(servicePort.value),
   };
-  let migrationUrl: string | undefined;
-  if (postgres) {
-    console.log('Starting PostgreSQL; the first time its database is created.');
-    const dataDir = postgresDir(settings);
-    const server = await pieces.start(() => startPostgres({ dataDir, port: postgres.value }));
-    await server.createDatabase('orders');
-    await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
-    env['DATABASE_URL'] = server.url('orders', SERVICE_LOGIN.name);
-    migrationUrl = server.url('orders');
-  }
   let mtlsUrl: string | undefined;
   if (identityProvider) {
     const mtls = identityProviderTls && { port: identityProviderTls.value, certsDir: settings.certsDir };
@@ -82,6 +74,7 @@ async function startDependencies(settings: Settings): Promise<Dependencies> {
     const server = await pieces.start(() => startPaymentApi(payments.value, file));
     env['PAYMENT_API_URL'] = server.url;
   }
+  const migrationUrl = database?.url('orders');
   return {
     env,
     migrationUrl,
@@ -94,6 +87,15 @@ async function startDependencies(settings: Settings): Promise<Dependencies> {
       ['service', `${serviceUrl(settings)}, to read and try at /docs`],
     ],
   };
+}
+
+async function startDatabase(dataDir: string, port: number): Promise<PostgresServer> {
+  console.log('Starting PostgreSQL; the first time its database is created.');
+  const server = await pieces.start(() => startPostgres({ dataDir, port }));
+  void server.ended.then(() => fail(new Error('PostgreSQL ended by itself. Start again: what was committed is kept.')));
+  await server.createDatabase('orders');
+  await server.createLogin(SERVICE_LOGIN.name, SERVICE_LOGIN.group, 'orders');
+  return server;
 }
 
 /** For a database that was given from outside, whose URL may contain a password. */
@@ -158,6 +160,11 @@ function fail(error: unknown): void {
 stopOnSignal(() => pieces.stop());
 
 async function main(): Promise<void> {
+  const { node } = process.versions;
+  if (Number.parseInt(node) < 24)
+    throw new Error(
+      `This is Node.js ${node}, not the 24 of the packages. Run npm ci --ignore-scripts=false --include=dev.`,
+    );
   const settings = readSettings();
   const dependencies = await startDependencies(settings);
   await prepareAndStart(settings, dependencies);

@@ -1,10 +1,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import { isAlive } from './program';
+import { forgetOtherDatabases } from './settings';
 
 const USER = 'postgres';
 const PASSWORD = 'postgres';
@@ -27,6 +28,8 @@ export interface PostgresServer {
   createDatabase(name: string): Promise<void>;
   /** Creates the role `group` and a login in it, unless they exist, and grants the group access to `database`. */
   createLogin(name: string, group: string, database: string): Promise<void>;
+  /** Resolves when it has ended, in whatever way. */
+  readonly ended: Promise<unknown>;
   stop(): Promise<void>;
 }
 
@@ -44,6 +47,7 @@ interface PostgresOptions {
  * @throws {Error} with one line that says what is wrong and what to do
  */
 export async function startPostgres({ dataDir, port, settings = [] }: PostgresOptions): Promise<PostgresServer> {
+  forgetOtherDatabases();
   const home = await homeFor(dataDir, await findBinaries());
   if (!existsSync(path.join(home.dataDir, 'PG_VERSION'))) await initialise(home, dataDir);
 
@@ -54,6 +58,7 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
     ['-D', home.dataDir, ...options.flatMap((option) => ['-c', option])],
     { ...home.identity, detached: true, stdio: ['ignore', 'ignore', 'pipe'] },
   );
+  const ended = once(server, 'exit');
   await untilReady(server, dataDir);
 
   const url = (database: string, login = USER) =>
@@ -88,11 +93,10 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
           `GRANT CONNECT ON DATABASE ${client.escapeIdentifier(database)} TO ${client.escapeIdentifier(group)}`,
         );
       }),
+    ended,
     async stop() {
-      if (server.exitCode !== null || server.signalCode !== null) return;
-      const exit = once(server, 'exit');
       server.kill('SIGINT'); // "fast" shutdown: clients are disconnected, data is flushed
-      await exit;
+      await ended;
     },
   };
 }
@@ -168,9 +172,18 @@ export function assertNotRunning(dataDir: string): void {
   if (!existsSync(pidFile)) return;
   const [pid = NaN, , , port] = readFileSync(pidFile, 'utf8').split('\n').map(Number);
   if (!isAlive(pid)) return; // it died without tidying up, and PostgreSQL recovers by itself
+  if (!isPostgres(pid)) return rmSync(pidFile); // PostgreSQL would take another program for the server
   throw new Error(
     `A sandbox runs here already: PostgreSQL on ${relative(dataDir)} has port ${port} (process ${pid}). Stop that sandbox first; if it was killed, stop what it left behind.`,
   );
+}
+
+function isPostgres(pid: number): boolean {
+  try {
+    return execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { encoding: 'utf8' }).includes('postgres');
+  } catch {
+    return true; // a `ps` that cannot say
+  }
 }
 
 async function initialise(home: Home, shownDir: string): Promise<void> {
@@ -215,12 +228,12 @@ function collect(child: ChildProcess): () => string {
 }
 
 function damaged(dataDir: string, output: string): Error {
-  const reason =
-    /(?:FATAL|PANIC|error):\s+(.*)/.exec(output)?.[1] ?? output.trim().split('\n').at(-1) ?? 'no reason given';
+  const errors = [...output.matchAll(/(?:FATAL|PANIC|error):\s+(.*)/g)].map(([, message]) => message);
+  const reason = errors.join('; ') || output.trim().split('\n').at(-1) || 'no reason given';
   const data = realpathSync(dataDir);
   const place = data.startsWith(RELOCATED_PREFIX) ? ` ${path.dirname(data)}` : '';
   return new Error(
-    `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). To start afresh, without its data: rm -rf ${relative(dataDir)}${place}`,
+    `PostgreSQL cannot start on ${relative(dataDir)} (${reason}). Mend that, or start afresh, without its data: rm -rf ${relative(dataDir)}${place}`,
   );
 }
 

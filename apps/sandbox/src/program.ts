@@ -60,7 +60,8 @@ export async function runProgram(
     return { child, stop: () => stop(child) };
   });
   child.stdout?.resume();
-  const [code] = (await once(child, 'exit')) as [number | null];
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+  if (signal) throw new Error(`${entry} was ended by ${signal}.`);
   if (code !== 0) throw new Error(`${entry} failed; the reason is printed above.`);
 }
 

@@ -32,6 +32,11 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env) {
   return settings;
 }
 
+/** libpq's variables (`PGSSLMODE`, `PGOPTIONS`, …), which pg obeys too, are about other databases than the sandbox's. */
+export function forgetOtherDatabases(env: NodeJS.ProcessEnv = process.env): void {
+  for (const name of Object.keys(env)) if (name.startsWith('PG')) delete env[name];
+}
+
 export const AUDIENCE = 'https://orders.example';
 
 /** The claim in which the identity provider names a client's tenant. */
