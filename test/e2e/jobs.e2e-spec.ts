@@ -197,6 +197,20 @@ describe('A job whose handler throws', () => {
   });
 });
 
+describe('Jobs in a process that also answers requests', () => {
+  it('run twenty at once', async () => {
+    const service = await startWithNotes();
+    const notes = service.app.get(Notes, { strict: false });
+    const queue = service.app.get(JobQueue, { strict: false });
+    await service.app.get(Database).inTransaction(async (tx) => {
+      for (let i = 0; i < 60; i += 1) await queue.enqueue(tx, 'slow-note', { name: `slow-${i}` });
+    });
+    await until('all runs', () => notes.runs.length === 60);
+    expect(notes.mostSlowAtOnce).toBe(20);
+    await service.stop();
+  });
+});
+
 describe('Jobs of which one runs at a time', () => {
   it('leave the places to others, also when they are run again', async () => {
     const service = await startWithNotes();

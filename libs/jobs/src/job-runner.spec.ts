@@ -15,7 +15,10 @@ jest.mock('graphile-worker', () => ({
 const none = {} as never;
 
 describe('JobRunner', () => {
-  const config = { database: { directUrl: 'postgres://127.0.0.1:1/orders' } } as Config;
+  const config = {
+    database: { directUrl: 'postgres://127.0.0.1:1/orders' },
+    roles: ['worker'] as Config['roles'],
+  } as Config;
 
   beforeEach(() => void jest.spyOn(Pool.prototype, 'query').mockImplementation(() => undefined));
   afterEach(() => jest.restoreAllMocks());

@@ -23,8 +23,10 @@ import type { Counter, Gauge } from 'prom-client';
 import { addPayload, type JobOrigin } from './job-queue';
 import { LOCK_CLASS, RunnerPresence } from './runner-presence';
 
-/** How many jobs one process runs at once. They spend most of their time waiting for other services. */
+/** How many jobs a process runs at once. They spend most of their time waiting for other services. */
 const CONCURRENT_JOBS = 100;
+/** In a process that also answers requests: these come first, jobs can wait. */
+const CONCURRENT_BESIDE_REQUESTS = 20;
 /** One shows that the runner is alive, one listens for new jobs, the others fetch and complete them. */
 const CONNECTIONS = 6;
 /** New jobs are announced; delayed jobs that have become due are found by polling. */
@@ -205,7 +207,7 @@ export class JobRunner extends BackgroundWork {
     const runner = runTaskList(
       {
         events,
-        concurrency: CONCURRENT_JOBS,
+        concurrency: this.config.roles.includes('api') ? CONCURRENT_BESIDE_REQUESTS : CONCURRENT_JOBS,
         pollInterval: POLL_MS,
         noHandleSignals: true,
         logger: new WorkerLogger(() => (level, message, meta) => this.log(level, message, meta?.['failure'] === true)),
