@@ -335,8 +335,10 @@ describe('npm start', () => {
     );
   });
 
-  it('runs where only the user can enter, also as root', async () => {
+  it('runs where only the user can enter, also as root, and where its first start was interrupted', async () => {
     const closed = await Sandbox.create();
+    mkdirSync(path.join(closed.directory, '.sandbox/postgres.new'), { recursive: true });
+    writeFileSync(path.join(closed.directory, '.sandbox/postgres.new/PG_VERSION'), '18\n');
     chmodSync(closed.directory, 0o700);
     const umask = process.umask(0o077);
     const child = closed.start();
@@ -364,7 +366,10 @@ describe('npm start', () => {
       return path.dirname(readlinkSync(dataDir));
     };
     mkdirSync(dataDir); // of a sandbox from when others could enter
+    chownSync(dataDir, Number(execFileSync('id', ['-u', 'nobody'])), 0);
     await expect(run()).rejects.toThrow('was created while other users could still enter here');
+    chownSync(dataDir, 1, 1);
+    await expect(run()).rejects.toThrow('was created by another user');
     rmSync(dataDir, { recursive: true });
     const place = await run();
     const theirs = path.join(closed, 'of-root');

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rm, symlink } from 'node:fs/promises';
+import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import { isAlive } from './program';
@@ -123,10 +123,12 @@ async function findBinaries(): Promise<string> {
  */
 async function homeFor(dataDir: string, binDir: string): Promise<Home> {
   if (process.getuid?.() !== 0) {
+    assertOwner(dataDir, process.getuid?.());
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     return { binDir, dataDir, identity: {} };
   }
   const identity = { uid: idOf('-u'), gid: idOf('-g') };
+  assertOwner(dataDir, identity.uid);
   mkdirSync(path.dirname(dataDir), { recursive: true });
   if (isOpenToAll(path.dirname(dataDir)) && isOpenToAll(binDir)) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
@@ -151,6 +153,19 @@ async function homeFor(dataDir: string, binDir: string): Promise<Home> {
   const native = path.join(path.dirname(moved), 'native');
   await cp(path.dirname(binDir), native, { recursive: true, verbatimSymlinks: true });
   return { binDir: path.join(native, 'bin'), dataDir: moved, identity };
+}
+
+/**
+ * Root's server and a user's can read each other's data only after a change of its owner.
+ * @param uid of the server, if the platform has such ids
+ */
+function assertOwner(dataDir: string, uid: number | undefined): void {
+  const found = lstatSync(dataDir, { throwIfNoEntry: false });
+  if (uid === undefined || !found || found.uid === uid) return;
+  if (found.isSymbolicLink() && found.uid === process.getuid?.()) return;
+  throw new Error(
+    `${relative(dataDir)} was created by another user, or by you with sudo (or without). Start as before, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
+  );
 }
 
 /** In /var/tmp a cleaner may have removed our directory, and anybody may have created another under its name. */
@@ -186,19 +201,28 @@ function isPostgres(pid: number): boolean {
   }
 }
 
+/** Elsewhere at first: what an interrupted `initdb` leaves looks like a database. */
 async function initialise(home: Home, shownDir: string): Promise<void> {
+  const { uid, gid } = home.identity;
+  const fresh = `${home.dataDir}.new`;
+  await rm(fresh, { recursive: true, force: true });
+  await mkdir(fresh, { mode: 0o700 });
+  if (uid !== undefined && gid !== undefined) await lchown(fresh, uid, gid);
   const passwordFile = path.join(home.dataDir, '..', `.${path.basename(home.dataDir)}-password`);
   writeFileSync(passwordFile, PASSWORD);
   await chmod(passwordFile, 0o644); // whatever the umask is: the server's user reads it
   try {
     const initdb = spawn(
       path.join(home.binDir, 'initdb'),
-      ['-D', home.dataDir, '-U', USER, `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C'],
+      ['-D', fresh, '-U', USER, `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C'],
       { ...home.identity, stdio: ['ignore', 'ignore', 'pipe'] },
     );
     const errors = collect(initdb);
     const [code] = (await once(initdb, 'exit')) as [number | null];
     if (code !== 0) throw damaged(shownDir, errors());
+    await rename(fresh, home.dataDir).catch((error: Error) => {
+      throw damaged(shownDir, error.message);
+    });
   } finally {
     await rm(passwordFile, { force: true });
   }
