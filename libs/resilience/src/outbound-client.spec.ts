@@ -358,6 +358,11 @@ describe('the deadline', () => {
     expect(dependency.received).toHaveLength(2);
   });
 
+  it('cuts the first attempt, if that may take longer', async () => {
+    const { failed } = startClient((await startDependency(hang)).url, { attemptTimeoutMs: 30_000, deadlineMs: 200 });
+    expect(await before(5_000, failed())).toMatchObject({ kind: 'timeout', wasSent: true });
+  });
+
   it('leaves out a pause that it would cut', async () => {
     jest.spyOn(Math, 'random').mockReturnValue(0.9);
     const dependency = await startDependency(answer(503));

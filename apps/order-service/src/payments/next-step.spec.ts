@@ -34,6 +34,7 @@ describe('nextStep', () => {
 
   it('keeps the authorisation of a confirmed order', () => {
     expect(step({ status: 'CONFIRMED', paymentStatus: 'AUTHORIZED', wasAsked: true })).toBe('nothing');
+    expect(step({ status: 'CONFIRMED' })).toBe('nothing'); // confirmed by somebody else, without a payment of ours
   });
 
   it.each(STATUSES)('has nothing to do for a %s order whose payment was declined or voided', (status) => {
