@@ -58,7 +58,7 @@ export async function startPostgres({ dataDir, port, settings = [] }: PostgresOp
     ['-D', home.dataDir, ...options.flatMap((option) => ['-c', option])],
     { ...home.identity, detached: true, stdio: ['ignore', 'ignore', 'pipe'] },
   );
-  const ended = once(server, 'exit');
+  const ended = new Promise((resolve) => server.once('exit', resolve));
   await untilReady(server, dataDir);
 
   const url = (database: string, login = USER) =>
