@@ -30,8 +30,9 @@ import { freePort } from '../support/free-port';
 import { pieces } from '../support/pieces';
 import { until } from '../support/until';
 
-/** What listens on 127.0.0.1 alone; the service first, then what is not started where the settings name another. */
-const PORTS = ['PORT', 'SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'];
+/** Of what is not started where the settings name another. There is a port for TLS too, but only after `npm run certs`. */
+const PORTS_OF_DEPENDENCIES = ['SANDBOX_POSTGRES_PORT', 'SANDBOX_OIDC_PORT', 'SANDBOX_PAYMENT_PORT'];
+const PORTS = ['PORT', ...PORTS_OF_DEPENDENCIES];
 
 /** The sandbox as `npm start` runs it, in a directory of its own. */
 class Sandbox {
@@ -169,7 +170,7 @@ describe('npm start', () => {
     expect(await list('order-orchestrator')).toBe(1);
     expect(await list('reporting')).toBe(1);
     expect(await list('other-tenant')).toBe(0);
-    child.kill('SIGQUIT');
+    child.kill('SIGTERM');
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(0);
     expect(sandbox.processes).toEqual([]);
@@ -231,13 +232,13 @@ describe('npm start', () => {
     });
     await sandbox.untilReady(child);
     expect(sandbox.output).toMatch(new RegExp(`^  payment API +${pieces().paymentApi}$`, 'm'));
-    for (const name of PORTS.slice(1)) expect([name, await answers(sandbox.port(name))]).toEqual([name, false]);
+    for (const name of PORTS_OF_DEPENDENCIES) expect([name, await answers(sandbox.port(name))]).toEqual([name, false]);
     expect(sandbox.output).toContain(`Get a TOKEN for https://orders.example from ${pieces().issuer}, then`);
     expect(sandbox.output).not.toMatch(/^TOKEN=/m);
     expect(sandbox.output).toMatch(new RegExp(`^  PostgreSQL +postgres://${host}${pathname}$`, 'm'));
     expect(sandbox.output).not.toContain(`:${password}@`);
-    child.kill('SIGTERM');
-    await once(child, 'close');
+    child.kill('SIGQUIT');
+    expect(await once(child, 'close')).toEqual([0, null]);
     await database.drop();
   });
 
@@ -335,10 +336,20 @@ describe('npm start', () => {
     );
   });
 
-  it('runs where only the user can enter, also as root, and where its first start was interrupted', async () => {
+  it('starts afresh where its first start was interrupted while its database was made', async () => {
+    const interrupted = await Sandbox.create();
+    interrupted.start();
+    const isMade = () => existsSync(path.join(interrupted.directory, '.sandbox/postgres.new/PG_VERSION'));
+    await until('a database that is being made', isMade);
+    for (const line of interrupted.processes) process.kill(Number.parseInt(line), 'SIGKILL');
+    await until('the end of every process', () => interrupted.processes.length === 0);
+    await interrupted.untilReady(interrupted.start());
+    await interrupted.end();
+    interrupted.remove();
+  });
+
+  it('runs where only the user can enter, also as root', async () => {
     const closed = await Sandbox.create();
-    mkdirSync(path.join(closed.directory, '.sandbox/postgres.new'), { recursive: true });
-    writeFileSync(path.join(closed.directory, '.sandbox/postgres.new/PG_VERSION'), '18\n');
     chmodSync(closed.directory, 0o700);
     const umask = process.umask(0o077);
     const child = closed.start();

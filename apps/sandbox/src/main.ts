@@ -50,6 +50,7 @@ async function startDependencies(settings: Settings): Promise<Dependencies> {
     await assertFree(port);
   }
 
+  // Before its environment is put together: it takes libpq's variables out.
   const database = postgres && (await startDatabase(postgresDir(settings), postgres.value));
   const env: NodeJS.ProcessEnv = {
     NODE_ENV: 'development',
@@ -59,7 +60,7 @@ async function startDependencies(settings: Settings): Promise<Dependencies> {
     ...(postgres && settings.env['NODE_ENV'] === 'production' && readOrCreateKeys(settings.dataDir)),
     ...settings.env,
     ...(database && { DATABASE_URL: database.url('orders', SERVICE_LOGIN.name) }),
-    HOST: '127.0.0.1', // whatever the shell has there: tcsh its own name
+    HOST: '127.0.0.1', // some shells have the machine's name there
     PORT: String(servicePort.value),
   };
   let mtlsUrl: string | undefined;
@@ -163,7 +164,7 @@ async function main(): Promise<void> {
   const { node } = process.versions;
   if (Number.parseInt(node) < 24)
     throw new Error(
-      `This is Node.js ${node}, not the 24 of the packages. Run npm ci --ignore-scripts=false --include=dev.`,
+      `The sandbox needs Node.js 24, and this is ${node}: npm did not run install scripts. Run npm ci --ignore-scripts=false --include=dev.`,
     );
   const settings = readSettings();
   const dependencies = await startDependencies(settings);

@@ -1,7 +1,17 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rename, rm, symlink } from 'node:fs/promises';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { chmod, cp, lchown, mkdir, mkdtemp, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import { isAlive } from './program';
@@ -164,7 +174,7 @@ function assertOwner(dataDir: string, uid: number | undefined): void {
   if (uid === undefined || !found || found.uid === uid) return;
   if (found.isSymbolicLink() && found.uid === process.getuid?.()) return;
   throw new Error(
-    `${relative(dataDir)} was created by another user, or by you with sudo (or without). Start as before, or start afresh, without its data: rm -rf ${relative(dataDir)}`,
+    `${relative(dataDir)} was created by another user, or by you with sudo (or without). Start as before, or let whoever created it start afresh, without its data: rm -rf ${relative(path.dirname(dataDir))}`,
   );
 }
 
@@ -181,7 +191,10 @@ function isOpenToAll(directory: string): boolean {
   return (statSync(directory).mode & 0o001) !== 0 && (parent === directory || isOpenToAll(parent));
 }
 
-/** @throws {Error} when a server runs on this directory, perhaps left behind by a sandbox that was killed */
+/**
+ * Removes the mark of a server that died if its process id is another program's now.
+ * @throws {Error} when a server runs on this directory, perhaps left behind by a sandbox that was killed
+ */
 export function assertNotRunning(dataDir: string): void {
   const pidFile = path.join(dataDir, 'postmaster.pid');
   if (!existsSync(pidFile)) return;
@@ -195,7 +208,9 @@ export function assertNotRunning(dataDir: string): void {
 
 function isPostgres(pid: number): boolean {
   try {
-    return execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { encoding: 'utf8' }).includes('postgres');
+    return execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { stdio: ['ignore', 'pipe', 'ignore'] }).includes(
+      'postgres',
+    );
   } catch {
     return true; // a `ps` that cannot say
   }
@@ -203,6 +218,7 @@ function isPostgres(pid: number): boolean {
 
 /** Elsewhere at first: what an interrupted `initdb` leaves looks like a database. */
 async function initialise(home: Home, shownDir: string): Promise<void> {
+  if (readdirSync(home.dataDir).length > 0) throw damaged(shownDir, 'it holds files, but no database');
   const { uid, gid } = home.identity;
   const fresh = `${home.dataDir}.new`;
   await rm(fresh, { recursive: true, force: true });
@@ -220,9 +236,8 @@ async function initialise(home: Home, shownDir: string): Promise<void> {
     const errors = collect(initdb);
     const [code] = (await once(initdb, 'exit')) as [number | null];
     if (code !== 0) throw damaged(shownDir, errors());
-    await rename(fresh, home.dataDir).catch((error: Error) => {
-      throw damaged(shownDir, error.message);
-    });
+    await rmdir(home.dataDir);
+    await rename(fresh, home.dataDir);
   } finally {
     await rm(passwordFile, { force: true });
   }

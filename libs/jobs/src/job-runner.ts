@@ -48,7 +48,6 @@ const WORKER_OPTIONS = {
   // If a delay is set, even 0, Graphile Worker handles failures of these statements; otherwise they end the process.
   completeJobBatchDelay: 0,
   failJobBatchDelay: 0,
-  localQueue: { size: 2 * CONCURRENT_JOBS, ttl: 5_000 },
   preparedStatements: false,
 } satisfies GraphileConfig.WorkerOptions;
 
@@ -204,14 +203,15 @@ export class JobRunner extends BackgroundWork {
       isEnding = true;
       lost.abort(new Error('The job runner ended by itself'));
     });
+    const concurrency = this.config.roles.includes('api') ? CONCURRENT_BESIDE_REQUESTS : CONCURRENT_JOBS;
     const runner = runTaskList(
       {
         events,
-        concurrency: this.config.roles.includes('api') ? CONCURRENT_BESIDE_REQUESTS : CONCURRENT_JOBS,
+        concurrency,
         pollInterval: POLL_MS,
         noHandleSignals: true,
         logger: new WorkerLogger(() => (level, message, meta) => this.log(level, message, meta?.['failure'] === true)),
-        preset: { worker: WORKER_OPTIONS },
+        preset: { worker: { ...WORKER_OPTIONS, localQueue: { size: 2 * concurrency, ttl: 5_000 } } },
       },
       this.tasks,
       pool,
@@ -327,7 +327,7 @@ export class JobRunner extends BackgroundWork {
 /** `Database` throws ServiceErrors, a direct connection PostgreSQL's own errors, an outbound client its failures. */
 function saysUnavailable(error: unknown): boolean {
   // What was sent and failed may always fail, so it waits longer each time.
-  if (error instanceof OutboundFailure) return !error.wasSent || error.kind === 'aborted';
+  if (error instanceof OutboundFailure) return !error.wasSent;
   return ServiceError.isUnavailable(error) || isUnavailable(error);
 }
 
