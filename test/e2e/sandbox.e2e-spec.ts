@@ -1,4 +1,4 @@
-import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -341,8 +341,11 @@ describe('npm start', () => {
     interrupted.start();
     const isMade = () => existsSync(path.join(interrupted.directory, '.sandbox/postgres.new/PG_VERSION'));
     await until('a database that is being made', isMade);
-    for (const line of interrupted.processes) process.kill(Number.parseInt(line), 'SIGKILL');
-    await until('the end of every process', () => interrupted.processes.length === 0);
+    await until('the end of every process', () => {
+      const { processes } = interrupted;
+      spawnSync('kill', ['-9', ...processes.map((line) => String(Number.parseInt(line)))]); // some end by themselves
+      return processes.length === 0;
+    });
     await interrupted.untilReady(interrupted.start());
     await interrupted.end();
     interrupted.remove();
