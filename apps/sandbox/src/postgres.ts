@@ -166,8 +166,9 @@ async function homeFor(dataDir: string, binDir: string): Promise<Home> {
 }
 
 /**
- * Root's server and a user's can read each other's data only after a change of its owner.
+ * The server reads only data of its own user, which is not the same where root starts it.
  * @param uid of the server, if the platform has such ids
+ * @throws {Error} when another user has created the data
  */
 function assertOwner(dataDir: string, uid: number | undefined): void {
   const found = lstatSync(dataDir, { throwIfNoEntry: false });
@@ -208,9 +209,8 @@ export function assertNotRunning(dataDir: string): void {
 
 function isPostgres(pid: number): boolean {
   try {
-    return execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { stdio: ['ignore', 'pipe', 'ignore'] }).includes(
-      'postgres',
-    );
+    const args = execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { stdio: ['ignore', 'pipe', 'ignore'] });
+    return args.includes('postgres');
   } catch {
     return true; // a `ps` that cannot say
   }

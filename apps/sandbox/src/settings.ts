@@ -33,8 +33,8 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env) {
 }
 
 /** libpq's variables (`PGSSLMODE`, `PGOPTIONS`, …), which pg obeys too, are about other databases than the sandbox's. */
-export function forgetOtherDatabases(env: NodeJS.ProcessEnv = process.env): void {
-  for (const name of Object.keys(env)) if (name.startsWith('PG')) delete env[name];
+export function forgetOtherDatabases(): void {
+  for (const name of Object.keys(process.env)) if (name.startsWith('PG')) delete process.env[name];
 }
 
 export const AUDIENCE = 'https://orders.example';

@@ -1,8 +1,8 @@
 /**
  * Stops in order and exits with code 0: on Ctrl-C, Ctrl-\ and SIGTERM, when the terminal closes, when it finds that
- * nobody reads its output any more (`npm start | head`), and when the parent (npm, or the shell in between) dies without passing the
- * signal on. `npm start` replaces that shell by `exec`, so that npm waits for this process; the part behind `||` is for
- * shells without `exec`.
+ * nobody reads its output any more (`npm start | head`), and when the parent (npm, or the shell in between) dies
+ * without passing the signal on. `npm start` replaces that shell by `exec`, so that npm waits for this process; the
+ * part behind `||` is for shells without `exec`.
  * @param stop may be called more than once
  */
 export function stopOnSignal(stop: () => Promise<void>): void {

@@ -53,6 +53,13 @@ const WORKER_OPTIONS = {
 
 const UNABLE = 'jobs cannot be run at the moment; they wait in the database';
 
+/** What the queue knows of a payload. */
+interface StoredPayload {
+  readonly origin: JobOrigin;
+  readonly failures?: number;
+  readonly orderId?: unknown;
+}
+
 /** How a job learns that the process shuts down. */
 export interface JobSignals {
   /** Fires at once: do not begin to wait for anything. */
@@ -107,11 +114,7 @@ export class JobRunner extends BackgroundWork {
 
   private toTask<T extends object>(task: string, handler: JobHandler<T>): Task {
     return async (payload, helpers) => {
-      const {
-        origin,
-        failures = 0,
-        ...rest
-      } = payload as T & { origin: JobOrigin; failures?: number; orderId?: unknown };
+      const { origin, failures = 0, ...rest } = payload as T & StoredPayload;
       const abort = helpers.abortSignal;
       if (!abort) throw new Error('Graphile Worker passed no abort signal');
       const start = performance.now();
